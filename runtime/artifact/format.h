@@ -1,10 +1,13 @@
-// The contract between compiler and runtime: the bytes of `model.smelt` and the calling convention of its kernels.
+// The contract between compiler and runtime: the bytes of `model.smelt` and the calling convention
+// of its kernels.
 //
-// Stand-alone: needs nothing but this file. Everything is little-endian; offsets count from the start of the file unless
-// said otherwise; every structure is a multiple of 8 bytes without hidden padding.
+// Stand-alone: needs nothing but this file. Everything is little-endian; offsets count from the
+// start of the file unless said otherwise; every structure is a multiple of 8 bytes without hidden
+// padding.
 //
-// Compatibility: a reader refuses another `majorVersion` and accepts any `minorVersion`: a minor change only adds section
-// kinds (readers skip kinds they do not know) or gives meaning to reserved bytes that older writers set to zero.
+// Compatibility: a reader refuses another `majorVersion` and accepts any `minorVersion`: a minor
+// change only adds section kinds (readers skip kinds they do not know) or gives meaning to reserved
+// bytes that older writers set to zero.
 #pragma once
 
 #include <cstddef>
@@ -18,29 +21,43 @@ inline constexpr uint16_t minorVersion = 0;
 /// Sections start on multiples of this, so that they can be mapped and used in place.
 inline constexpr uint64_t sectionAlignment = 4096;
 
-/// At offset 0.
+/// At offset 0. Bytes between sections, and reserved bytes, are zero; a reader of the same minor
+/// version checks it.
 struct FileHeader {
   char magic[8];
   uint16_t majorVersion;
   uint16_t minorVersion;
   uint32_t sectionCount;
-  uint64_t fileBytes;     ///< whole size; a shorter file is truncated
-  uint64_t tableOffset;   ///< SectionEntry[sectionCount]
-  uint64_t tableChecksum; ///< XXH64 (seed 0) of the table
+  uint64_t fileBytes;      ///< whole size; a shorter file is truncated
+  uint64_t tableOffset;    ///< SectionEntry[sectionCount]
+  uint64_t tableChecksum;  ///< XXH64 (seed 0) of the table
   uint64_t headerChecksum; ///< XXH64 (seed 0) of all bytes of this header before this field
   uint8_t reserved[16];
 };
 static_assert(sizeof(FileHeader) == 64);
 
 enum class SectionKind : uint32_t {
-  Config = 1,     ///< ModelConfig
-  Program = 2,    ///< ProgramHeader and what follows it
-  Weights = 3,    ///< packed weights, tables; operands point into it
-  Code = 4,       ///< one ELF shared object; `target` names the CPU it needs (runtime/devices/targets.def)
-  Tokenizer = 5,  ///< runtime/tokenizer/blob.h
-  Template = 6,   ///< chat template, UTF-8 Jinja source
-  Metadata = 7,   ///< UTF-8 JSON: provenance, declared numerics, per-linear formats, licence; for people and `inspect`
+  Config = 1,  ///< ModelConfig
+  Program = 2, ///< ProgramHeader and what follows it
+  Weights = 3, ///< packed weights, tables; operands point into it
+  Code =
+      4, ///< one ELF shared object; `target` names the CPU it needs (runtime/devices/targets.def)
+  Tokenizer = 5, ///< runtime/tokenizer/blob.h
+  Template = 6,  ///< chat template, UTF-8 Jinja source
+  Metadata = 7,  ///< UTF-8 JSON, see below; for people, `inspect` and `bench`, never needed to run
 };
+
+// Metadata is one JSON object; every key is optional, unknown keys are shown as they are:
+//   producer: string                       "smelt 0.1.0"
+//   source: {file, bytes, hash, ...}       what was compiled
+//   options: {name: value, ...}            how it was compiled
+//   statistics: {hash, samples, tokens}    what it was calibrated on
+//   licence: string
+//   numerics: {name: value, ...}           declared precision: cache, accumulation, each named
+//   deviation linears: [{name, rows, cols, weights, activations, bytes, role}]
+//       weights/activations: names of formats.def/activations.def; bytes: packed; role: "decoder",
+//       "head" or "embedding" (an embedding is listed only where it has bytes of its own; one that
+//       is only gathered from has role "embedding")
 
 struct SectionEntry {
   SectionKind kind;
@@ -56,15 +73,16 @@ static_assert(sizeof(SectionEntry) == 64);
 struct ModelConfig {
   uint32_t vocabSize;
   uint32_t hiddenSize;
-  uint32_t layers;       ///< attention layers, each with one key and one value cache
-  uint32_t maxContext;   ///< positions that the rotary tables cover
-  uint32_t maxTokens;    ///< most tokens in one step; scratch is sized for it
-  uint32_t maxLogitRows; ///< most rows of logits in one step
-  uint32_t cacheElementBytes; ///< 2: float16, 4: float32
-  uint32_t positionBlock; ///< cache capacity is a multiple of this (positions)
+  uint32_t layers;                ///< attention layers, each with one key and one value cache
+  uint32_t maxContext;            ///< positions that the rotary tables cover
+  uint32_t maxTokens;             ///< most tokens in one step; scratch is sized for it
+  uint32_t maxLogitRows;          ///< most rows of logits in one step
+  uint32_t cacheElementBytes;     ///< 2: float16, 4: float32
+  uint32_t positionBlock;         ///< cache capacity is a multiple of this (positions)
   uint64_t keyBytesPerPosition;   ///< all layers together, one slot
   uint64_t valueBytesPerPosition; ///< all layers together, one slot
-  uint64_t scratchBytes; ///< peak bytes = scratch + slots * roundUp(context, positionBlock) * (key + value bytes) + logits
+  uint64_t scratchBytes; ///< peak bytes = scratch + slots * roundUp(context, positionBlock) * (key
+                         ///< + value bytes) + logits
   int32_t bosToken;      ///< -1: none
   int32_t padToken;      ///< -1: none
   int32_t eosTokens[8];  ///< filled from the front, rest -1
@@ -72,12 +90,13 @@ struct ModelConfig {
   float temperature;     ///< generation defaults of the model; 0: greedy
   float topP;
   float repetitionPenalty;
-  uint32_t topK;         ///< 0: all
+  uint32_t topK; ///< 0: all
   uint32_t reserved[7];
 };
 static_assert(sizeof(ModelConfig) == 152);
 
-/// Program section: ProgramHeader, KernelEntry[kernelCount], Instruction[instructionCount], CacheLayer[layers], names.
+/// Program section: ProgramHeader, KernelEntry[kernelCount], Instruction[instructionCount],
+/// CacheLayer[layers], names.
 struct ProgramHeader {
   uint32_t kernelCount;
   uint32_t instructionCount;
@@ -91,26 +110,28 @@ struct KernelEntry {
   uint32_t reserved;
 };
 
-/// The cache of one attention layer. Keys: [slot][kv head][capacity / 16][headDim][16], values: [slot][kv head][capacity][headDim].
+/// The cache of one attention layer. Keys: [slot][kv head][capacity / 16][headDim][16], values:
+/// [slot][kv head][capacity][headDim].
 struct CacheLayer {
   uint32_t kvHeads;
   uint32_t headDim;
-  uint64_t keyOffsetPerPosition;   ///< byte offset of the layer in the key cache = this * slots * capacity
+  uint64_t
+      keyOffsetPerPosition; ///< byte offset of the layer in the key cache = this * slots * capacity
   uint64_t valueOffsetPerPosition; ///< the same for the value cache
 };
 static_assert(sizeof(CacheLayer) == 24);
 
 enum class OperandKind : uint32_t {
-  None = 0,      ///< null
-  Weights = 1,   ///< value: byte offset in the weights section
-  Scratch = 2,   ///< value: byte offset in the session's scratch
-  KeyCache = 3,  ///< value: layer
+  None = 0,       ///< null
+  Weights = 1,    ///< value: byte offset in the weights section
+  Scratch = 2,    ///< value: byte offset in the session's scratch
+  KeyCache = 3,   ///< value: layer
   ValueCache = 4, ///< value: layer
-  Tokens = 5,    ///< int32[tokens]: token ids
-  Positions = 6, ///< int32[tokens]: position of each token in its slot
-  Slots = 7,     ///< int32[tokens]: cache slot of each token
-  LogitRows = 8, ///< int32[logitRows]: which tokens' logits are wanted
-  Logits = 9,    ///< float[logitRows][vocabSize]
+  Tokens = 5,     ///< int32[tokens]: token ids
+  Positions = 6,  ///< int32[tokens]: position of each token in its slot
+  Slots = 7,      ///< int32[tokens]: cache slot of each token
+  LogitRows = 8,  ///< int32[logitRows]: which tokens' logits are wanted
+  Logits = 9,     ///< float[logitRows][vocabSize]
 };
 
 struct Operand {
@@ -130,7 +151,16 @@ enum class Domain : uint32_t {
 };
 
 /// What an instruction does, for profiles and `inspect` only.
-enum class OpLabel : uint32_t { Embedding, Norm, Quantize, Linear, Rope, Attention, Elementwise, Head };
+enum class OpLabel : uint32_t {
+  Embedding,
+  Norm,
+  Quantize,
+  Linear,
+  Rope,
+  Attention,
+  Elementwise,
+  Head
+};
 
 /// One kernel call by every thread, followed by a barrier.
 struct Instruction {
@@ -144,18 +174,28 @@ static_assert(sizeof(Instruction) == 144);
 
 /// Scalars that every kernel can read, as an array of int64 (index = the enumerator).
 enum StepField : uint32_t {
-  FieldThread = 0,      ///< this thread, 0 .. threads-1
+  FieldThread = 0, ///< this thread, 0 .. threads-1
   FieldThreads = 1,
-  FieldTokens = 2,      ///< rows of the token domain
-  FieldLogitRows = 3,   ///< rows of the logit domain
-  FieldCapacity = 4,    ///< cache positions per slot, multiple of positionBlock
+  FieldTokens = 2,    ///< rows of the token domain
+  FieldLogitRows = 3, ///< rows of the logit domain
+  FieldCapacity = 4,  ///< cache positions per slot, multiple of positionBlock
   FieldSlots = 5,
   FieldCount = 8,
 };
 
-/// Every kernel: info is int64[FieldCount]; p0..p7 are the instruction's operands, 64-byte aligned where they are
-/// weights, scratch, cache or logits. A kernel works on its thread's share and does not allocate, block or call out.
-using KernelFunction = void (*)(const int64_t *info, void *p0, void *p1, void *p2, void *p3, void *p4, void *p5, void *p6,
-                                void *p7);
+// What a kernel may rely on beside its own rows:
+// - tokens, positions, slots and logitRows can be read up to roundUp(maxTokens, 64) entries; those
+// beyond the count are 0
+// - scratch and cache are zero when the session starts and are never cleared again: what a kernel
+// reads beyond its rows
+//   (tile padding, positions that nothing was written to) is finite, because only kernels wrote
+//   there
+// - logits: 256 bytes beyond the last row can be written
+
+/// Every kernel: info is int64[FieldCount]; p0..p7 are the instruction's operands, 64-byte aligned
+/// where they are weights, scratch, cache or logits. A kernel works on its thread's share and does
+/// not allocate, block or call out.
+using KernelFunction = void (*)(const int64_t *info, void *p0, void *p1, void *p2, void *p3,
+                                void *p4, void *p5, void *p6, void *p7);
 
 } // namespace smelt::format
