@@ -91,7 +91,7 @@ struct ModelConfig {
   float topP;
   float repetitionPenalty;
   uint32_t topK; ///< 0: all
-  uint32_t reserved[7];
+  uint32_t reserved[9];
 };
 static_assert(sizeof(ModelConfig) == 152);
 
