@@ -1,0 +1,70 @@
+// Opens `model.smelt`: maps the file, checks every byte and every bound, and gives its parts in
+// place.
+#pragma once
+
+#include "runtime/artifact/format.h"
+#include "runtime/base/status.h"
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace smelt {
+
+std::string_view sectionName(format::SectionKind kind);
+std::string_view opLabelName(format::OpLabel label);
+inline constexpr size_t opLabelCount = 8;
+
+/// A checked artifact. Everything it gives points into the mapping and lives as long as this
+/// object. After open() succeeds these hold: checksums of all sections match; operands of all
+/// instructions are inside their sections, scratch or layers; kernel indices, domains and labels
+/// are known; layers fit the cache sizes.
+class Artifact {
+public:
+  /// Maps and checks a file. NotFound: no such file; Corrupt: truncated, changed or not an
+  /// artifact; Unsupported: another major version.
+  static Result<std::unique_ptr<const Artifact>> open(const std::string &path);
+  /// The same over bytes in memory, which must outlive the artifact and be aligned to 64 bytes.
+  static Result<std::unique_ptr<const Artifact>> fromMemory(std::span<const std::byte> bytes);
+  ~Artifact();
+  Artifact(const Artifact &) = delete;
+  Artifact &operator=(const Artifact &) = delete;
+
+  const format::ModelConfig &config() const { return *modelConfig; }
+  std::span<const format::SectionEntry> sections() const { return table; }
+  /// The bytes of a section; empty when there is none.
+  std::span<const std::byte> section(format::SectionKind kind, uint32_t target = 0) const;
+  std::string_view text(format::SectionKind kind) const;
+  std::span<const std::byte> weights() const { return weightBytes; }
+  uint64_t fileBytes() const { return bytes.size(); }
+
+  /// Program: names of kernels, and instructions that refer to them by index.
+  const std::vector<const char *> &kernelNames() const { return names; }
+  std::span<const format::Instruction> instructions() const { return program; }
+  std::span<const format::CacheLayer> cacheLayers() const { return layers; }
+
+private:
+  Artifact() = default;
+  Status check();
+  Status checkHeader();
+  Status checkTable();
+  Status checkSums() const;
+  Status checkConfig();
+  Status readProgram();
+  Status checkInstruction(const format::Instruction &instruction) const;
+  Status checkOperand(const format::Operand &operand) const;
+
+  std::span<const std::byte> bytes;
+  bool mapped = false;
+  bool knowsMinor = true; ///< the file's minor version is not newer than ours
+  std::span<const format::SectionEntry> table;
+  const format::ModelConfig *modelConfig = nullptr;
+  std::span<const std::byte> weightBytes;
+  std::vector<const char *> names;
+  std::span<const format::Instruction> program;
+  std::span<const format::CacheLayer> layers;
+};
+
+} // namespace smelt
