@@ -1,0 +1,167 @@
+// The vocabulary that kernels are written in: short names for the operations that an emitter needs, on vectors of 16 lanes.
+//
+// Lanes never mix except in reduceAdd and reduceMax, whose tree is fixed: that, fma instead of separate rounding wherever it is
+// spelled, and no fast-math anywhere make every target compute the same bits.
+#pragma once
+
+#include "passes/lower/kernels/layout.h"
+#include "passes/lower/target.h"
+#include "runtime/artifact/format.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
+
+#include <functional>
+
+namespace smelt {
+
+using mlir::Type;
+using mlir::Value;
+using mlir::ValueRange;
+using Values = llvm::SmallVector<Value>;
+
+inline constexpr int64_t lanes = 16;
+
+/// A flat memory of elements of one type; several Buffers may view the same operand.
+struct Buffer {
+  Value memref;
+};
+
+class KernelBuilder {
+public:
+  KernelBuilder(mlir::ModuleOp module, const KernelSpec &spec, const KernelTarget &target);
+  /// Ends the function (func.return).
+  void finish();
+
+  const KernelSpec &spec;
+  const KernelTarget &target;
+  mlir::ImplicitLocOpBuilder b;
+
+  // --- Types
+  Type i8, i32, f16, f32, index;
+  mlir::VectorType vec(int64_t n, Type t) { return mlir::VectorType::get({n}, t); }
+
+  // --- Operands. `operand(i, type)` is operand i as a flat array of `type`.
+  Buffer operand(int i, Type elementType);
+  Value field(format::StepField field); ///< as index
+  /// Rows of the spec's domain (tokens or logit rows); a constant 1 in one-row kernels.
+  Value rowCount();
+
+  // --- Index arithmetic (unsigned in effect: never negative)
+  Value idx(int64_t value);
+  Value add(Value a, Value b);
+  Value add(Value a, int64_t b) { return add(a, idx(b)); }
+  Value sub(Value a, Value b);
+  Value mul(Value a, Value b);
+  Value mul(Value a, int64_t b) { return mul(a, idx(b)); }
+  Value div(Value a, int64_t b); ///< rounds down
+  Value div(Value a, Value b);
+  Value rem(Value a, int64_t b);
+  Value rem(Value a, Value b);
+  Value min(Value a, Value b);
+  Value max(Value a, Value b);
+  Value ceilDiv(Value a, int64_t b) { return div(add(a, b - 1), b); }
+  Value toIndex(Value i32Value);
+  Value less(Value a, Value b);      ///< signed index a < b
+  Value lessEqual(Value a, Value b);
+  /// The share [begin, end) of `count` items of this thread; items are dealt evenly and contiguously.
+  std::pair<Value, Value> threadShare(Value count);
+
+  // --- Control flow
+  void loop(Value begin, Value end, int64_t step, const std::function<void(Value)> &body);
+  /// A loop with carried values; `body` returns the next ones.
+  Values loop(Value begin, Value end, int64_t step, ValueRange init,
+              const std::function<Values(Value, ValueRange)> &body);
+  void ifThen(Value condition, const std::function<void()> &body);
+  Values ifElse(Value condition, mlir::TypeRange types, const std::function<Values()> &thenBody,
+                const std::function<Values()> &elseBody);
+
+  // --- Memory; indices in elements. Vector accesses carry the element's alignment unless `align` (bytes) says more.
+  Value load(Buffer buffer, Value at);
+  void store(Buffer buffer, Value at, Value value);
+  Value loadVector(Buffer buffer, Value at, int64_t n = lanes, int64_t align = 0);
+  void storeVector(Buffer buffer, Value at, Value value, int64_t align = 0);
+  /// First n lanes only; the rest of the load is `zero`, of the store untouched.
+  Value loadPartial(Buffer buffer, Value at, Value n);
+  void storePartial(Buffer buffer, Value at, Value value, Value n);
+  /// n elements of private memory on the stack, 64-byte aligned; call it at function level, not in a loop.
+  Buffer scratch(int64_t n, Type elementType);
+
+  // --- Scalars and vectors
+  Value f32Const(double value);
+  Value i32Const(int64_t value);
+  Value splat(Value scalar, int64_t n = lanes);
+  Value splatF(double value, int64_t n = lanes);      ///< float constant vector
+  Value splatI(int64_t value, int64_t n = lanes);     ///< int32 constant vector
+  Value bitcast(Value vector, mlir::VectorType type);
+  Value fadd(Value a, Value b);
+  Value fsub(Value a, Value b);
+  Value fmul(Value a, Value b);
+  Value fdiv(Value a, Value b);
+  Value fneg(Value a);
+  Value fabs(Value a);
+  Value fma(Value a, Value b, Value c); ///< a * b + c, rounded once
+  Value fmax(Value a, Value b);         ///< a > b ? a : b
+  Value fmin(Value a, Value b);         ///< a < b ? a : b
+  Value fsqrt(Value a);                 ///< correctly rounded
+  Value select(Value condition, Value a, Value b);
+  Value iadd(Value a, Value b); ///< integer scalars or vectors
+  Value isub(Value a, Value b);
+  Value imul(Value a, Value b);
+  Value iand(Value a, Value b);
+  Value ior(Value a, Value b);
+  Value ixor(Value a, Value b);
+  Value shl(Value a, int64_t bits);
+  Value shrArith(Value a, int64_t bits);
+  Value shrLogic(Value a, int64_t bits);
+  Value toFloat(Value i);    ///< int32 -> float
+  Value toInt(Value f);      ///< float -> int32, truncating
+  Value roundEven(Value f);
+  Value extend(Value f16Value);            ///< float16 -> float
+  Value truncate(Value f32Value);          ///< float -> float16, nearest even
+  Value zeroExtend(Value v, Type elementType); ///< integer vector to wider elements
+  Value signExtend(Value v, Type elementType);
+  Value narrow(Value v, Type elementType);     ///< integer vector to smaller elements (drops high bits)
+  Value lane(Value vector, int64_t i);         ///< element i
+  Value slice(Value vector, int64_t first, int64_t n);
+  Value concat(Value a, Value b);
+  Value laneIds(); ///< int32 0..15
+  /// Sum of the 16 lanes: halves added 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+  Value reduceAdd(Value v);
+  Value reduceMax(Value v);
+
+  // --- Our polynomials (kernels/math.cpp): the same bits on every target
+  Value exp(Value v);     ///< <= 2 ulp on [-87, 88]; exactly 1 at 0; 0 below -87 (so at -inf too)
+  Value tanh(Value v);
+  Value erf(Value v);
+  Value activate(uint32_t activationKind, Value v); ///< smelt::ActivationKind
+
+private:
+  mlir::ModuleOp module;
+  mlir::func::FuncOp function;
+};
+
+// The emitters, one file each; each writes the whole body of the kernel.
+void emitEmbed(KernelBuilder &k);
+void emitNorm(KernelBuilder &k);
+void emitQuantize(KernelBuilder &k);
+void emitLinear(KernelBuilder &k);
+void emitRopeAppend(KernelBuilder &k);
+void emitAttentionOne(KernelBuilder &k);
+void emitAttentionMerge(KernelBuilder &k);
+void emitAttentionMany(KernelBuilder &k);
+void emitElementwise(KernelBuilder &k);
+
+/// Writes one group of 32 floats of one row as activations (kernels/quantize.cpp; used by Norm and Quantize).
+/// `x` is two vectors of 16 (inputs 0-15, 16-31, zero beyond K), `group` the group's index, `block` the byte offset of the row's
+/// activation block, `row` its row within the block, `inverse`/`scale` for a8t the row's (else null: computed from x).
+void emitQuantizeGroup(KernelBuilder &k, Buffer out, const ActivationLayout &layout, Value block, Value row, Value group,
+                       Value low, Value high, Value inverse = {}, Value scale = {});
+
+} // namespace smelt
