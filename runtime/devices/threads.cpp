@@ -1,0 +1,184 @@
+// The thread team: signals over futexes, the dissemination barrier and the walk over the
+// instructions.
+#include "runtime/devices/threads.h"
+
+#include <bit>
+#include <chrono>
+#include <cstring>
+#include <system_error>
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace smelt {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// How long a thread spins before it sleeps. A sleeping thread wakes in some 10 us, an instruction
+/// of a decode step takes 1 to 100 us: spinning is for the gaps between instructions and steps, not
+/// for waiting on people.
+constexpr auto spinTime = std::chrono::microseconds(50);
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+void futex(std::atomic<uint32_t> &word, int operation, uint32_t value) {
+  static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t));
+  ::syscall(SYS_futex, reinterpret_cast<uint32_t *>(&word), operation | FUTEX_PRIVATE_FLAG, value,
+            nullptr, nullptr, 0);
+}
+
+/// Counts wrap around; two counts that are compared are at most one step apart.
+bool reached(uint32_t word, uint32_t count) { return int32_t((word & ~1u) - count) >= 0; }
+
+} // namespace
+
+void Signal::raise(uint32_t value) {
+  if (word.exchange(value, std::memory_order_acq_rel) & 1)
+    futex(word, FUTEX_WAKE, 1);
+}
+
+void Signal::await(uint32_t value) {
+  uint32_t seen = word.load(std::memory_order_acquire);
+  if (reached(seen, value))
+    return;
+  Clock::time_point until{};
+  for (unsigned spins = 1;; ++spins) {
+    relax();
+    seen = word.load(std::memory_order_acquire);
+    if (reached(seen, value))
+      return;
+    if (spins % 64 == 0) {
+      Clock::time_point now = Clock::now();
+      if (spins == 64)
+        until = now + spinTime;
+      else if (now >= until)
+        break;
+    }
+  }
+  while (!reached(seen, value)) {
+    if (seen & 1 || word.compare_exchange_weak(seen, seen | 1, std::memory_order_acquire)) {
+      futex(word, FUTEX_WAIT, seen | 1);
+      seen = word.load(std::memory_order_acquire);
+    }
+  }
+}
+
+ThreadTeam::ThreadTeam(unsigned threads)
+    : count(threads), rounds(unsigned(std::bit_width(threads - 1))),
+      signals(std::make_unique<Signal[]>(size_t(threads) * rounds)),
+      barrierCounts(std::make_unique<Count[]>(threads)),
+      starts(std::make_unique<Signal[]>(threads)) {}
+
+Result<std::unique_ptr<ThreadTeam>> ThreadTeam::create(unsigned threads) {
+  if (threads == 0 || threads > 1024)
+    return invalidArgument("found " + std::to_string(threads) + " threads, expected 1 to 1024");
+  std::unique_ptr<ThreadTeam> team(new ThreadTeam(threads));
+  team->workers.reserve(threads - 1);
+  for (unsigned thread = 1; thread < threads; ++thread) {
+    try {
+      team->workers.emplace_back(&ThreadTeam::work, team.get(), thread);
+    } catch (const std::system_error &error) {
+      return exhausted("cannot start " + std::to_string(threads) + " threads: " + error.what());
+    }
+  }
+  return team;
+}
+
+ThreadTeam::~ThreadTeam() {
+  job = nullptr;
+  jobs += 2;
+  for (size_t thread = 1; thread <= workers.size(); ++thread)
+    starts[thread].raise(jobs);
+  for (std::thread &worker : workers)
+    worker.join();
+}
+
+void ThreadTeam::work(unsigned thread) {
+  for (uint32_t next = 2;; next += 2) {
+    starts[thread].await(next);
+    if (!job)
+      return;
+    job(jobContext, thread);
+    barrier(thread);
+  }
+}
+
+void ThreadTeam::run(void (*function)(void *, unsigned), void *context) {
+  job = function;
+  jobContext = context;
+  jobs += 2;
+  for (unsigned thread = 1; thread < count; ++thread)
+    starts[thread].raise(jobs);
+  function(context, 0);
+  // The last barrier: nobody looks at `job` or the caller's data after it.
+  barrier(0);
+}
+
+void ThreadTeam::barrier(unsigned thread) {
+  uint32_t value = barrierCounts[thread].value += 2;
+  for (unsigned round = 0; round < rounds; ++round) {
+    unsigned partner = thread + (1u << round);
+    if (partner >= count)
+      partner -= count;
+    signals[size_t(partner) * rounds + round].raise(value);
+    signals[size_t(thread) * rounds + round].await(value);
+  }
+}
+
+namespace {
+
+struct Walk {
+  ThreadTeam *team;
+  std::span<const ResolvedInstruction> program;
+  const int64_t *info;
+  StepProfile *profile;
+};
+
+format::KernelFunction kernelFor(const ResolvedInstruction &instruction, const int64_t *info) {
+  int64_t rows = instruction.domain == format::Domain::Tokens ? info[format::FieldTokens]
+                                                              : info[format::FieldLogitRows];
+  return rows == 1 ? instruction.one : rows > 1 ? instruction.many : nullptr;
+}
+
+template <bool Profiled> void walk(void *context, unsigned thread) {
+  const Walk &step = *static_cast<const Walk *>(context);
+  alignas(64) int64_t info[format::FieldCount];
+  std::memcpy(info, step.info, sizeof info);
+  info[format::FieldThread] = thread;
+  info[format::FieldThreads] = step.team->size();
+  Clock::time_point before = Profiled ? Clock::now() : Clock::time_point();
+  for (const ResolvedInstruction &instruction : step.program) {
+    format::KernelFunction kernel = kernelFor(instruction, info);
+    if (!kernel)
+      continue;
+    void *const *p = instruction.operands;
+    kernel(info, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]);
+    step.team->barrier(thread);
+    if (Profiled && thread == 0) {
+      Clock::time_point now = Clock::now();
+      auto label = size_t(instruction.label);
+      step.profile->nanoseconds[label] += uint64_t((now - before) / std::chrono::nanoseconds(1));
+      step.profile->calls[label] += 1;
+      before = now;
+    }
+  }
+}
+
+} // namespace
+
+void ThreadTeam::run(std::span<const ResolvedInstruction> program, const int64_t *info,
+                     StepProfile *profile) {
+  Walk step{this, program, info, profile};
+  run(profile ? walk<true> : walk<false>, &step);
+}
+
+} // namespace smelt

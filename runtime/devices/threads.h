@@ -1,0 +1,86 @@
+// A persistent team of threads that walks one list of instructions together, with a barrier after
+// each.
+#pragma once
+
+#include "runtime/artifact/format.h"
+#include "runtime/artifact/reader.h"
+#include "runtime/base/status.h"
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <thread>
+#include <vector>
+
+namespace smelt {
+
+/// A word that one thread raises and one other thread awaits; spins shortly, then sleeps on a
+/// futex. The value counts in steps of 2; bit 0 says that the waiter sleeps.
+class alignas(64) Signal {
+public:
+  /// Raises the count to `count` (even) and wakes the waiter if it sleeps.
+  void raise(uint32_t count);
+  /// Returns once the count has reached `count`.
+  void await(uint32_t count);
+
+private:
+  std::atomic<uint32_t> word{0};
+};
+
+/// An instruction with everything resolved to addresses.
+struct ResolvedInstruction {
+  format::KernelFunction one, many; ///< null: nothing to do for that row count
+  format::Domain domain;
+  format::OpLabel label;
+  void *operands[format::operandCount];
+};
+
+/// Time per kind of instruction, measured by thread 0 with the barrier included.
+struct StepProfile {
+  std::array<uint64_t, opLabelCount> nanoseconds{};
+  std::array<uint64_t, opLabelCount> calls{};
+};
+
+/// `threads` threads, the caller included; the others sleep between steps. One caller at a time.
+class ThreadTeam {
+public:
+  /// Exhausted when the system refuses to start the threads.
+  static Result<std::unique_ptr<ThreadTeam>> create(unsigned threads);
+  ~ThreadTeam();
+  ThreadTeam(const ThreadTeam &) = delete;
+  ThreadTeam &operator=(const ThreadTeam &) = delete;
+
+  unsigned size() const { return count; }
+  /// Runs all instructions on all threads; `info` is int64[format::FieldCount] with all but
+  /// FieldThread and FieldThreads filled in. With `profile`, adds the time of each instruction to
+  /// it.
+  void run(std::span<const ResolvedInstruction> program, const int64_t *info,
+           StepProfile *profile = nullptr);
+  /// Runs `function(context, thread)` on all threads at once.
+  void run(void (*function)(void *context, unsigned thread), void *context);
+  /// To be called by every thread of a running function: none returns before all have called.
+  void barrier(unsigned thread);
+
+private:
+  explicit ThreadTeam(unsigned threads);
+  void work(unsigned thread);
+
+  unsigned count, rounds = 0;
+  /// Dissemination barrier (Hensgen, Finkel, Manber 1988): in round r a thread signals the one 2^r
+  /// further on and awaits the one 2^r before; signals[thread * rounds + round]. For two threads
+  /// this is one exchange of flags.
+  std::unique_ptr<Signal[]> signals;
+  struct alignas(64) Count {
+    uint32_t value = 0;
+  };
+  std::unique_ptr<Count[]> barrierCounts; ///< each thread's own
+  std::unique_ptr<Signal[]> starts;       ///< one per thread
+  uint32_t jobs = 0;
+  void (*job)(void *, unsigned) = nullptr; ///< null: the threads end
+  void *jobContext = nullptr;
+  std::vector<std::thread> workers;
+};
+
+} // namespace smelt
