@@ -1,0 +1,178 @@
+// Packs the weights of every linear and embedding into the artifact's weights section.
+#include "passes/quantize/quantize.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+using namespace mlir;
+
+namespace smelt {
+
+namespace {
+
+/// Statistics that weigh every column alike: for tables whose inputs are token ids.
+InputStatistics evenStatistics(int64_t cols) {
+  InputStatistics even;
+  even.tokens = 1;
+  even.sumSquares.assign(size_t(cols), 1.0);
+  even.sumAbsolute.assign(size_t(cols), 1.0);
+  even.maxAbsolute.assign(size_t(cols), 1.0f);
+  return even;
+}
+
+bool needsStatistics(Algorithm algorithm) {
+  switch (algorithm) {
+#define ALGORITHM(enumerator, name, needs, help)                                                   \
+  case Algorithm::enumerator:                                                                      \
+    return needs;
+#include "calibration/algorithms.def"
+  }
+  return false;
+}
+
+/// Packs one matrix after the other and keeps count.
+class Packer {
+public:
+  Packer(const WeightResolver &resolve, WeightSink &sink, const PackOptions &options, double total)
+      : resolve(resolve), sink(sink), options(options), total(total) {}
+
+  Result<int64_t> pack(const LinearWeights &weights, const InputStatistics *statistics,
+                       PackedMatrix &matrix);
+  Status packLinear(slm::LinearOp linear);
+  Status packEmbedding(slm::EmbeddingOp embedding);
+
+  std::vector<PackedMatrix> packed;
+
+private:
+  Result<const InputStatistics *> findStatistics(slm::LinearOp linear, WeightFormat format) const;
+
+  const WeightResolver &resolve;
+  WeightSink &sink;
+  const PackOptions &options;
+  double total, done = 0; ///< weights
+};
+
+Result<const InputStatistics *> Packer::findStatistics(slm::LinearOp linear,
+                                                       WeightFormat format) const {
+  if (!needsStatistics(options.algorithm) || format == WeightFormat::F32)
+    return nullptr;
+  std::string name = linear.getName().str();
+  std::string what = "the statistics do not fit linear '" + name + "': ";
+  std::string todo = "; collect them again with 'smelt calibrate'";
+  if (!options.statistics)
+    return invalidArgument(what + "none were given" + todo);
+  auto found = options.statistics->inputs.find(name);
+  if (found == options.statistics->inputs.end())
+    return invalidArgument(what + "it is not among them" + todo);
+  int64_t cols = slm::widthOf(linear.getInput());
+  if (int64_t(found->second.sumSquares.size()) != cols)
+    return invalidArgument(what + "found " + std::to_string(found->second.sumSquares.size()) +
+                           " columns, expected " + std::to_string(cols) + todo);
+  return &found->second;
+}
+
+Result<int64_t> Packer::pack(const LinearWeights &weights, const InputStatistics *statistics,
+                             PackedMatrix &matrix) {
+  // Interleaved tiles are padded part by part.
+  int64_t paddedRows = 0;
+  for (const WeightView &part : weights.parts) {
+    matrix.rows += part.rows;
+    paddedRows += weights.interleaveTiles ? roundUp(part.rows, tileRows) : part.rows;
+  }
+  matrix.cols = weights.parts.front().cols;
+  matrix.bytes = packedBytes(matrix.format, paddedRows, matrix.cols);
+  double share = double(matrix.rows) * double(matrix.cols);
+
+  SMELT_ASSIGN(int64_t offset, sink.begin());
+  int64_t written = 0;
+  ByteSink counted = [&](std::span<const std::byte> bytes) -> Status {
+    written += int64_t(bytes.size());
+    if (options.progress &&
+        !options.progress((done + share * double(written) / double(matrix.bytes)) / total))
+      return cancelled("stopped while packing '" + weights.name + "'");
+    return sink.write(bytes);
+  };
+  Algorithm algorithm = statistics ? options.algorithm : Algorithm::Rtn;
+  SMELT_ASSIGN(matrix.error, quantizeLinear(weights, matrix.format, algorithm, statistics,
+                                            options.threads, counted));
+  if (written != matrix.bytes)
+    return internalError("packing '" + weights.name + "' gave " + std::to_string(written) +
+                         " bytes, expected " + std::to_string(matrix.bytes));
+  done += share;
+  if (options.release)
+    for (const WeightView &part : weights.parts)
+      options.release(part);
+  return offset;
+}
+
+Status Packer::packLinear(slm::LinearOp linear) {
+  PackedMatrix matrix;
+  matrix.name = linear.getName().str();
+  matrix.role = isHead(linear) ? "head" : "decoder";
+  SMELT_ASSIGN(matrix.format, findFormat(linear.getFormat().value_or("")));
+  SMELT_ASSIGN(matrix.activation, findActivation(linear.getActivation().value_or("")));
+  LinearWeights weights{matrix.name, {}, linear.getGated().has_value()};
+  for (Value weight : linear.getWeights()) {
+    SMELT_ASSIGN(WeightView view, resolve(weight));
+    weights.parts.push_back(std::move(view));
+  }
+  SMELT_ASSIGN(const InputStatistics *statistics, findStatistics(linear, matrix.format));
+  SMELT_ASSIGN(int64_t offset, pack(weights, statistics, matrix));
+  linear.setPackedOffset(uint64_t(offset));
+  packed.push_back(std::move(matrix));
+  return {};
+}
+
+Status Packer::packEmbedding(slm::EmbeddingOp embedding) {
+  PackedMatrix matrix;
+  matrix.name = embedding.getName().str();
+  matrix.role = "embedding";
+  SMELT_ASSIGN(matrix.format, findFormat(embedding.getFormat().value_or("")));
+  SMELT_ASSIGN(WeightView view, resolve(embedding.getTable()));
+  InputStatistics even = evenStatistics(view.cols);
+  LinearWeights weights{matrix.name, {std::move(view)}, false};
+  bool search = needsStatistics(options.algorithm) && matrix.format != WeightFormat::F32;
+  SMELT_ASSIGN(int64_t offset, pack(weights, search ? &even : nullptr, matrix));
+  embedding.setPackedOffset(uint64_t(offset));
+  packed.push_back(std::move(matrix));
+  return {};
+}
+
+} // namespace
+
+Result<std::vector<PackedMatrix>> packWeights(ModuleOp module, const WeightResolver &resolve,
+                                              WeightSink &sink, const PackOptions &options) {
+  SmallVector<slm::LinearOp> linears;
+  SmallVector<std::pair<slm::EmbeddingOp, size_t>>
+      embeddings; // and the linear that shares its table
+  module.walk([&](slm::LinearOp op) { linears.push_back(op); });
+  module.walk([&](slm::EmbeddingOp op) {
+    auto tied = llvm::find_if(linears, [&](slm::LinearOp linear) {
+      return isTied(op, linear) && linear.getFormat() == op.getFormat();
+    });
+    embeddings.emplace_back(op, size_t(tied - linears.begin()));
+  });
+  double total = 0;
+  auto count = [&](Value weight) {
+    total += double(slm::rowsOf(weight)) * double(slm::widthOf(weight));
+  };
+  for (slm::LinearOp linear : linears)
+    llvm::for_each(linear.getWeights(), count);
+  for (auto &[embedding, tied] : embeddings)
+    if (tied == linears.size())
+      count(embedding.getTable());
+
+  Packer packer(resolve, sink, options, total);
+  for (slm::LinearOp linear : linears)
+    SMELT_TRY(packer.packLinear(linear));
+  for (auto &[embedding, tied] : embeddings) {
+    if (tied == linears.size()) {
+      SMELT_TRY(packer.packEmbedding(embedding));
+      continue;
+    }
+    embedding.setPackedOffset(*linears[tied].getPackedOffset());
+    packer.packed[tied].shared = true;
+  }
+  return std::move(packer.packed);
+}
+
+} // namespace smelt

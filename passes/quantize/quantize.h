@@ -1,0 +1,77 @@
+// The quantize phase: a scheme for every linear and embedding, their packed bytes, and the contract
+// that holds afterwards.
+#pragma once
+
+#include "calibration/quantizer.h"
+#include "calibration/statistics.h"
+#include "passes/weight_sink.h"
+
+#include "compiler/dialect/slm.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/Pass.h"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace smelt {
+
+/// What each kind of weight is stored as, and how precise the inputs of quantized linears are. An
+/// embedding whose table is also the head's weight shares the head's packed copy and format;
+/// `embedding` is for tables of their own.
+struct QuantizeScheme {
+  WeightFormat decoder = WeightFormat::A4G32;
+  WeightFormat head = WeightFormat::S8C;
+  WeightFormat embedding = WeightFormat::S8C;
+  ActivationFormat activation =
+      ActivationFormat::A8G32; ///< float32 weights always take float32 inputs
+};
+
+/// Whether nothing but row-wise operations stand between the linear and the logits.
+bool isHead(slm::LinearOp linear);
+/// Whether two values are the same elements of the same initializer in the same order.
+bool isSameView(mlir::Value a, mlir::Value b);
+/// Whether the embedding's table is the whole weight of the linear, so that one packed copy serves
+/// both.
+bool isTied(slm::EmbeddingOp embedding, slm::LinearOp linear);
+
+/// Sets `format` and `activation` of every slm.linear and `format` of every slm.embedding.
+std::unique_ptr<mlir::Pass> createAssignSchemePass(const QuantizeScheme &scheme);
+/// CONTRACT quantized: every slm.linear has format, activation and packed_offset, every
+/// slm.embedding format and packed_offset; names are known, offsets are multiples of 64, float32
+/// weights take float32 inputs.
+std::unique_ptr<mlir::Pass> createCheckQuantizedPass();
+/// `slm-assign-scheme` and `slm-check-quantized` for smelt-opt.
+void registerQuantizePasses();
+
+/// One packed matrix, for the report.
+struct PackedMatrix {
+  std::string name; ///< of the linear, or of the embedding whose table this is
+  std::string role; ///< "decoder", "head" or "embedding"
+  int64_t rows = 0, cols = 0;
+  WeightFormat format = WeightFormat::F32;
+  ActivationFormat activation = ActivationFormat::F32;
+  int64_t bytes = 0;
+  bool shared = false; ///< an embedding reads it too
+  QuantizationReport error;
+};
+
+struct PackOptions {
+  Algorithm algorithm = Algorithm::Rtn;
+  const Statistics *statistics = nullptr; ///< needed if the algorithm says so
+  int threads = 0;                        ///< 0: all cores; the bytes do not depend on it
+  /// Called with the share of weights packed, 0..1; returning false cancels.
+  std::function<bool(double)> progress;
+  /// Called when the pages of a view are not needed for now.
+  std::function<void(const WeightView &)> release;
+};
+
+/// Packs every linear and embedding of `module` into `sink`, in program order, and sets
+/// `packed_offset`. Gated linears alternate tiles of gate and up; other linears have the rows of
+/// their weights one after the other. InvalidArgument names a linear that the statistics lack or
+/// know with another width.
+Result<std::vector<PackedMatrix>> packWeights(mlir::ModuleOp module, const WeightResolver &resolve,
+                                              WeightSink &sink, const PackOptions &options);
+
+} // namespace smelt
