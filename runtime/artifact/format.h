@@ -128,8 +128,7 @@ enum class OperandKind : uint32_t {
   KeyCache = 3,   ///< value: layer
   ValueCache = 4, ///< value: layer
   Tokens = 5,     ///< int32[tokens]: token ids
-  Positions = 6,  ///< int32[tokens]: position of each token in its slot
-  Slots = 7,      ///< int32[tokens]: cache slot of each token
+  Positions = 6, ///< int32[2][maxTokens]: position of each token in its slot, then (from maxTokens on) each token's cache slot
   LogitRows = 8,  ///< int32[logitRows]: which tokens' logits are wanted
   Logits = 9,     ///< float[logitRows][vocabSize]
 };

@@ -347,7 +347,6 @@ Status Artifact::checkOperand(const Operand &operand) const {
   case OperandKind::None:
   case OperandKind::Tokens:
   case OperandKind::Positions:
-  case OperandKind::Slots:
   case OperandKind::LogitRows:
   case OperandKind::Logits:
     return {};
