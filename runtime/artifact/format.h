@@ -183,12 +183,9 @@ enum StepField : uint32_t {
 };
 
 // What a kernel may rely on beside its own rows:
-// - tokens, positions, slots and logitRows can be read up to roundUp(maxTokens, 64) entries; those
-// beyond the count are 0
-// - scratch and cache are zero when the session starts and are never cleared again: what a kernel
-// reads beyond its rows
-//   (tile padding, positions that nothing was written to) is finite, because only kernels wrote
-//   there
+// - tokens, positions, slots and logitRows: entries from the count up to maxTokens (logitRows: maxLogitRows) are 0
+// - scratch and cache are zero when the session starts and are never cleared again: what a kernel reads beyond its
+//   rows (tile padding, positions that nothing was written to) is finite, because only kernels wrote there
 // - logits: 256 bytes beyond the last row can be written
 
 /// Every kernel: info is int64[FieldCount]; p0..p7 are the instruction's operands, 64-byte aligned

@@ -1,0 +1,179 @@
+// The generation loop and the matcher of stop strings.
+#include "runtime/model/generate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+namespace smelt {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double secondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Length of the longest end of `text` that is a beginning of `stop`, less than the whole of
+/// `stop`.
+size_t possibleBeginning(std::string_view text, std::string_view stop) {
+  for (size_t length = std::min(text.size(), stop.size() - 1); length != 0; --length)
+    if (text.substr(text.size() - length) == stop.substr(0, length))
+      return length;
+  return 0;
+}
+
+} // namespace
+
+std::string_view finishReasonName(FinishReason reason) {
+  constexpr std::string_view names[] = {"end token",    "stop string", "max tokens",
+                                        "context full", "cancelled",   "callback"};
+  return names[size_t(reason)];
+}
+
+StopMatcher::StopMatcher(std::span<const std::string> wanted) {
+  for (const std::string &stop : wanted)
+    if (!stop.empty())
+      stops.push_back(stop);
+}
+
+std::string StopMatcher::push(std::string_view text) {
+  if (found)
+    return {};
+  held += text;
+  size_t certain = held.size();
+  for (const std::string &stop : stops) {
+    if (size_t at = held.find(stop); at != held.npos) {
+      found = true;
+      certain = std::min(certain, at);
+    }
+  }
+  if (!found)
+    for (const std::string &stop : stops)
+      certain = std::min(certain, held.size() - possibleBeginning(held, stop));
+  std::string out = held.substr(0, certain);
+  held.erase(0, found ? held.size() : certain);
+  return out;
+}
+
+std::string StopMatcher::finish() { return std::exchange(held, {}); }
+
+namespace {
+
+/// One call of generate(): what sampled tokens become until it ends.
+class Generation {
+public:
+  Generation(const Model &model, const GenerateOptions &options, const TextCallback &onText)
+      : onText(onText), matcher(options.stop) {
+    if (const Tokenizer *tokenizer = model.tokenizer())
+      decoder.emplace(*tokenizer);
+  }
+
+  /// Text of a sampled token. Returns why generation must end now, if it must.
+  std::optional<FinishReason> push(int32_t token) {
+    if (decoder)
+      emit(matcher.push(decoder->push(token)));
+    return stopped();
+  }
+  void finish() {
+    if (!decoder || stopped())
+      return;
+    emit(matcher.push(decoder->finish()));
+    if (!stopped())
+      emit(matcher.finish());
+  }
+  std::optional<FinishReason> stopped() const {
+    if (refused)
+      return FinishReason::Callback;
+    if (matcher.stopped())
+      return FinishReason::StopString;
+    return {};
+  }
+  std::string text;
+
+private:
+  void emit(const std::string &piece) {
+    text += piece;
+    if (onText && !piece.empty() && !onText(piece))
+      refused = true;
+  }
+  const TextCallback &onText;
+  StopMatcher matcher;
+  std::optional<StreamDecoder> decoder;
+  bool refused = false;
+};
+
+} // namespace
+
+Result<GenerateResult> generate(Session &session, int32_t slot, std::span<const int32_t> prompt,
+                                const GenerateOptions &options, const TextCallback &onText,
+                                const std::atomic<bool> *cancel) {
+  const Model &model = session.model();
+  if (slot < 0 || uint32_t(slot) >= session.slots())
+    return invalidArgument("slot " + std::to_string(slot) + " of " +
+                           std::to_string(session.slots()));
+  if (prompt.empty())
+    return invalidArgument("the prompt is empty; give at least one token of text");
+  if (prompt.size() > session.context())
+    return exhausted("the prompt has " + std::to_string(prompt.size()) +
+                     " tokens, the context only " + std::to_string(session.context()) +
+                     " positions; shorten it or choose a longer context");
+  if (!model.tokenizer() && (onText || !options.stop.empty()))
+    return unsupported("the artifact has no tokenizer, so there is no text to stream or stop at");
+  SMELT_ASSIGN(Sampler sampler, Sampler::create(options.sampling, model.config().vocabSize));
+
+  GenerateResult result;
+  Generation generation(model, options, onText);
+  Clock::time_point start = Clock::now();
+
+  // The last prompt token always runs: its logits start the answer.
+  std::span<const int32_t> cached = session.cached(slot);
+  size_t most = std::min(cached.size(), prompt.size() - 1), shared = 0;
+  while (shared < most && cached[shared] == prompt[shared])
+    ++shared;
+  SMELT_TRY(session.truncate(slot, uint32_t(shared)));
+  result.promptTokens = uint32_t(prompt.size());
+  result.reusedTokens = uint32_t(shared);
+  Status read = session.append(slot, prompt.subspan(shared), cancel);
+  result.promptSeconds = secondsSince(start);
+  if (read.code() == StatusCode::Cancelled) {
+    result.finish = FinishReason::Cancelled;
+    return result;
+  }
+  SMELT_TRY(std::move(read));
+
+  Clock::time_point decoding = Clock::now();
+  while (true) {
+    SMELT_ASSIGN(int32_t token, sampler.sample(session.logits(0), session.cached(slot)));
+    result.tokens.push_back(token);
+    if (result.tokens.size() == 1)
+      result.firstTokenSeconds = secondsSince(start);
+    std::optional<FinishReason> finish;
+    if (!options.ignoreEnd && model.isEndToken(token))
+      finish = FinishReason::EndToken;
+    if (!finish)
+      finish = generation.push(token);
+    if (!finish && options.maxTokens != 0 && result.tokens.size() >= options.maxTokens)
+      finish = FinishReason::MaxTokens;
+    if (!finish && session.cached(slot).size() >= session.context())
+      finish = FinishReason::ContextFull;
+    if (!finish && cancel && cancel->load(std::memory_order_relaxed))
+      finish = FinishReason::Cancelled;
+    if (finish) {
+      result.finish = *finish;
+      break;
+    }
+    Token next{token, int32_t(session.cached(slot).size()), slot};
+    int32_t row = 0;
+    SMELT_TRY(session.step({&next, 1}, {&row, 1}));
+  }
+  generation.finish();
+  // What was held back may still be refused or complete a stop string.
+  if (auto late = generation.stopped(); late && result.finish != FinishReason::EndToken)
+    result.finish = *late;
+  result.text = std::move(generation.text);
+  result.decodeSeconds = secondsSince(decoding);
+  return result;
+}
+
+} // namespace smelt

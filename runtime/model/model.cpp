@@ -1,0 +1,49 @@
+// Opening of models: artifact, target, kernels, tokenizer and chat template.
+#include "runtime/model/model.h"
+
+#include <algorithm>
+
+namespace smelt {
+
+using namespace format;
+
+Result<std::shared_ptr<const Model>> Model::open(const std::string &path,
+                                                 const std::string &target) {
+  std::shared_ptr<Model> model(new Model);
+  SMELT_ASSIGN(model->file, Artifact::open(path));
+  SMELT_TRY(model->load(target).withContext(path));
+  return std::shared_ptr<const Model>(std::move(model));
+}
+
+Status Model::load(const std::string &target) {
+  SMELT_ASSIGN(chosen, chooseTarget(*file, target));
+  SMELT_ASSIGN(code, LoadedCode::load(file->section(SectionKind::Code, chosen->row)));
+  SMELT_TRY(resolveKernels());
+  if (auto blob = file->section(SectionKind::Tokenizer); !blob.empty()) {
+    SMELT_ASSIGN(words, Tokenizer::open(blob));
+  }
+  if (auto source = file->text(SectionKind::Template); !source.empty()) {
+    SMELT_ASSIGN(chat, ChatTemplate::parse(source));
+  }
+  return {};
+}
+
+Status Model::resolveKernels() {
+  std::vector<KernelFunction> found;
+  for (const char *name : file->kernelNames()) {
+    found.push_back(code->kernel(name));
+    if (!found.back())
+      return corrupt("the code for " + std::string(chosen->name) + " has no kernel '" + name + "'");
+  }
+  auto at = [&](uint32_t kernel) { return kernel == noKernel ? nullptr : found[kernel]; };
+  for (const Instruction &instruction : file->instructions())
+    instructionKernels.push_back({at(instruction.kernelOne), at(instruction.kernelMany)});
+  return {};
+}
+
+bool Model::isEndToken(int32_t token) const {
+  const int32_t (&ends)[8] = config().eosTokens;
+  return token >= 0 && std::find(std::begin(ends), std::end(ends), token) != std::end(ends);
+}
+
+} // namespace smelt

@@ -1,0 +1,61 @@
+// An opened model: the artifact, its loaded code and what it needs to read and write text. Shared
+// by all sessions.
+#pragma once
+
+#include "runtime/artifact/reader.h"
+#include "runtime/base/status.h"
+#include "runtime/devices/cpu.h"
+#include "runtime/tokenizer/chat_template.h"
+#include "runtime/tokenizer/tokenizer.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace smelt {
+
+/// The kernels of one instruction, found in the loaded code.
+struct InstructionKernels {
+  format::KernelFunction one = nullptr, many = nullptr;
+};
+
+/// Immutable after open(): any number of sessions on any number of threads may use it at once.
+class Model {
+public:
+  /// Opens an artifact and loads the best code for this CPU, or the code of the target named
+  /// `target`.
+  static Result<std::shared_ptr<const Model>> open(const std::string &path,
+                                                   const std::string &target = {});
+
+  const Artifact &artifact() const { return *file; }
+  const format::ModelConfig &config() const { return file->config(); }
+  const CpuTarget &target() const { return *chosen; }
+  /// One entry per instruction of the program.
+  const std::vector<InstructionKernels> &kernels() const { return instructionKernels; }
+
+  /// Null when the artifact has none: then the model takes and gives token ids only.
+  const Tokenizer *tokenizer() const { return words ? &*words : nullptr; }
+  const ChatTemplate *chatTemplate() const { return chat ? &*chat : nullptr; }
+  bool isEndToken(int32_t token) const;
+
+  /// Unsupported when the artifact has no tokenizer.
+  Result<std::vector<int32_t>> encodePrompt(std::string_view text) const;
+  /// Renders and tokenizes a conversation, ready for the assistant's answer. Unsupported without a
+  /// chat template.
+  Result<std::vector<int32_t>> encodeChat(std::span<const ChatMessage> messages) const;
+
+private:
+  Model() = default;
+  Status load(const std::string &target);
+  Status resolveKernels();
+
+  std::unique_ptr<const Artifact> file;
+  std::unique_ptr<LoadedCode> code;
+  const CpuTarget *chosen = nullptr;
+  std::vector<InstructionKernels> instructionKernels;
+  std::optional<Tokenizer> words;
+  std::optional<ChatTemplate> chat;
+};
+
+} // namespace smelt

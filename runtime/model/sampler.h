@@ -1,0 +1,59 @@
+// Choosing the next token from logits.
+#pragma once
+
+#include "runtime/artifact/format.h"
+#include "runtime/base/status.h"
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace smelt {
+
+struct SamplingOptions {
+  float temperature = 0; ///< 0: greedy, the likeliest token, the lowest id among equals
+  uint32_t topK = 0;     ///< keep the K likeliest; 0: all
+  float topP = 1;        ///< keep the likeliest whose probabilities first sum to P; 1: all
+  float minP = 0; ///< keep those with at least this share of the likeliest's probability; 0: all
+  float repetitionPenalty =
+      1; ///< logits of tokens seen before: divided if positive, multiplied if negative; 1: none
+  uint64_t seed = 0; ///< the same seed and logits give the same tokens
+
+  /// The model's own generation defaults.
+  static SamplingOptions defaultsOf(const format::ModelConfig &config);
+};
+
+/// Filters apply in the order of Hugging Face transformers: penalty, temperature, top-k, top-p,
+/// min-p.
+class Sampler {
+public:
+  /// InvalidArgument names the option that is out of range. Allocates all that sample() needs.
+  static Result<Sampler> create(const SamplingOptions &options, uint32_t vocabSize);
+
+  /// Picks a token. `logits` [vocabSize]; NaN counts as impossible. `seen`: tokens so far, for the
+  /// penalty. Internal when no token is possible.
+  Result<int32_t> sample(std::span<const float> logits, std::span<const int32_t> seen);
+
+private:
+  struct Candidate {
+    float logit;
+    int32_t id;
+  };
+  Sampler() = default;
+  void penalize(std::span<const float> logits, std::span<const int32_t> seen);
+  void collect(std::span<const float> logits);
+  int32_t draw();
+  double uniform();
+
+  SamplingOptions options;
+  uint64_t state[4];
+  std::vector<float> penalized;
+  std::vector<uint8_t> marked; ///< ids that are penalized already, all zero between calls
+  std::vector<Candidate> candidates;
+  std::vector<double> weights;
+};
+
+/// Index of the largest value, the first among equals; -1 when all are NaN or minus infinity.
+int64_t argmax(std::span<const float> values);
+
+} // namespace smelt
