@@ -1,7 +1,9 @@
-// The model as plain C++: what calibration runs in float and the reference runs in double, free of any compiler framework.
+// The model as plain C++: what calibration runs in float and the reference runs in double, free of
+// any compiler framework.
 //
-// A Graph is a list of nodes in execution order over a ragged batch of T tokens. A value is a matrix [T, width] of floats and
-// is named by the node that makes it. Weights stay where the file is mapped; rows are converted to float when asked for.
+// A Graph is a list of nodes in execution order over a ragged batch of T tokens. A value is a
+// matrix [T, width] of floats and is named by the node that makes it. Weights stay where the file
+// is mapped; rows are converted to float when asked for.
 #pragma once
 
 #include "runtime/base/status.h"
@@ -15,15 +17,16 @@ namespace smelt {
 
 enum class DataType : uint32_t { F32, F16, BF16 };
 
-/// A view of a mapped matrix or vector; `data` outlives every user (the weight store owns the mapping).
+/// A view of a mapped matrix or vector; `data` outlives every user (the weight store owns the
+/// mapping).
 struct WeightView {
-  std::string name;               ///< initializer name in the ONNX file
+  std::string name; ///< initializer name in the ONNX file
   const std::byte *data = nullptr;
   DataType type = DataType::F32;
-  int64_t rows = 0;               ///< logical rows (outputs for a linear, 1 for a vector)
-  int64_t cols = 0;               ///< logical columns (inputs for a linear)
-  int64_t rowStride = 0;          ///< elements between rows; lets one view name a slice of a packed matrix
-  int64_t colStride = 1;          ///< elements between columns: [in, out] storage is a view with rowStride 1
+  int64_t rows = 0;      ///< logical rows (outputs for a linear, 1 for a vector)
+  int64_t cols = 0;      ///< logical columns (inputs for a linear)
+  int64_t rowStride = 0; ///< elements between rows; lets one view name a slice of a packed matrix
+  int64_t colStride = 1; ///< elements between columns: [in, out] storage is a view with rowStride 1
   int64_t bytes() const { return rows * cols * (type == DataType::F32 ? 4 : 2); }
 };
 
@@ -35,46 +38,53 @@ enum class ActivationKind : uint32_t { Identity, Relu, Relu2, Silu, GeluTanh, Ge
 /// What a node computes; y is its value, a, b its inputs, w its weights.
 enum class NodeKind : uint32_t {
   Embedding, ///< y[t] = scalar * w0[token[t]]                      w0 [vocab, width]
-  Linear,    ///< y = a * concat_rows(w...)^T + bias                w_i [rows_i, cols]; bias (if hasBias) is the last weight [1, rows]
+  Linear,    ///< y = a * concat_rows(w...)^T + bias                w_i [rows_i, cols]; bias (if
+             ///< hasBias) is the last weight [1, rows]
   RmsNorm,   ///< y = a / sqrt(mean(a^2) + epsilon) * w0            w0 [1, width]
   LayerNorm, ///< y = (a - mean(a)) / sqrt(var(a) + epsilon) * w0 + w1 (w1 optional)
   HeadNorm,  ///< RmsNorm over each head of `headDim` columns       w0 [1, headDim]
-  Rope,      ///< rotate the first `rotaryDim` columns of each head; w0 = cos, w1 = sin [maxPositions, rotaryDim / 2]
-  Attention, ///< a = q [T, heads*headDim], b = k, c = v [T, kvHeads*headDim]; causal over the slot's positions
-  Gated,     ///< y = activation(a) * b
-  Activation,///< y = activation(a)
-  Add,       ///< y = a + b
-  Mul,       ///< y = a * b
-  Scale,     ///< y = scalar * a
-  Softcap,   ///< y = scalar * tanh(a / scalar)
-  SelectRows,///< keeps the rows whose logits are asked for
-  Slice,     ///< y = a[:, first : first + width]
+  Rope, ///< rotate the first `rotaryDim` columns of each head; w0 = cos, w1 = sin [maxPositions,
+        ///< rotaryDim / 2]
+  Attention,  ///< a = q [T, heads*headDim], b = k, c = v [T, kvHeads*headDim]; causal over the
+              ///< slot's positions
+  Gated,      ///< y = activation(a) * b
+  Activation, ///< y = activation(a)
+  Add,        ///< y = a + b
+  Mul,        ///< y = a * b
+  Scale,      ///< y = scalar * a
+  Softcap,    ///< y = scalar * tanh(a / scalar)
+  SelectRows, ///< keeps the rows whose logits are asked for
+  Slice,      ///< y = a[:, first : first + width]
 };
 
 struct Node {
   NodeKind kind;
-  std::string name;            ///< ONNX name of the node it came from; key of its statistics if it is a linear
-  std::vector<int32_t> inputs; ///< indices of nodes
-  std::vector<int32_t> weights;///< indices into Graph::weights
-  int64_t width = 0;           ///< columns of the value
+  std::string name; ///< ONNX name of the node it came from; key of its statistics if it is a linear
+  std::vector<int32_t> inputs;  ///< indices of nodes
+  std::vector<int32_t> weights; ///< indices into Graph::weights
+  int64_t width = 0;            ///< columns of the value
   ActivationKind activation = ActivationKind::Identity;
   bool hasBias = false;
-  bool interleaved = false;    ///< Rope: pairs (2i, 2i+1) instead of (i, i + rotaryDim/2)
-  double scalar = 1.0;         ///< Embedding, Scale: factor; Softcap: cap; Attention: scale of q.k
-  double softcap = 0.0;        ///< Attention: 0 = none, applied to scaled scores before the mask
+  bool interleaved = false; ///< Rope: pairs (2i, 2i+1) instead of (i, i + rotaryDim/2)
+  double scalar = 1.0;      ///< Embedding, Scale: factor; Softcap: cap; Attention: scale of q.k
+  double softcap = 0.0;     ///< Attention: 0 = none, applied to scaled scores before the mask
   double epsilon = 0.0;
   int64_t heads = 0, kvHeads = 0, headDim = 0, rotaryDim = 0;
-  int64_t window = 0;          ///< Attention: position i sees (i - window, i]; 0 = all
-  int64_t layer = -1;          ///< Attention: index of its cache
-  int64_t first = 0;           ///< Slice
+  int64_t window = 0; ///< Attention: position i sees (i - window, i]; 0 = all
+  int64_t layer = -1; ///< Attention: index of its cache
+  int64_t first = 0;  ///< Slice
 };
 
 struct Graph {
-  std::vector<Node> nodes;     ///< execution order; the last one is the logits
+  std::vector<Node> nodes; ///< execution order; the last one is the logits
   std::vector<WeightView> weights;
   int64_t vocabSize = 0;
   int64_t layers = 0;
 };
+
+/// Refuses a graph whose node inputs, widths or weight shapes do not fit together; whoever runs a
+/// graph calls it first.
+[[nodiscard]] Status checkGraph(const Graph &graph);
 
 /// One token of a ragged batch.
 struct BatchToken {

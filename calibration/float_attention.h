@@ -1,0 +1,18 @@
+// Causal attention of whole sequences in float.
+#pragma once
+
+#include "calibration/graph.h"
+#include "calibration/parallel.h"
+
+#include <span>
+
+namespace smelt {
+
+/// out[t, h] = softmax(softcap(scalar * q[t, h] . k[s, h'])) v[s, h'] over the positions s <= t of
+/// t's sequence, and s > t - window where the node has a window; h' = h / (heads / kvHeads). q, out
+/// [T, heads*headDim]; k, v [T, kvHeads*headDim]. `starts` bounds the sequences: start of each,
+/// then one past the last token.
+void causalAttention(const Node &node, std::span<const int64_t> starts, const float *q,
+                     const float *k, const float *v, float *out, WorkerPool &pool);
+
+} // namespace smelt

@@ -1,0 +1,72 @@
+// Runs a Graph in float over whole sequences, node by node, with every value of the batch in memory
+// only while it is needed.
+#pragma once
+
+#include "calibration/graph.h"
+#include "calibration/parallel.h"
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace smelt {
+
+/// A value of the batch, [rows, cols] floats, row-major and contiguous.
+struct Matrix {
+  int64_t rows = 0, cols = 0;
+  std::unique_ptr<float[]> data;
+
+  float *row(int64_t i) { return data.get() + i * cols; }
+  const float *row(int64_t i) const { return data.get() + i * cols; }
+};
+
+/// Whole sequences run side by side, each from position 0; token i of the batch belongs to the
+/// sequence that spans it.
+struct SequenceBatch {
+  std::vector<int32_t> tokens;
+  std::vector<int64_t> starts; ///< first token of every sequence, and one past the last token
+  std::vector<int32_t> wanted; ///< tokens that SelectRows keeps
+  int64_t size() const { return int64_t(tokens.size()); }
+  int64_t position(int64_t token) const;
+};
+
+/// Executor of one graph that checkGraph accepted. Results do not depend on the number of workers.
+class FloatModel {
+public:
+  FloatModel(const Graph &graph, WorkerPool &pool);
+
+  /// Values by node; those that nothing needs any more are empty.
+  using Values = std::vector<Matrix>;
+  /// Called for a linear before it runs, with its input.
+  using LinearHook = std::function<Status(int32_t node, const Matrix &input)>;
+
+  /// Runs the nodes [first, last) marked in `wanted`, reading earlier values from `values` and
+  /// leaving there what a later wanted node reads, and the last node's value.
+  Status run(const SequenceBatch &batch, const std::vector<bool> &wanted, int32_t first,
+             int32_t last, Values &values, const LinearHook &hook = {});
+
+private:
+  Status runNode(const SequenceBatch &batch, const Node &node, Values &values);
+  Status embed(const SequenceBatch &batch, const Node &node, Matrix &out);
+  void linear(const Node &node, const Matrix &in, Matrix &out);
+  Status rope(const SequenceBatch &batch, const Node &node, const Matrix &in, Matrix &out);
+  void attention(const SequenceBatch &batch, const Node &node, const Values &values, Matrix &out);
+  void rowwise(const Node &node, const Values &values, Matrix &out);
+  Matrix take(int64_t rows, int64_t cols);
+  void release(Matrix &matrix);
+
+  const Graph &graph;
+  WorkerPool &pool;
+  struct Spare {
+    int64_t size;
+    std::unique_ptr<float[]> data;
+  };
+  std::vector<Spare> spares; ///< buffers of finished values, kept because fresh pages cost more
+                             ///< than small products
+};
+
+/// Marks the nodes that `targets` are computed from, the targets included.
+std::vector<bool> ancestors(const Graph &graph, std::span<const int32_t> targets);
+
+} // namespace smelt

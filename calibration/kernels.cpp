@@ -1,0 +1,28 @@
+// Chooses the instruction set level of the hot loops.
+#include "calibration/kernels.h"
+
+namespace smelt {
+
+namespace base {
+extern const RowKernels rowKernelTable;
+}
+#ifdef SMELT_HAS_V3
+namespace v3 {
+extern const RowKernels rowKernelTable;
+}
+static bool cpuHasV3() {
+  static const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                          __builtin_cpu_supports("bmi2");
+  return has;
+}
+#endif
+
+const RowKernels &rowKernels() {
+#ifdef SMELT_HAS_V3
+  if (cpuHasV3())
+    return v3::rowKernelTable;
+#endif
+  return base::rowKernelTable;
+}
+
+} // namespace smelt
