@@ -340,7 +340,7 @@ Status Artifact::checkOperand(const Operand &operand) const {
   case OperandKind::Weights:
     return inside("weights", weightBytes.size(), true);
   case OperandKind::Scratch:
-    return inside("scratch", modelConfig->scratchBytes, true);
+    return inside("scratch", modelConfig->scratchBytes, false);
   case OperandKind::KeyCache:
   case OperandKind::ValueCache:
     return inside("cache layers", layers.size(), false);
