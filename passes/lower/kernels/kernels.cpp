@@ -1,0 +1,109 @@
+// One function per kernel specification: dispatch to the emitters, and the naming of specifications.
+#include "passes/lower/kernels.h"
+
+#include "passes/lower/kernels/builder.h"
+
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+
+#include <charconv>
+
+using namespace mlir;
+
+namespace smelt {
+
+namespace {
+
+struct Family {
+  const char *name;
+  void (*emit)(KernelBuilder &);
+};
+
+/// By KernelKind.
+constexpr Family families[] = {
+    {"embed", emitEmbed},
+    {"norm", emitNorm},
+    {"quantize", emitQuantize},
+    {"linear", emitLinear},
+    {"rope_append", emitRopeAppend},
+    {"attention", emitAttentionOne},
+    {"attention_merge", emitAttentionMerge},
+    {"attention", emitAttentionMany},
+    {"elementwise", emitElementwise},
+};
+
+std::string hexFloat(double value) {
+  char text[40];
+  auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::hex).ptr;
+  std::string result(text, end);
+  for (char &c : result)
+    if (c == '.' || c == '+' || c == '-')
+      c = c == '-' ? 'm' : '_';
+  return result;
+}
+
+} // namespace
+
+std::string KernelSpec::name() const {
+  std::string text = families[static_cast<uint32_t>(kind)].name;
+  text += one ? "_one" : "_many";
+  auto flag = [&](bool value, const char *tag) {
+    if (value)
+      text += std::string("_") + tag;
+  };
+  auto number = [&](const char *tag, int64_t value, int64_t usual) {
+    if (value != usual)
+      text += std::string("_") + tag + std::to_string(value);
+  };
+  auto real = [&](const char *tag, double value, double usual) {
+    if (value != usual)
+      text += std::string("_") + tag + hexFloat(value);
+  };
+  flag(logitRows, "logits");
+  flag(gatherRows, "gather");
+  if (kind == KernelKind::Linear || kind == KernelKind::Embed)
+    text += "_" + std::string(formatInfo(format).name);
+  if (kind == KernelKind::Linear || kind == KernelKind::Quantize || normOutput == NormOutput::Activation)
+    text += "_" + std::string(activationName(activation));
+  number("n", rows, 0);
+  number("k", cols, 0);
+  number("in", inStride, 0);
+  number("out", outStride, 0);
+  number("ks", keyStride, 0);
+  number("vs", valueStride, 0);
+  number("h", heads, 0);
+  number("kv", kvHeads, 0);
+  number("d", headDim, 0);
+  number("rot", rotaryDim, 0);
+  number("w", window, 0);
+  number("t", maxTokens, 0);
+  number("ctx", maxContext, 0);
+  number("c", cacheElementBytes, 2);
+  number("act", activationKind, 0);
+  number("to", static_cast<int64_t>(normOutput), 0);
+  number("epi", static_cast<int64_t>(epilogue), 0);
+  number("fn", static_cast<int64_t>(elementwise), 0);
+  flag(layerNorm, "mean");
+  flag(bias, "bias");
+  flag(interleaved, "pairs");
+  flag(queryNorm, "qnorm");
+  flag(keyNorm, "knorm");
+  real("eps", epsilon, 0);
+  real("s", scalar, 1);
+  real("cap", softcap, 0);
+  return text;
+}
+
+OwningOpRef<ModuleOp> buildKernels(MLIRContext &context, std::span<const KernelSpec> specs,
+                                   const KernelTarget &target) {
+  context.loadDialect<arith::ArithDialect, func::FuncDialect, LLVM::LLVMDialect, math::MathDialect,
+                      memref::MemRefDialect, scf::SCFDialect, vector::VectorDialect>();
+  OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+  for (const KernelSpec &spec : specs) {
+    KernelBuilder builder(*module, spec, target);
+    families[static_cast<uint32_t>(spec.kind)].emit(builder);
+    builder.finish();
+  }
+  return module;
+}
+
+} // namespace smelt

@@ -1,0 +1,121 @@
+// exp, tanh and erf as polynomials of our own, and the activations made of them: the same bits on every target.
+//
+// The coefficients are weighted minimax fits (Lawson iteration in double, rounded to float): relative error for exp, tanh and
+// small erf, absolute error for large erf. Everything is fma, exactly rounded division or exact bit arithmetic.
+#include "passes/lower/kernels/builder.h"
+
+#include "compiler/dialect/slm.h"
+
+using namespace mlir;
+
+namespace smelt {
+
+namespace {
+
+/// `value` as a scalar or as all lanes of a vector, whichever `like` is.
+Value constant(KernelBuilder &k, Value like, double value) {
+  if (auto type = dyn_cast<VectorType>(like.getType()))
+    return k.splatF(value, type.getNumElements());
+  return k.f32Const(value);
+}
+
+/// c[0] + x c[1] + x^2 c[2] + ... by Horner's rule.
+Value polynomial(KernelBuilder &k, Value x, ArrayRef<double> c) {
+  Value sum = constant(k, x, c.back());
+  for (double next : llvm::reverse(c.drop_back()))
+    sum = k.fma(sum, x, constant(k, x, next));
+  return sum;
+}
+
+Type wordsLike(KernelBuilder &k, Value v) {
+  if (auto type = dyn_cast<VectorType>(v.getType()))
+    return type.clone(k.i32);
+  return k.i32;
+}
+
+Value lessThan(KernelBuilder &k, Value a, Value c) {
+  return arith::CmpFOp::create(k.b, arith::CmpFPredicate::OLT, a, c);
+}
+
+} // namespace
+
+// exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2 in two parts (Cody and Waite 1980), |r| <= 0.347:
+// exp(r) ~ 1 + r + r^2 P(r), relative error 3.1e-9 before rounding. Adding 1.5 * 2^23 rounds to the integer and leaves it in
+// the low bits of the sum, from where it goes straight to the exponent.
+Value KernelBuilder::exp(Value v) {
+  Value x = fmax(fmin(v, constant(*this, v, 88.0)), constant(*this, v, -87.0));
+  Value magic = constant(*this, v, 12582912.0);
+  Value shifted = fma(x, constant(*this, v, 1.44269504088896341), magic);
+  Value n = fsub(shifted, magic);
+  Value r = fma(n, constant(*this, v, -0.693145751953125), x);
+  r = fma(n, constant(*this, v, -1.42860682030941723212e-6), r);
+  Value p = polynomial(*this, r, {0x1.fffffb94453f2p-2, 0x1.5554909ff48c6p-3, 0x1.5558f4cde8a25p-5,
+                                  0x1.123a6b31e3169p-7, 0x1.6a235199c3c9ep-10});
+  p = fma(fmul(r, r), p, r);
+  p = fadd(p, constant(*this, v, 1));
+  Type words = wordsLike(*this, v);
+  Value exponent = shl(arith::BitcastOp::create(b, words, shifted), 23);
+  Value bits = iadd(arith::BitcastOp::create(b, words, p), exponent);
+  Value result = arith::BitcastOp::create(b, v.getType(), bits);
+  return select(lessThan(*this, v, constant(*this, v, -87.0)), constant(*this, v, 0), result);
+}
+
+// |x| < 0.6: x + x^3 P(x^2), relative error 5e-9; beyond: 1 - 2 / (exp(2 |x|) + 1) with the sign of x. Odd by construction.
+Value KernelBuilder::tanh(Value v) {
+  Value magnitude = fabs(v);
+  Value square = fmul(v, v);
+  Value p = polynomial(*this, square,
+                       {-0.33333277978170384, 0.13331328719257346, -0.05372980947789249,
+                        0.02060551202817002, -0.005666215775065282});
+  Value small = fma(fmul(v, square), p, v);
+  Value e = exp(fadd(magnitude, magnitude));
+  Value one = constant(*this, v, 1);
+  Value large = fsub(one, fdiv(constant(*this, v, 2), fadd(e, one)));
+  large = math::CopySignOp::create(b, large, v);
+  return select(lessThan(*this, magnitude, constant(*this, v, 0.6)), small, large);
+}
+
+// |x| < 1: x P(x^2), relative error 4e-8; beyond: 1 - exp(-Q(|x|)), Q = -log(erfc), absolute error 1e-9 up to 4, where
+// erf rounds to 1. Odd by construction.
+Value KernelBuilder::erf(Value v) {
+  Value magnitude = fmin(fabs(v), constant(*this, v, 4));
+  Value p = polynomial(*this, fmul(magnitude, magnitude),
+                       {1.1283791224459585, -0.376123258986532, 0.11280177477884762,
+                        -0.026711228476297776, 0.004917446415657733, -0.0005630960834004852});
+  Value small = fmul(v, p);
+  Value q = polynomial(*this, magnitude,
+                       {0.0003326920281115925, 1.1271224878209487, 0.6380935840658436,
+                        0.10314795231831178, -0.021856303466082153, 0.0029518745715939117,
+                        -0.00018677675450657003});
+  Value large = fsub(constant(*this, v, 1), exp(fneg(q)));
+  large = math::CopySignOp::create(b, large, v);
+  return select(lessThan(*this, magnitude, constant(*this, v, 1)), small, large);
+}
+
+Value KernelBuilder::activate(uint32_t activationKind, Value v) {
+  switch (static_cast<slm::Activation>(activationKind)) {
+  case slm::Activation::Identity:
+    return v;
+  case slm::Activation::Relu:
+    return fmax(v, constant(*this, v, 0));
+  case slm::Activation::Relu2: {
+    Value positive = fmax(v, constant(*this, v, 0));
+    return fmul(positive, positive);
+  }
+  case slm::Activation::Silu: // x / (1 + exp(-x))
+    return fdiv(v, fadd(constant(*this, v, 1), exp(fneg(v))));
+  case slm::Activation::GeluTanh: { // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+    Value cube = fmul(fmul(v, v), v);
+    Value inner = fma(cube, constant(*this, v, 0.044715), v);
+    Value t = tanh(fmul(inner, constant(*this, v, 0.79788456080286536)));
+    return fmul(fmul(v, constant(*this, v, 0.5)), fadd(t, constant(*this, v, 1)));
+  }
+  case slm::Activation::GeluErf: { // 0.5 x (1 + erf(x / sqrt 2))
+    Value t = erf(fmul(v, constant(*this, v, 0.70710678118654752)));
+    return fmul(fmul(v, constant(*this, v, 0.5)), fadd(t, constant(*this, v, 1)));
+  }
+  }
+  llvm_unreachable("the enumerators are all above");
+}
+
+} // namespace smelt
