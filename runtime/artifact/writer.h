@@ -47,6 +47,9 @@ public:
   /// A section whose bytes are those of a file, copied piecewise: it is never in memory as a whole.
   Status addFile(format::SectionKind kind, const std::string &file);
 
+  /// Where the bytes are until finish(): for a signal handler that has to remove them.
+  const std::string &temporaryPath() const { return temporary; }
+
   /// Writes table and header, flushes to disk and renames. Nothing can be added afterwards.
   Status finish();
 
