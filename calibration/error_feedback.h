@@ -1,0 +1,27 @@
+// The order and factors by which rounding errors are fed forward (GPTQ with static groups, in the
+// LDLQ form).
+#pragma once
+
+#include "calibration/statistics.h"
+
+#include <vector>
+
+namespace smelt {
+
+/// With H = E[x x^T] + damping, columns in descending order of H_kk and H = R R^T, R upper
+/// triangular in that order, the loss of an error d of one row is
+///   d^T H d = sum_i R_ii^2 (d_i + sum_{j<i} (R_ji / R_ii) d_j)^2
+/// so that rounding w_i + sum_{j<i} (R_ji / R_ii) d_j in turn makes each term least given the ones
+/// before. This equals GPTQ (arXiv 2210.17323; shown in arXiv 2307.13304, theorem 6) with a single
+/// factorisation and no inverse.
+struct ErrorFeedback {
+  std::vector<int32_t> order;  ///< [cols] column of step i
+  std::vector<float> factors;  ///< [cols, cols] row i: R_ji / R_ii for j < i, zeros from i on
+  std::vector<float> diagonal; ///< [cols] R_ii^2
+};
+
+/// Factors for one linear input; damping is 0.01 of the mean of the diagonal, ten times more (at
+/// most three times) while the factorisation fails. Needs statistics.secondMoments.
+Result<ErrorFeedback> factorErrorFeedback(const InputStatistics &statistics);
+
+} // namespace smelt
