@@ -9,6 +9,26 @@ namespace smelt {
 
 namespace {
 
+struct AlgorithmRow {
+  std::string_view name;
+  bool needsStatistics;
+};
+constexpr AlgorithmRow algorithmTable[] = {
+#define ALGORITHM(enumerator, name, needsStatistics, help) {name, needsStatistics},
+#include "calibration/algorithms.def"
+};
+
+} // namespace
+
+bool needsStatistics(Algorithm algorithm) {
+  return algorithmTable[uint32_t(algorithm)].needsStatistics;
+}
+std::string_view algorithmName(Algorithm algorithm) {
+  return algorithmTable[uint32_t(algorithm)].name;
+}
+
+namespace {
+
 /// Statistics that weigh every column alike: for tables whose inputs are token ids.
 InputStatistics evenStatistics(int64_t cols) {
   InputStatistics even;
@@ -17,16 +37,6 @@ InputStatistics evenStatistics(int64_t cols) {
   even.sumAbsolute.assign(size_t(cols), 1.0);
   even.maxAbsolute.assign(size_t(cols), 1.0f);
   return even;
-}
-
-bool needsStatistics(Algorithm algorithm) {
-  switch (algorithm) {
-#define ALGORITHM(enumerator, name, needs, help)                                                   \
-  case Algorithm::enumerator:                                                                      \
-    return needs;
-#include "calibration/algorithms.def"
-  }
-  return false;
 }
 
 /// Packs one matrix after the other and keeps count.

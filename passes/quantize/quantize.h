@@ -28,6 +28,10 @@ struct QuantizeScheme {
       ActivationFormat::A8G32; ///< float32 weights always take float32 inputs
 };
 
+/// What algorithms.def says of an algorithm.
+bool needsStatistics(Algorithm algorithm);
+std::string_view algorithmName(Algorithm algorithm);
+
 /// Whether nothing but row-wise operations stand between the linear and the logits.
 bool isHead(slm::LinearOp linear);
 /// Whether two values are the same elements of the same initializer in the same order.

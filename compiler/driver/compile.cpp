@@ -1,0 +1,321 @@
+// The compiler's whole way: frontend, calibration, quantization, lowering, code, artifact.
+#include "compiler/driver/compile.h"
+
+#include "calibration/collect.h"
+#include "compiler/codegen/codegen.h"
+#include "compiler/driver/artifact_sink.h"
+#include "compiler/driver/frontend.h"
+#include "compiler/driver/interrupt.h"
+#include "compiler/driver/metadata.h"
+#include "compiler/tokenizer/import.h"
+#include "passes/lower/kernels.h"
+#include "runtime/base/xxh64.h"
+
+#include <atomic>
+#include <cstdio>
+#include <filesystem>
+#include <thread>
+
+namespace fs = std::filesystem;
+
+namespace smelt {
+
+namespace {
+
+/// The folder of the model's tokenizer; exporters for the web put the graph into a folder "onnx"
+/// below it.
+fs::path tokenizerFolder(const fs::path &model) {
+  fs::path folder = fs::absolute(model).parent_path();
+  std::error_code error;
+  if (!fs::exists(folder / "tokenizer.json", error) && folder.filename() == "onnx")
+    return folder.parent_path();
+  return folder;
+}
+
+/// None if there is no tokenizer.json: such a model takes and gives token ids.
+Result<std::optional<TokenizerImport>> findTokenizer(const std::string &model) {
+  fs::path folder = tokenizerFolder(model);
+  std::error_code error;
+  if (!fs::exists(folder / "tokenizer.json", error))
+    return std::optional<TokenizerImport>();
+  SMELT_ASSIGN(TokenizerImport found, importTokenizer(folder));
+  return std::optional(std::move(found));
+}
+
+/// Tokenizes calibration data and runs the float model over it.
+struct Calibration {
+  Statistics statistics;
+  CalibrationRecord record;
+};
+Result<Calibration> calibrate(const SourceModel &source, const std::vector<std::string> &data,
+                              const SampleOptions &sampling,
+                              const std::optional<TokenizerImport> &tokenizer,
+                              const CollectOptions &options) {
+  if (!tokenizer)
+    return unsupported("the model's folder has no tokenizer.json, which calibration text needs");
+  SMELT_ASSIGN(Tokenizer words, Tokenizer::open(tokenizer->blob));
+  std::optional<ChatTemplate> chat;
+  if (!tokenizer->chatTemplate.empty()) {
+    SMELT_ASSIGN(chat, ChatTemplate::parse(tokenizer->chatTemplate));
+  }
+  TextEncoder encoder;
+  encoder.tokenizer = &words;
+  encoder.chatTemplate = chat ? &*chat : nullptr;
+  encoder.bosToken = tokenizer->addBos ? tokenizer->bosId : -1;
+  SMELT_ASSIGN(std::vector<Document> documents, readDocuments(data));
+  SMELT_ASSIGN(SampleSet set, makeSamples(documents, encoder, sampling));
+  for (const std::vector<int32_t> &sample : set.samples)
+    for (int32_t id : sample)
+      if (id >= source.graph.vocabSize)
+        return invalidArgument("tokenizer.json has token " + std::to_string(id) +
+                               ", but the model knows " + std::to_string(source.graph.vocabSize) +
+                               " tokens: they do not belong together");
+  Calibration result;
+  SMELT_ASSIGN(result.statistics, collectStatistics(source.graph, set.samples, options));
+  result.statistics.modelHash = source.hash;
+  result.record.samples = int64_t(set.samples.size());
+  result.record.tokens = set.tokens;
+  return result;
+}
+
+/// XXH64 over names and sums, as 16 hexadecimal digits.
+std::string hashStatistics(const Statistics &statistics) {
+  Xxh64 hash;
+  for (const auto &[name, input] : statistics.inputs) {
+    hash.update(std::as_bytes(std::span(name)));
+    hash.update(std::as_bytes(std::span(input.sumSquares)));
+    hash.update(std::as_bytes(std::span(input.sumAbsolute)));
+    hash.update(std::as_bytes(std::span(input.maxAbsolute)));
+  }
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", (unsigned long long)hash.digest());
+  return text;
+}
+
+/// Less text than this tells little about which inputs matter.
+constexpr int64_t fewTokens = 8192;
+
+/// One compilation: what the phases hand to each other.
+class Compilation {
+public:
+  explicit Compilation(const CompileOptions &options)
+      : options(options), pipeline(options.pipeline) {}
+
+  Status run();
+
+private:
+  Status openOutput();
+  Status prepareStatistics(const Pipeline::Report &report);
+  Status quantize(const Pipeline::Report &report);
+  Status lower();
+  Status generate(const Pipeline::Report &report);
+  Status write();
+  void chooseAlgorithm();
+  void fillConfig(format::ModelConfig &config) const;
+
+  const CompileOptions &options;
+  Pipeline pipeline;
+  std::unique_ptr<ArtifactWriter> writer; ///< null if the run stops before there is an artifact
+  std::unique_ptr<InterruptGuard> guard;
+  std::unique_ptr<ArtifactSink> sink;
+
+  SourceModel source;
+  std::optional<TokenizerImport> tokenizer;
+  std::optional<Statistics> statistics;
+  Algorithm algorithm = Algorithm::Rtn;
+  Provenance provenance;
+  LoweredProgram program;
+  std::vector<std::vector<std::byte>> code; ///< per target
+};
+
+Status Compilation::openOutput() {
+  if (!options.pipeline.stopAfter || *options.pipeline.stopAfter == Phase::Written) {
+    SMELT_ASSIGN(writer, ArtifactWriter::create(options.output));
+    guard = std::make_unique<InterruptGuard>(writer->temporaryPath());
+    SMELT_TRY(writer->beginSection(format::SectionKind::Weights));
+  }
+  sink = std::make_unique<ArtifactSink>(writer.get());
+  return {};
+}
+
+void Compilation::chooseAlgorithm() {
+  if (options.algorithm)
+    algorithm = *options.algorithm;
+  else
+    algorithm = statistics ? Algorithm::Search : Algorithm::Rtn;
+}
+
+Status Compilation::prepareStatistics(const Pipeline::Report &report) {
+  const QuantizeScheme &scheme = options.scheme;
+  if (!options.statistics.empty()) {
+    SMELT_ASSIGN(statistics, readStatistics(options.statistics));
+    if (statistics->modelHash != source.hash)
+      return invalidArgument("'" + options.statistics + "' holds statistics of model " +
+                             statistics->modelHash + ", but '" + options.model + "' is model " +
+                             source.hash + "; collect them again with 'smelt calibrate'");
+  } else if (!options.data.empty()) {
+    CollectOptions collect;
+    collect.threads = options.threads;
+    collect.progress = [&](double share) {
+      report(share);
+      return true;
+    };
+    SMELT_ASSIGN(Calibration found,
+                 calibrate(source, options.data, options.samples, tokenizer, collect));
+    provenance.calibration = found.record;
+    statistics = std::move(found.statistics);
+    if (found.record.tokens < fewTokens)
+      pipeline.warn("only " + std::to_string(found.record.tokens) +
+                    " tokens of calibration text; give " + std::to_string(fewTokens) +
+                    " or more with --data for better scales");
+  } else if (scheme.decoder != WeightFormat::F32) {
+    pipeline.warn("no calibration text: scales are rounded to nearest, which costs quality; give "
+                  "sample text with --data");
+  }
+  if (statistics)
+    provenance.calibration.hash = hashStatistics(*statistics);
+  chooseAlgorithm();
+  provenance.algorithm = std::string(algorithmName(algorithm));
+  return {};
+}
+
+Status Compilation::quantize(const Pipeline::Report &report) {
+  std::vector<std::unique_ptr<mlir::Pass>> passes;
+  passes.push_back(createAssignSchemePass(options.scheme));
+  SMELT_TRY(pipeline.runPasses(std::move(passes)));
+  PackOptions pack;
+  pack.algorithm = algorithm;
+  pack.statistics = statistics ? &*statistics : nullptr;
+  pack.threads = options.threads;
+  pack.progress = [&](double share) {
+    report(share);
+    return true;
+  };
+  pack.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
+  SMELT_ASSIGN(provenance.matrices, packWeights(*pipeline.module, source.resolve, *sink, pack));
+  statistics.reset();
+  return {};
+}
+
+void Compilation::fillConfig(format::ModelConfig &config) const {
+  config.bosToken = config.padToken = -1;
+  std::fill(std::begin(config.eosTokens), std::end(config.eosTokens), -1);
+  config.topP = 1;
+  config.repetitionPenalty = 1;
+  if (!tokenizer)
+    return;
+  config.bosToken = tokenizer->bosId;
+  config.padToken = tokenizer->padId;
+  size_t ends = std::min(tokenizer->eosIds.size(), std::size(config.eosTokens));
+  std::copy_n(tokenizer->eosIds.begin(), ends, config.eosTokens);
+  config.addBos = tokenizer->addBos;
+  const GenerationDefaults &defaults = tokenizer->generation;
+  // What authors say of temperature counts only where they sample at all.
+  if (defaults.doSample.value_or(false))
+    config.temperature = float(defaults.temperature.value_or(1));
+  config.topP = float(defaults.topP.value_or(1));
+  config.topK = uint32_t(defaults.topK.value_or(0));
+  config.repetitionPenalty = float(defaults.repetitionPenalty.value_or(1));
+}
+
+Status Compilation::lower() {
+  SMELT_ASSIGN(program, lowerProgram(*pipeline.module, source.resolve, *sink, options.lower));
+  fillConfig(program.config);
+  provenance.config = program.config;
+  return {};
+}
+
+Status Compilation::generate(const Pipeline::Report &report) {
+  // Targets have nothing in common but their specs, so each has a context and a thread of its own.
+  size_t count = options.targets.size();
+  code.resize(count);
+  std::vector<Status> statuses(count);
+  std::atomic<size_t> next = 0;
+  auto work = [&](bool reports) {
+    for (size_t i = next++; i < count; i = next++) {
+      const KernelTarget &target = *options.targets[i];
+      mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
+      CodegenOptions codegen;
+      if (!options.pipeline.dump.empty())
+        codegen.dumpAssembly = (options.pipeline.dump / (std::string(target.name) + ".s")).string();
+      auto kernels = buildKernels(context, program.kernels, target);
+      Result<std::vector<std::byte>> object = compileKernels(*kernels, target, codegen);
+      if (object)
+        code[i] = *std::move(object);
+      else
+        statuses[i] = Status(object.status()).withContext("code for " + std::string(target.name));
+      if (reports)
+        report(double(i + 1) / double(count));
+    }
+  };
+  size_t workers = options.threads > 0 ? size_t(options.threads)
+                                       : std::max(1u, std::thread::hardware_concurrency());
+  std::vector<std::thread> others;
+  for (size_t i = 1; i < std::min(workers, count); ++i)
+    others.emplace_back(work, false);
+  work(true);
+  for (std::thread &thread : others)
+    thread.join();
+  for (Status &status : statuses)
+    SMELT_TRY(std::move(status));
+  return {};
+}
+
+Status Compilation::write() {
+  using format::SectionKind;
+  SMELT_TRY(writer->endSection());
+  SMELT_TRY(writer->addSection(SectionKind::Config, std::as_bytes(std::span(&program.config, 1))));
+  SMELT_TRY(writer->addSection(SectionKind::Program, encodeProgram(program)));
+  for (size_t i = 0; i < code.size(); ++i)
+    SMELT_TRY(writer->addSection(SectionKind::Code, code[i], options.targets[i]->row));
+  if (tokenizer) {
+    SMELT_TRY(writer->addSection(SectionKind::Tokenizer, tokenizer->blob));
+    if (!tokenizer->chatTemplate.empty())
+      SMELT_TRY(writer->addSection(SectionKind::Template, tokenizer->chatTemplate));
+  }
+  provenance.sourceFile = options.model;
+  provenance.sourceHash = source.hash;
+  provenance.sourceBytes = source.bytes;
+  SMELT_TRY(writer->addSection(SectionKind::Metadata, metadataJson(options, provenance)));
+  return writer->finish();
+}
+
+Status Compilation::run() {
+  SMELT_TRY(openOutput());
+  // Before the long work: a tokenizer that cannot be read is found out at once.
+  SMELT_ASSIGN(tokenizer, findTokenizer(options.model));
+  using Report = Pipeline::Report;
+  SMELT_TRY(runFrontend(pipeline, options.model, source));
+  SMELT_TRY(pipeline.run(Phase::Calibrated, [&](const Report &r) { return prepareStatistics(r); }));
+  SMELT_TRY(pipeline.run(Phase::Quantized, [&](const Report &r) { return quantize(r); }));
+  SMELT_TRY(pipeline.run(Phase::Lowered, [&](const Report &) { return lower(); }));
+  SMELT_TRY(pipeline.run(Phase::Generated, [&](const Report &r) { return generate(r); }));
+  return pipeline.run(Phase::Written, [&](const Report &) { return write(); });
+}
+
+} // namespace
+
+Status compileModel(const CompileOptions &options) { return Compilation(options).run(); }
+
+Status calibrateModel(const CalibrateOptions &options) {
+  PipelineOptions quiet;
+  quiet.quiet = options.quiet;
+  Pipeline pipeline(std::move(quiet));
+  SMELT_ASSIGN(std::optional<TokenizerImport> tokenizer, findTokenizer(options.model));
+  SourceModel source;
+  SMELT_TRY(runFrontend(pipeline, options.model, source));
+  return pipeline.run(Phase::Calibrated, [&](const Pipeline::Report &report) -> Status {
+    CollectOptions collect;
+    collect.threads = options.threads;
+    collect.secondMoments = options.secondMoments;
+    collect.progress = [&](double share) {
+      report(share);
+      return true;
+    };
+    SMELT_ASSIGN(Calibration found,
+                 calibrate(source, options.data, options.samples, tokenizer, collect));
+    return writeStatistics(found.statistics, options.output);
+  });
+}
+
+} // namespace smelt

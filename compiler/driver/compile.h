@@ -1,0 +1,51 @@
+// `smelt compile` and `smelt calibrate`: from an ONNX model and sample text to an artifact, or to
+// statistics.
+#pragma once
+
+#include "compiler/driver/dataset.h"
+#include "compiler/driver/pipeline.h"
+#include "passes/lower/lower.h"
+#include "passes/lower/target.h"
+#include "passes/quantize/quantize.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace smelt {
+
+struct CompileOptions {
+  std::string model;  ///< ONNX file
+  std::string output; ///< artifact
+  QuantizeScheme scheme;
+  std::optional<Algorithm> algorithm; ///< none: the best that the data allows
+  std::vector<std::string> data;      ///< calibration files, or
+  std::string statistics;             ///< a statistics file
+  SampleOptions samples;
+  std::vector<const KernelTarget *> targets;
+  LowerOptions lower;
+  int threads = 0;
+  std::string licence;
+  PipelineOptions pipeline;
+  /// What the user asked for, by option name, for the artifact's provenance.
+  std::vector<std::pair<std::string, std::string>> given;
+};
+
+/// Compiles. The artifact appears under its name only when it is whole; every failure and a signal
+/// leave nothing behind.
+Status compileModel(const CompileOptions &options);
+
+struct CalibrateOptions {
+  std::string model;
+  std::string output; ///< statistics file
+  std::vector<std::string> data;
+  SampleOptions samples;
+  bool secondMoments = false;
+  int threads = 0;
+  bool quiet = false;
+};
+
+/// Runs the float model over the data and writes the statistics.
+Status calibrateModel(const CalibrateOptions &options);
+
+} // namespace smelt

@@ -1,0 +1,48 @@
+// The `smelt` program: the compiler's commands and the runtime's.
+#include "compiler/driver/options.h"
+#include "runtime/tools/commands.h"
+
+#include <cstdio>
+#include <vector>
+
+namespace smelt {
+
+namespace {
+
+Status runCompile(const cli::Arguments &arguments) {
+  SMELT_ASSIGN(CompileOptions options, readCompileOptions(arguments));
+  return compileModel(options);
+}
+
+Status runCalibrate(const cli::Arguments &arguments) {
+  SMELT_ASSIGN(CalibrateOptions options, readCalibrateOptions(arguments));
+  return calibrateModel(options);
+}
+
+Status runEvaluate(const cli::Arguments &arguments) {
+  SMELT_ASSIGN(EvaluateOptions options, readEvaluateOptions(arguments));
+  SMELT_ASSIGN(Evaluation evaluation, evaluate(options));
+  if (arguments.flag("json"))
+    std::printf("%s\n", evaluationJson(evaluation, options).c_str());
+  else
+    std::printf("%s", evaluationText(evaluation, !options.reference.empty()).c_str());
+  return {};
+}
+
+} // namespace
+
+} // namespace smelt
+
+int main(int argc, const char *const *argv) {
+  using namespace smelt;
+  std::vector<cli::Command> commands = {
+      {"compile", "MODEL", "compile an ONNX model to an artifact", runCompile, compilerOptions()},
+      {"calibrate", "MODEL", "collect statistics of an ONNX model on sample text", runCalibrate,
+       compilerOptions()},
+      {"eval", "ARTIFACT", "perplexity of an artifact, and its distance from the float model",
+       runEvaluate, compilerOptions()},
+  };
+  for (const cli::Command &command : runtimeCommands())
+    commands.push_back(command);
+  return cli::runMain(argc, argv, commands);
+}

@@ -1,0 +1,71 @@
+// The metadata section as JSON.
+#include "compiler/driver/metadata.h"
+
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <filesystem>
+
+namespace smelt {
+
+double bitsPerWeight(const std::vector<PackedMatrix> &matrices, std::string_view role) {
+  double bits = 0, weights = 0;
+  for (const PackedMatrix &matrix : matrices)
+    if (matrix.role == role) {
+      bits += 8 * double(matrix.bytes);
+      weights += double(matrix.rows) * double(matrix.cols);
+    }
+  return weights == 0 ? 0 : bits / weights;
+}
+
+std::string metadataJson(const CompileOptions &options, const Provenance &provenance) {
+  using llvm::json::Array;
+  using llvm::json::Object;
+  Object given;
+  for (const auto &[name, value] : options.given)
+    given[name] = value;
+  given["algorithm"] = provenance.algorithm;
+
+  Array linears;
+  for (const PackedMatrix &matrix : provenance.matrices)
+    linears.push_back(Object{{"name", matrix.name},
+                             {"rows", matrix.rows},
+                             {"cols", matrix.cols},
+                             {"weights", llvm::StringRef(formatInfo(matrix.format).name)},
+                             {"activations", llvm::StringRef(activationName(matrix.activation))},
+                             {"bytes", matrix.bytes},
+                             {"role", matrix.role},
+                             {"shared", matrix.shared},
+                             {"weight_error", matrix.error.weightError},
+                             {"output_error", matrix.error.weightedError}});
+
+  const format::ModelConfig &config = provenance.config;
+  Object root{
+      {"producer", "smelt " SMELT_VERSION},
+      {"source", Object{{"file", std::filesystem::path(provenance.sourceFile).filename().string()},
+                        {"bytes", int64_t(provenance.sourceBytes)},
+                        {"hash", provenance.sourceHash}}},
+      {"options", std::move(given)},
+      {"numerics", Object{{"cache", config.cacheElementBytes == 2 ? "float16" : "float32"},
+                          {"accumulation", "float32 over groups, in one order"},
+                          {"integer_dot", "exact within a group"}}},
+      {"memory",
+       Object{{"formula", "scratch + slots * roundUp(context, block) * per_position + logits"},
+              {"scratch", int64_t(config.scratchBytes)},
+              {"block", int64_t(config.positionBlock)},
+              {"per_position", int64_t(config.keyBytesPerPosition + config.valueBytesPerPosition)},
+              {"logits", int64_t(config.maxLogitRows) * config.vocabSize * 4}}},
+      {"decoder_bits_per_weight", bitsPerWeight(provenance.matrices, "decoder")},
+      {"linears", std::move(linears)}};
+  if (!provenance.calibration.hash.empty())
+    root["statistics"] = Object{{"hash", provenance.calibration.hash},
+                                {"samples", provenance.calibration.samples},
+                                {"tokens", provenance.calibration.tokens}};
+  if (!options.licence.empty())
+    root["licence"] = options.licence;
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::json::Value(std::move(root));
+  return text;
+}
+
+} // namespace smelt

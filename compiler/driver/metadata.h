@@ -1,0 +1,35 @@
+// The metadata section: how an artifact came to be, for people and tools (keys:
+// runtime/artifact/format.h).
+#pragma once
+
+#include "compiler/driver/compile.h"
+#include "passes/quantize/quantize.h"
+#include "runtime/artifact/format.h"
+
+#include <string>
+#include <vector>
+
+namespace smelt {
+
+/// What calibration used; empty hash: nothing.
+struct CalibrationRecord {
+  std::string hash; ///< of the statistics
+  int64_t samples = 0, tokens = 0;
+};
+
+struct Provenance {
+  std::string sourceFile, sourceHash;
+  uint64_t sourceBytes = 0;
+  std::string algorithm;
+  CalibrationRecord calibration;
+  std::vector<PackedMatrix> matrices;
+  format::ModelConfig config{};
+};
+
+/// Packed bits per weight over all matrices of a role; 0 if there are none.
+double bitsPerWeight(const std::vector<PackedMatrix> &matrices, std::string_view role);
+
+/// One JSON object. The same inputs give the same bytes: no dates, no host names.
+std::string metadataJson(const CompileOptions &options, const Provenance &provenance);
+
+} // namespace smelt

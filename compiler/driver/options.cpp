@@ -1,0 +1,222 @@
+// From parsed arguments to the options of each command.
+#include "compiler/driver/options.h"
+
+#include "runtime/devices/cpu.h"
+
+#include <filesystem>
+
+namespace fs = std::filesystem;
+
+namespace smelt {
+
+namespace {
+
+using cli::OptionType;
+
+constexpr cli::Option optionTable[] = {
+#define OPTION(command, ...) {#command, __VA_ARGS__},
+#include "compiler/driver/options.def"
+};
+
+/// What people call a format, and its name in the table.
+struct Alias {
+  std::string_view option, name;
+};
+constexpr Alias formatAliases[] = {{"int4", "a4g32"}, {"int8", "s8c"}};
+constexpr Alias activationAliases[] = {
+    {"int8-group", "a8g32"}, {"int8-token", "a8t"}, {"float", "f32"}};
+
+std::string tableName(std::span<const Alias> aliases, const std::string &text) {
+  for (const Alias &alias : aliases)
+    if (alias.option == text)
+      return std::string(alias.name);
+  return text;
+}
+
+std::string aliasList(std::span<const Alias> aliases) {
+  std::string list;
+  for (const Alias &alias : aliases)
+    list += std::string(alias.option) + ", ";
+  return list;
+}
+
+Result<WeightFormat> readFormat(const std::string &option, const std::string &text) {
+  Result<WeightFormat> found = findFormat(tableName(formatAliases, text));
+  if (found)
+    return found;
+  return Status(found.status().code(),
+                "--" + option + ": " + found.status().message() + ", " + aliasList(formatAliases));
+}
+
+/// The current folder's `<stem of the model><extension>`.
+std::string defaultOutput(const std::string &model, const char *extension) {
+  return fs::path(model).stem().string() + extension;
+}
+
+Status checkOutput(const std::string &model, const std::string &output) {
+  std::error_code error;
+  if (fs::is_directory(output, error))
+    return invalidArgument("--output is the folder '" + output + "', expected a file name");
+  if (fs::equivalent(model, output, error))
+    return invalidArgument("--output '" + output + "' is the model itself; choose another name");
+  return {};
+}
+
+Status readScheme(const cli::Arguments &arguments, CompileOptions &options) {
+  QuantizeScheme &scheme = options.scheme;
+  SMELT_ASSIGN(scheme.decoder, readFormat("weights", arguments.text("weights")));
+  bool exact = scheme.decoder == WeightFormat::F32;
+  scheme.head = exact ? WeightFormat::F32 : WeightFormat::S8C;
+  if (arguments.given("head")) {
+    SMELT_ASSIGN(scheme.head, readFormat("head", arguments.text("head")));
+  }
+  scheme.embedding = scheme.head;
+  if (arguments.given("embedding")) {
+    SMELT_ASSIGN(scheme.embedding, readFormat("embedding", arguments.text("embedding")));
+  }
+  std::string activation = tableName(activationAliases, arguments.text("activations"));
+  Result<ActivationFormat> found = findActivation(activation);
+  if (!found)
+    return invalidArgument("--activations: " + found.status().message() + ", " +
+                           aliasList(activationAliases));
+  scheme.activation = *found;
+  if (exact && !arguments.given("activations"))
+    scheme.activation = ActivationFormat::F32;
+
+  std::string kv = arguments.given("kv") ? arguments.text("kv") : exact ? "f32" : "f16";
+  if (kv != "f16" && kv != "f32")
+    return invalidArgument("--kv is '" + kv + "', expected f16 or f32");
+  options.lower.cacheElementBytes = kv == "f16" ? 2 : 4;
+  return {};
+}
+
+Status readCalibration(const cli::Arguments &arguments, CompileOptions &options) {
+  options.data = arguments.list("data");
+  options.statistics = arguments.text("stats");
+  options.samples = {arguments.whole("samples"), arguments.whole("sample-tokens")};
+  if (!options.data.empty() && !options.statistics.empty())
+    return invalidArgument("--data and --stats contradict each other: statistics are either "
+                           "collected or read");
+  if (options.data.empty() && (arguments.given("samples") || arguments.given("sample-tokens")))
+    return invalidArgument("--samples and --sample-tokens need --data");
+  if (options.samples.samples < 1 || options.samples.tokens < 2)
+    return invalidArgument("--samples must be at least 1 and --sample-tokens at least 2");
+  bool hasData = !options.data.empty() || !options.statistics.empty();
+  const QuantizeScheme &scheme = options.scheme;
+  if (hasData && scheme.decoder == WeightFormat::F32 && scheme.head == WeightFormat::F32)
+    return invalidArgument("float32 weights need no calibration; leave out --data and --stats");
+  if (arguments.text("algorithm") == "auto")
+    return {};
+  SMELT_ASSIGN(options.algorithm, findAlgorithm(arguments.text("algorithm")));
+  std::string name = arguments.text("algorithm");
+  if (hasData && !needsStatistics(*options.algorithm))
+    return invalidArgument("--algorithm " + name +
+                           " uses no calibration; leave out --data and "
+                           "--stats or take another algorithm");
+  if (!hasData && needsStatistics(*options.algorithm))
+    return invalidArgument("--algorithm " + name + " needs calibration: give --data or --stats");
+  return {};
+}
+
+Result<std::vector<const KernelTarget *>> readTargets(const std::string &text) {
+  std::vector<const KernelTarget *> targets;
+  if (text == "portable") {
+    for (const KernelTarget &target : kernelTargets())
+      targets.push_back(&target);
+    return targets;
+  }
+  if (text == "native") {
+    for (const CpuTarget &target : cpuTargets())
+      if (missingFeatures(target).empty()) {
+        SMELT_ASSIGN(const KernelTarget *found, findTarget(target.name));
+        return std::vector<const KernelTarget *>{found};
+      }
+    return unsupported("--target native: there is no target for this machine; give --target "
+                       "portable or a name");
+  }
+  for (size_t at = 0; at <= text.size();) {
+    size_t end = std::min(text.find(',', at), text.size());
+    Result<const KernelTarget *> found = findTarget(text.substr(at, end - at));
+    if (!found)
+      return invalidArgument("--target: " + found.status().message() + ", native, portable");
+    if (std::find(targets.begin(), targets.end(), *found) == targets.end())
+      targets.push_back(*found);
+    at = end + 1;
+  }
+  return targets;
+}
+
+} // namespace
+
+std::span<const cli::Option> compilerOptions() { return optionTable; }
+
+Result<CompileOptions> readCompileOptions(const cli::Arguments &arguments) {
+  CompileOptions options;
+  options.model = arguments.operands[0];
+  options.output =
+      arguments.given("output") ? arguments.text("output") : defaultOutput(options.model, ".smelt");
+  SMELT_TRY(checkOutput(options.model, options.output));
+  SMELT_TRY(readScheme(arguments, options));
+  SMELT_TRY(readCalibration(arguments, options));
+  SMELT_ASSIGN(options.targets, readTargets(arguments.text("target")));
+  options.lower.maxContext = arguments.whole("context");
+  if (options.lower.maxContext < 1)
+    return invalidArgument("--context must be at least 1");
+  options.threads = int(arguments.whole("threads"));
+  options.licence = arguments.text("licence");
+  if (arguments.given("stop-after")) {
+    SMELT_ASSIGN(options.pipeline.stopAfter, findPhase(arguments.text("stop-after")));
+  }
+  options.pipeline.dump = arguments.text("dump");
+  options.pipeline.quiet = arguments.flag("quiet");
+  // Provenance: what decides the bytes of the artifact.
+  for (const cli::Option &option : optionTable) {
+    static constexpr std::string_view unrelated[] = {"output",     "threads", "licence",
+                                                     "stop-after", "dump",    "quiet"};
+    if (option.command == "compile" && arguments.given(option.name) &&
+        std::find(std::begin(unrelated), std::end(unrelated), option.name) == std::end(unrelated)) {
+      std::string value = arguments.text(option.name);
+      if (option.type == OptionType::List) {
+        value.clear();
+        for (const std::string &item : arguments.list(option.name))
+          value += (value.empty() ? "" : ", ") + item;
+      }
+      options.given.emplace_back(option.name, value);
+    }
+  }
+  return options;
+}
+
+Result<CalibrateOptions> readCalibrateOptions(const cli::Arguments &arguments) {
+  CalibrateOptions options;
+  options.model = arguments.operands[0];
+  options.output =
+      arguments.given("output") ? arguments.text("output") : defaultOutput(options.model, ".stats");
+  SMELT_TRY(checkOutput(options.model, options.output));
+  options.data = arguments.list("data");
+  if (options.data.empty())
+    return invalidArgument("--data is missing: calibration needs sample text");
+  options.samples = {arguments.whole("samples"), arguments.whole("sample-tokens")};
+  if (options.samples.samples < 1 || options.samples.tokens < 2)
+    return invalidArgument("--samples must be at least 1 and --sample-tokens at least 2");
+  options.secondMoments = arguments.flag("second-moments");
+  options.threads = int(arguments.whole("threads"));
+  options.quiet = arguments.flag("quiet");
+  return options;
+}
+
+Result<EvaluateOptions> readEvaluateOptions(const cli::Arguments &arguments) {
+  EvaluateOptions options;
+  options.model = arguments.operands[0];
+  options.reference = arguments.text("reference");
+  options.text = arguments.text("text");
+  if (options.text.empty())
+    return invalidArgument("--text is missing: evaluation needs a text to predict");
+  options.context = arguments.whole("context");
+  options.chunks = arguments.whole("chunks");
+  options.threads = int(arguments.whole("threads"));
+  options.quiet = arguments.flag("quiet");
+  return options;
+}
+
+} // namespace smelt
