@@ -1,7 +1,9 @@
-// exp, tanh and erf as polynomials of our own, and the activations made of them: the same bits on every target.
+// exp, tanh and erf as polynomials of our own, and the activations made of them: the same bits on
+// every target.
 //
-// The coefficients are weighted minimax fits (Lawson iteration in double, rounded to float): relative error for exp, tanh and
-// small erf, absolute error for large erf. Everything is fma, exactly rounded division or exact bit arithmetic.
+// The coefficients are weighted minimax fits (Lawson iteration in double, rounded to float):
+// relative error for exp, tanh and small erf, absolute error for large erf. Everything is fma,
+// exactly rounded division or exact bit arithmetic.
 #include "passes/lower/kernels/builder.h"
 
 #include "compiler/dialect/slm.h"
@@ -39,9 +41,10 @@ Value lessThan(KernelBuilder &k, Value a, Value c) {
 
 } // namespace
 
-// exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2 in two parts (Cody and Waite 1980), |r| <= 0.347:
-// exp(r) ~ 1 + r + r^2 P(r), relative error 3.1e-9 before rounding. Adding 1.5 * 2^23 rounds to the integer and leaves it in
-// the low bits of the sum, from where it goes straight to the exponent.
+// exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2 in two parts (Cody and Waite 1980), |r|
+// <= 0.347: exp(r) ~ 1 + r + r^2 P(r), relative error 3.1e-9 before rounding. Adding 1.5 * 2^23
+// rounds to the integer and leaves it in the low bits of the sum, from where it goes straight to
+// the exponent.
 Value KernelBuilder::exp(Value v) {
   Value x = fmax(fmin(v, constant(*this, v, 88.0)), constant(*this, v, -87.0));
   Value magic = constant(*this, v, 12582912.0);
@@ -49,8 +52,9 @@ Value KernelBuilder::exp(Value v) {
   Value n = fsub(shifted, magic);
   Value r = fma(n, constant(*this, v, -0.693145751953125), x);
   r = fma(n, constant(*this, v, -1.42860682030941723212e-6), r);
-  Value p = polynomial(*this, r, {0x1.fffffb94453f2p-2, 0x1.5554909ff48c6p-3, 0x1.5558f4cde8a25p-5,
-                                  0x1.123a6b31e3169p-7, 0x1.6a235199c3c9ep-10});
+  Value p = polynomial(*this, r,
+                       {0x1.fffffb94453f2p-2, 0x1.5554909ff48c6p-3, 0x1.5558f4cde8a25p-5,
+                        0x1.123a6b31e3169p-7, 0x1.6a235199c3c9ep-10});
   p = fma(fmul(r, r), p, r);
   p = fadd(p, constant(*this, v, 1));
   Type words = wordsLike(*this, v);
@@ -60,7 +64,8 @@ Value KernelBuilder::exp(Value v) {
   return select(lessThan(*this, v, constant(*this, v, -87.0)), constant(*this, v, 0), result);
 }
 
-// |x| < 0.6: x + x^3 P(x^2), relative error 5e-9; beyond: 1 - 2 / (exp(2 |x|) + 1) with the sign of x. Odd by construction.
+// |x| < 0.6: x + x^3 P(x^2), relative error 5e-9; beyond: 1 - 2 / (exp(2 |x|) + 1) with the sign of
+// x. Odd by construction.
 Value KernelBuilder::tanh(Value v) {
   Value magnitude = fabs(v);
   Value square = fmul(v, v);
@@ -75,8 +80,8 @@ Value KernelBuilder::tanh(Value v) {
   return select(lessThan(*this, magnitude, constant(*this, v, 0.6)), small, large);
 }
 
-// |x| < 1: x P(x^2), relative error 4e-8; beyond: 1 - exp(-Q(|x|)), Q = -log(erfc), absolute error 1e-9 up to 4, where
-// erf rounds to 1. Odd by construction.
+// |x| < 1: x P(x^2), relative error 4e-8; beyond: 1 - exp(-Q(|x|)), Q = -log(erfc), absolute error
+// 1e-9 up to 4, where erf rounds to 1. Odd by construction.
 Value KernelBuilder::erf(Value v) {
   Value magnitude = fmin(fabs(v), constant(*this, v, 4));
   Value p = polynomial(*this, fmul(magnitude, magnitude),

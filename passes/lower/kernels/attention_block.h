@@ -1,0 +1,51 @@
+// One block of cached positions against a few query heads: what decode and prefill attention share,
+// bit for bit.
+#pragma once
+
+#include "passes/lower/kernels/cache.h"
+#include "passes/lower/kernels/columns.h"
+
+namespace smelt {
+
+/// Emits the pieces of attention of `pairs` (row, query head) pairs, all of one kv head and slot,
+/// against one block of attentionBlock positions. For every pair, in this order:
+///   s_t = sum over d, in order, of q_d k_td by fma from 0; s_t = s_t * scale; with softcap s_t =
+///   cap tanh(s_t / cap); invisible positions get -FLT_MAX m = max s_t, p_t = exp(s_t - m) (nothing
+///   visible: m = -FLT_MAX and all p_t = 0) l = 16-lane sums of p over the four vectors of 16
+///   positions in order, then reduceAdd o_d = sum over t, in order, of p_t v_td by fma from 0
+/// Positions that are invisible to all pairs may be skipped: they would add exact zeros.
+class AttentionBlock {
+public:
+  AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs);
+
+  const int64_t pairs;
+  Buffer maxima, sums; ///< float of each pair, after softmax(); arrays are padded to 16
+
+  /// Copies the query of one pair (headDim floats).
+  void setQuery(Value pair, Buffer queries, Value at);
+  /// The position of one pair's row, which bounds what it sees.
+  void setPosition(Value pair, Value position);
+  /// Scores of the block at position `start` of the cache head; `count` positions from the start
+  /// are needed.
+  void scores(Value head, Value start, Value count);
+  /// Scores -> p, maxima, sums.
+  void softmax(Value start);
+  /// o of the positions [first, first + count) of the block; `write(pair, piece of headDim,
+  /// vector)` takes each finished vector; piece.first is static within `base`.
+  void values(Value head, Value start, Value first, Value count,
+              const std::function<void(int64_t pair, Value column, Value o)> &write);
+
+private:
+  KernelBuilder &k;
+  CacheView &cache;
+  int64_t queryStride, registers, pairStep;
+  Buffer queries, weights, positions;
+
+  void scoreTile(Value lines, Value chunk, int64_t firstPair, int64_t chunks);
+  void valueTile(Value row, Value first, Value count, int64_t firstPair, Value column,
+                 int64_t vectors, int64_t width,
+                 const std::function<void(int64_t, Value, Value)> &write);
+  Value masked(Value score, Value start, Value position, int64_t chunk);
+};
+
+} // namespace smelt

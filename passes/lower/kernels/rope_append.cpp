@@ -1,0 +1,175 @@
+// RopeAppend: head norm and rotary embedding on queries and keys; keys and values into the cache.
+//
+// Operands: p0 float q [.][inStride] (heads * headDim columns, changed in place), p1 float k
+// [.][keyStride] (not changed), p2 float v [.][valueStride], p3 float table
+// [maxContext][rotaryDim]: cos (rotaryDim / 2), then sin, null without rotation, p4 float head norm
+// weights: query [headDim], key [headDim], null without, p5 key cache, p6 value cache, p7 int32
+// positions[maxTokens], slots[maxTokens].
+//
+// Head norm: y = (x * s) * w, s = 1 / sqrt(sum(x^2) / headDim + epsilon) over the head. Rotation
+// (Su et al. 2021) of a pair (a, b): (fma(a, cos, -(b sin)), fma(b, cos, a sin)), pairs (i, i +
+// rotaryDim / 2) or (2i, 2i + 1); columns from rotaryDim on stay.
+#include "passes/lower/kernels/cache.h"
+#include "passes/lower/kernels/columns.h"
+
+using namespace mlir;
+
+namespace smelt {
+
+namespace {
+
+class HeadKernel {
+public:
+  HeadKernel(KernelBuilder &k)
+      : k(k), cache(k, 5, 6), places(k, 7), table(k.operand(3, k.f32)),
+        normWeights(k.operand(4, k.f32)), normed(k.scratch(k.spec.headDim, k.f32)),
+        turned(k.scratch(k.spec.headDim, k.f32)) {}
+
+  void emit() {
+    const int64_t headsOfRow = k.spec.heads + k.spec.kvHeads;
+    auto [begin, end] = k.threadShare(k.mul(k.rowCount(), headsOfRow));
+    k.loop(begin, end, 1, [&](Value item) {
+      Value row = k.div(item, headsOfRow), head = k.rem(item, headsOfRow);
+      k.ifElse(
+          k.less(head, k.idx(k.spec.heads)), {},
+          [&]() -> Values {
+            emitQuery(row, head);
+            return {};
+          },
+          [&]() -> Values {
+            emitKeyValue(row, k.sub(head, k.idx(k.spec.heads)));
+            return {};
+          });
+    });
+  }
+
+private:
+  KernelBuilder &k;
+  CacheView cache;
+  RowPlaces places;
+  Buffer table, normWeights, normed, turned;
+
+  void emitQuery(Value row, Value head) {
+    if (!k.spec.queryNorm && !k.spec.rotaryDim)
+      return;
+    Buffer queries = k.operand(0, k.f32);
+    Value first = k.add(k.mul(row, k.spec.inStride), k.mul(head, k.spec.headDim));
+    if (!k.spec.queryNorm) {
+      rotate(queries, first, row, queries, first);
+      return;
+    }
+    normalize(queries, first, 0);
+    rotate(normed, k.idx(0), row, queries, first);
+  }
+
+  void emitKeyValue(Value row, Value kvHead) {
+    Buffer in = k.operand(1, k.f32);
+    Value first = k.add(k.mul(row, k.spec.keyStride), k.mul(kvHead, k.spec.headDim));
+    if (k.spec.keyNorm) {
+      normalize(in, first, k.spec.headDim);
+      rotate(normed, k.idx(0), row, turned, k.idx(0));
+    } else {
+      rotate(in, first, row, turned, k.idx(0));
+    }
+    Value position = places.position(row);
+    Value cacheHead = cache.head(places.slot(row), kvHead);
+    storeKey(cacheHead, position);
+    storeValue(row, kvHead, cache.valueRow(cacheHead, position));
+  }
+
+  /// One element of each of headDim lines.
+  void storeKey(Value cacheHead, Value position) {
+    Value within = k.rem(position, lanes);
+    Value lines = k.add(cache.keyLines(cacheHead, k.sub(position, within)), within);
+    auto scatter = [&](Value d, int64_t n) {
+      Value v = cache.encode(k.loadVector(turned, d, n));
+      for (int64_t i = 0; i < n; ++i)
+        k.store(cache.keys, k.add(lines, k.mul(k.add(d, i), lanes)), k.lane(v, i));
+    };
+    const int64_t whole = k.spec.headDim / lanes * lanes;
+    k.loop(k.idx(0), k.idx(whole), lanes, [&](Value d) { scatter(d, lanes); });
+    for (Piece piece : pieces(k.spec.headDim - whole))
+      scatter(k.idx(whole + piece.first), piece.n);
+  }
+
+  void storeValue(Value row, Value kvHead, Value to) {
+    Buffer in = k.operand(2, k.f32);
+    Value from = k.add(k.mul(row, k.spec.valueStride), k.mul(kvHead, k.spec.headDim));
+    for (Piece piece : pieces(k.spec.headDim)) {
+      Value v = k.loadVector(in, k.add(from, piece.first), piece.n);
+      k.storeVector(cache.values, k.add(to, piece.first), cache.encode(v));
+    }
+  }
+
+  /// Head norm of the headDim columns from `first` into `normed`; the weights start at `weights`.
+  void normalize(Buffer in, Value first, int64_t weights) {
+    Value sums = foldColumns(
+        k, k.spec.headDim,
+        [&](Value acc, Value column, int64_t n) {
+          Value x = loadFirst(k, in, k.add(first, column), n);
+          return k.fma(x, x, acc);
+        },
+        [&](Value a, Value c) { return k.fadd(a, c); });
+    Value mean = k.fdiv(k.reduceAdd(sums), k.f32Const(double(k.spec.headDim)));
+    Value scale = k.fdiv(k.f32Const(1), k.fsqrt(k.fadd(mean, k.f32Const(k.spec.epsilon))));
+    for (Piece piece : pieces(k.spec.headDim)) {
+      Value x = k.loadVector(in, k.add(first, piece.first), piece.n);
+      Value w = k.loadVector(normWeights, k.idx(weights + piece.first), piece.n);
+      k.storeVector(normed, k.idx(piece.first), k.fmul(k.fmul(x, k.splat(scale, piece.n)), w));
+    }
+  }
+
+  /// Rotates (or copies, without rotation) one head; source and destination may be the same.
+  void rotate(Buffer in, Value from, Value row, Buffer out, Value to) {
+    if (k.spec.rotaryDim) {
+      Value angles = k.mul(places.position(row), k.spec.rotaryDim);
+      if (k.spec.interleaved)
+        rotateInterleaved(in, from, angles, out, to);
+      else
+        rotateHalves(in, from, angles, out, to);
+    }
+    for (Piece piece : pieces(k.spec.headDim - k.spec.rotaryDim)) {
+      int64_t first = k.spec.rotaryDim + piece.first;
+      k.storeVector(out, k.add(to, first), k.loadVector(in, k.add(from, first), piece.n));
+    }
+  }
+
+  std::pair<Value, Value> turn(Value a, Value c, Value angles, Piece piece) {
+    Value cos = k.loadVector(table, k.add(angles, piece.first), piece.n);
+    Value sin = k.loadVector(table, k.add(angles, k.spec.rotaryDim / 2 + piece.first), piece.n);
+    return {k.fma(a, cos, k.fneg(k.fmul(c, sin))), k.fma(c, cos, k.fmul(a, sin))};
+  }
+
+  void rotateHalves(Buffer in, Value from, Value angles, Buffer out, Value to) {
+    const int64_t half = k.spec.rotaryDim / 2;
+    for (Piece piece : pieces(half)) {
+      Value a = k.loadVector(in, k.add(from, piece.first), piece.n);
+      Value c = k.loadVector(in, k.add(from, half + piece.first), piece.n);
+      auto [x, y] = turn(a, c, angles, piece);
+      k.storeVector(out, k.add(to, piece.first), x);
+      k.storeVector(out, k.add(to, half + piece.first), y);
+    }
+  }
+
+  void rotateInterleaved(Buffer in, Value from, Value angles, Buffer out, Value to) {
+    for (Piece piece : pieces(k.spec.rotaryDim / 2, lanes / 2)) {
+      Value pairs = k.loadVector(in, k.add(from, 2 * piece.first), 2 * piece.n);
+      SmallVector<int64_t> even, odd, joined;
+      for (int64_t i = 0; i < piece.n; ++i) {
+        even.push_back(2 * i);
+        odd.push_back(2 * i + 1);
+        joined.append({i, piece.n + i});
+      }
+      Value a = vector::ShuffleOp::create(k.b, pairs, pairs, even);
+      Value c = vector::ShuffleOp::create(k.b, pairs, pairs, odd);
+      auto [x, y] = turn(a, c, angles, piece);
+      k.storeVector(out, k.add(to, 2 * piece.first), vector::ShuffleOp::create(k.b, x, y, joined));
+    }
+  }
+};
+
+} // namespace
+
+void emitRopeAppend(KernelBuilder &k) { HeadKernel(k).emit(); }
+
+} // namespace smelt
