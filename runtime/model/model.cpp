@@ -46,4 +46,29 @@ bool Model::isEndToken(int32_t token) const {
   return token >= 0 && std::find(std::begin(ends), std::end(ends), token) != std::end(ends);
 }
 
+Result<std::vector<int32_t>> Model::encode(std::string_view text, bool addBos,
+                                           bool parseSpecial) const {
+  if (!words)
+    return unsupported("the artifact has no tokenizer; give token ids instead of text");
+  SMELT_ASSIGN(std::vector<int32_t> ids,
+               words->encode(text, {.addSpecial = addBos, .parseSpecial = parseSpecial}));
+  // Some models want a first token that their tokenizer does not add.
+  if (addBos && config().addBos != 0 && (ids.empty() || ids.front() != config().bosToken))
+    ids.insert(ids.begin(), config().bosToken);
+  return ids;
+}
+
+Result<std::string> Model::renderChat(std::span<const ChatMessage> messages,
+                                      bool addGenerationPrompt) const {
+  if (!chat)
+    return unsupported("the artifact has no chat template; give plain text instead of messages");
+  return chat->renderMessages(messages, addGenerationPrompt);
+}
+
+Result<std::vector<int32_t>> Model::encodeChat(std::span<const ChatMessage> messages) const {
+  SMELT_ASSIGN(std::string text, renderChat(messages));
+  // Templates write the special tokens themselves.
+  return encode(text, false);
+}
+
 } // namespace smelt

@@ -39,10 +39,14 @@ public:
   const ChatTemplate *chatTemplate() const { return chat ? &*chat : nullptr; }
   bool isEndToken(int32_t token) const;
 
-  /// Unsupported when the artifact has no tokenizer.
-  Result<std::vector<int32_t>> encodePrompt(std::string_view text) const;
-  /// Renders and tokenizes a conversation, ready for the assistant's answer. Unsupported without a
-  /// chat template.
+  /// Token ids of a text. `addBos`: with what the tokenizer puts around a prompt; `parseSpecial`:
+  /// special tokens written in the text are found. Unsupported when the artifact has no tokenizer.
+  Result<std::vector<int32_t>> encode(std::string_view text, bool addBos = true,
+                                      bool parseSpecial = true) const;
+  /// The prompt text of a conversation. Unsupported when the artifact has no chat template.
+  Result<std::string> renderChat(std::span<const ChatMessage> messages,
+                                 bool addGenerationPrompt = true) const;
+  /// Both: token ids of a conversation, ready for the assistant's answer.
   Result<std::vector<int32_t>> encodeChat(std::span<const ChatMessage> messages) const;
 
 private:

@@ -1,0 +1,354 @@
+// The C interface: checks arguments, calls the runtime, turns failures and exceptions into
+// statuses.
+#define SMELT_BUILDING_LIBRARY
+#include "smelt/smelt.h"
+
+#include "runtime/model/generate.h"
+#include "runtime/model/model.h"
+#include "runtime/model/session.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <exception>
+#include <new>
+
+using namespace smelt;
+
+struct smelt_model {
+  std::shared_ptr<const Model> shared;
+};
+
+struct smelt_session {
+  std::unique_ptr<Session> session;
+  std::atomic<bool> cancel{false};
+  std::vector<Token> tokens; ///< for smelt_step, capacity reserved at creation
+};
+
+namespace {
+
+/// A fixed buffer: reporting that memory is exhausted must not need any.
+thread_local char lastError[1024] = "";
+
+smelt_status report(smelt_status status, std::string_view message) {
+  size_t bytes = std::min(message.size(), sizeof lastError - 1);
+  std::memcpy(lastError, message.data(), bytes);
+  lastError[bytes] = '\0';
+  return status;
+}
+
+smelt_status report(const Status &status) {
+  static_assert(int(StatusCode::Internal) == SMELT_INTERNAL);
+  static_assert(int(StatusCode::Corrupt) == SMELT_CORRUPT);
+  return status.ok() ? SMELT_OK : report(smelt_status(status.code()), status.message());
+}
+
+/// Runs `body` (returning Status or smelt_status) so that nothing it throws escapes.
+template <typename Body> smelt_status guarded(Body &&body) noexcept {
+  try {
+    if constexpr (std::is_same_v<decltype(body()), Status>)
+      return report(body());
+    else
+      return body();
+  } catch (const std::bad_alloc &) {
+    return report(SMELT_EXHAUSTED, "out of memory");
+  } catch (const std::exception &error) {
+    return report(SMELT_INTERNAL, error.what());
+  } catch (...) {
+    return report(SMELT_INTERNAL, "an unknown exception");
+  }
+}
+
+/// No structure of any version is larger: a wild struct_size is a forgotten initializer.
+constexpr size_t largestStruct = 4096;
+
+Status checkSize(size_t size, const char *name) {
+  if (size < sizeof(size_t) || size > largestStruct)
+    return invalidArgument(std::string(name) + ".struct_size is " + std::to_string(size) +
+                           ", expected sizeof(" + name + ")");
+  return {};
+}
+
+/// Reads a structure of any version: fields that the caller does not have keep their defaults.
+template <typename T> Status takeStruct(const T *given, const char *name, T &out) {
+  if (!given)
+    return {};
+  SMELT_TRY(checkSize(given->struct_size, name));
+  std::memcpy(&out, given, std::min(given->struct_size, sizeof(T)));
+  return {};
+}
+
+/// Fills the caller's structure as far as it has fields.
+template <typename T> Status giveStruct(T value, const char *name, T *out) {
+  SMELT_TRY(checkSize(out->struct_size, name));
+  value.struct_size = out->struct_size;
+  std::memcpy(out, &value, std::min(out->struct_size, sizeof(T)));
+  return {};
+}
+
+Status nullArgument(const char *name) { return invalidArgument(std::string(name) + " is NULL"); }
+
+#define SMELT_NEED(argument)                                                                       \
+  if (!(argument))                                                                                 \
+  return nullArgument(#argument)
+
+/// Hands out `count` items under the buffer rules of smelt.h.
+template <typename T>
+smelt_status giveArray(const T *items, size_t count, T *out, size_t capacity, size_t *needed) {
+  *needed = count;
+  if (count > capacity || (count != 0 && !out))
+    return report(SMELT_BUFFER_TOO_SMALL, "the buffer holds " + std::to_string(capacity) +
+                                              " items, " + std::to_string(count) + " are needed");
+  if (count != 0)
+    std::memcpy(out, items, count * sizeof(T));
+  return SMELT_OK;
+}
+
+} // namespace
+
+const char *smelt_version(void) { return SMELT_VERSION; }
+int32_t smelt_api_version(void) { return SMELT_API_VERSION; }
+const char *smelt_last_error(void) { return lastError; }
+
+const char *smelt_status_name(smelt_status status) {
+  constexpr const char *names[] = {"ok",        "invalid argument", "not found",
+                                   "corrupt",   "unsupported",      "exhausted",
+                                   "cancelled", "internal",         "buffer too small"};
+  return size_t(status) < std::size(names) ? names[status] : "unknown";
+}
+
+smelt_status smelt_model_open(const char *path, const smelt_model_options *options,
+                              smelt_model **model) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(model);
+    *model = nullptr;
+    SMELT_NEED(path);
+    smelt_model_options taken = SMELT_MODEL_OPTIONS_INIT;
+    SMELT_TRY(takeStruct(options, "smelt_model_options", taken));
+    SMELT_ASSIGN(std::shared_ptr<const Model> opened,
+                 Model::open(path, taken.target ? taken.target : ""));
+    *model = new smelt_model{std::move(opened)};
+    return {};
+  });
+}
+
+void smelt_model_close(smelt_model *model) { delete model; }
+
+smelt_status smelt_model_get_info(const smelt_model *model, smelt_model_info *info) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(model);
+    SMELT_NEED(info);
+    const Model &opened = *model->shared;
+    const format::ModelConfig &config = opened.config();
+    std::string_view metadata = opened.artifact().text(format::SectionKind::Metadata);
+    smelt_model_info value = SMELT_MODEL_INFO_INIT;
+    value.file_bytes = opened.artifact().fileBytes();
+    value.vocab_size = config.vocabSize;
+    value.hidden_size = config.hiddenSize;
+    value.layers = config.layers;
+    value.max_context = config.maxContext;
+    value.max_step_tokens = config.maxTokens;
+    value.max_logit_rows = config.maxLogitRows;
+    value.bos_token = config.bosToken;
+    std::copy(std::begin(config.eosTokens), std::end(config.eosTokens), value.eos_tokens);
+    value.has_tokenizer = opened.tokenizer() != nullptr;
+    value.has_chat_template = opened.chatTemplate() != nullptr;
+    value.cache_bytes_per_position = config.keyBytesPerPosition + config.valueBytesPerPosition;
+    value.scratch_bytes = config.scratchBytes;
+    value.target = opened.target().name.data();
+    value.metadata = metadata.empty() ? "" : metadata.data();
+    value.metadata_bytes = metadata.size();
+    return giveStruct(value, "smelt_model_info", info);
+  });
+}
+
+smelt_status smelt_tokenize(const smelt_model *model, const char *text, size_t bytes,
+                            uint32_t flags, int32_t *tokens, size_t capacity, size_t *needed) {
+  return guarded([&]() -> smelt_status {
+    std::vector<int32_t> ids;
+    Status status = [&]() -> Status {
+      SMELT_NEED(model);
+      SMELT_NEED(needed);
+      if (bytes != 0)
+        SMELT_NEED(text);
+      if (flags & ~uint32_t(SMELT_TOKENIZE_NO_BOS | SMELT_TOKENIZE_NO_SPECIAL))
+        return invalidArgument("unknown flags " + std::to_string(flags));
+      SMELT_ASSIGN(ids, model->shared->encode({text, bytes}, !(flags & SMELT_TOKENIZE_NO_BOS),
+                                              !(flags & SMELT_TOKENIZE_NO_SPECIAL)));
+      return {};
+    }();
+    return status.ok() ? giveArray(ids.data(), ids.size(), tokens, capacity, needed)
+                       : report(status);
+  });
+}
+
+smelt_status smelt_detokenize(const smelt_model *model, const int32_t *tokens, size_t count,
+                              char *text, size_t capacity, size_t *needed) {
+  return guarded([&]() -> smelt_status {
+    std::string decoded;
+    Status status = [&]() -> Status {
+      SMELT_NEED(model);
+      SMELT_NEED(needed);
+      if (count != 0)
+        SMELT_NEED(tokens);
+      const Tokenizer *tokenizer = model->shared->tokenizer();
+      if (!tokenizer)
+        return unsupported("the artifact has no tokenizer");
+      decoded = tokenizer->decode({tokens, count});
+      return {};
+    }();
+    return status.ok() ? giveArray(decoded.data(), decoded.size(), text, capacity, needed)
+                       : report(status);
+  });
+}
+
+smelt_status smelt_apply_chat_template(const smelt_model *model, const smelt_message *messages,
+                                       size_t count, int32_t add_generation_prompt, char *text,
+                                       size_t capacity, size_t *needed) {
+  return guarded([&]() -> smelt_status {
+    std::string rendered;
+    Status status = [&]() -> Status {
+      SMELT_NEED(model);
+      SMELT_NEED(needed);
+      if (count != 0)
+        SMELT_NEED(messages);
+      std::vector<ChatMessage> chat;
+      for (size_t i = 0; i < count; ++i) {
+        SMELT_NEED(messages[i].role);
+        SMELT_NEED(messages[i].content);
+        chat.push_back({messages[i].role, messages[i].content});
+      }
+      SMELT_ASSIGN(rendered, model->shared->renderChat(chat, add_generation_prompt != 0));
+      return {};
+    }();
+    return status.ok() ? giveArray(rendered.data(), rendered.size(), text, capacity, needed)
+                       : report(status);
+  });
+}
+
+smelt_status smelt_session_create(const smelt_model *model, const smelt_session_options *options,
+                                  smelt_session **session) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(session);
+    *session = nullptr;
+    SMELT_NEED(model);
+    smelt_session_options taken = SMELT_SESSION_OPTIONS_INIT;
+    SMELT_TRY(takeStruct(options, "smelt_session_options", taken));
+    auto created = std::make_unique<smelt_session>();
+    SMELT_ASSIGN(
+        created->session,
+        Session::create(model->shared, {taken.context, std::max(taken.slots, 1u), taken.threads}));
+    created->tokens.reserve(model->shared->config().maxTokens);
+    *session = created.release();
+    return {};
+  });
+}
+
+void smelt_session_free(smelt_session *session) { delete session; }
+
+smelt_status smelt_step(smelt_session *session, const smelt_token *tokens, size_t count,
+                        const int32_t *logit_rows, size_t row_count) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(session);
+    SMELT_NEED(tokens);
+    if (row_count != 0)
+      SMELT_NEED(logit_rows);
+    uint32_t most = session->session->model().config().maxTokens;
+    if (count > most)
+      return invalidArgument("a step has " + std::to_string(count) + " tokens, expected 1 to " +
+                             std::to_string(most));
+    session->tokens.clear();
+    for (size_t i = 0; i < count; ++i)
+      session->tokens.push_back({tokens[i].id, tokens[i].position, tokens[i].slot});
+    return session->session->step(session->tokens, {logit_rows, row_count});
+  });
+}
+
+const float *smelt_logits(const smelt_session *session, size_t row) {
+  return session ? session->session->logits(row).data() : nullptr;
+}
+
+smelt_status smelt_append(smelt_session *session, int32_t slot, const int32_t *tokens,
+                          size_t count) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(session);
+    SMELT_NEED(tokens);
+    session->cancel = false;
+    return session->session->append(slot, {tokens, count}, &session->cancel);
+  });
+}
+
+int64_t smelt_slot_length(const smelt_session *session, int32_t slot) {
+  if (!session || slot < 0 || uint32_t(slot) >= session->session->slots())
+    return -1;
+  return int64_t(session->session->cached(slot).size());
+}
+
+smelt_status smelt_truncate(smelt_session *session, int32_t slot, uint32_t length) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(session);
+    return session->session->truncate(slot, length);
+  });
+}
+
+smelt_status smelt_generate_defaults(const smelt_model *model, smelt_generate_options *options) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(model);
+    SMELT_NEED(options);
+    smelt_generate_options value = SMELT_GENERATE_OPTIONS_INIT;
+    SMELT_TRY(takeStruct(options, "smelt_generate_options", value));
+    SamplingOptions defaults = SamplingOptions::defaultsOf(model->shared->config());
+    value.temperature = defaults.temperature;
+    value.top_k = defaults.topK;
+    value.top_p = defaults.topP;
+    value.repetition_penalty = defaults.repetitionPenalty;
+    return giveStruct(value, "smelt_generate_options", options);
+  });
+}
+
+smelt_status smelt_generate(smelt_session *session, int32_t slot, const int32_t *prompt,
+                            size_t count, const smelt_generate_options *options,
+                            smelt_generate_result *result) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(session);
+    if (count != 0)
+      SMELT_NEED(prompt);
+    smelt_generate_options taken = SMELT_GENERATE_OPTIONS_INIT;
+    SMELT_TRY(takeStruct(options, "smelt_generate_options", taken));
+    GenerateOptions wanted;
+    wanted.maxTokens = taken.max_tokens;
+    wanted.sampling = {taken.temperature,        taken.top_k, taken.top_p, taken.min_p,
+                       taken.repetition_penalty, taken.seed};
+    wanted.ignoreEnd = taken.ignore_end != 0;
+    if (taken.stop_count != 0)
+      SMELT_NEED(taken.stop);
+    for (size_t i = 0; i < taken.stop_count; ++i) {
+      SMELT_NEED(taken.stop[i]);
+      wanted.stop.emplace_back(taken.stop[i]);
+    }
+    TextCallback onText;
+    if (taken.on_text)
+      onText = [&](std::string_view text) {
+        return taken.on_text(text.data(), text.size(), taken.user) == 0;
+      };
+    session->cancel = false;
+    SMELT_ASSIGN(GenerateResult done, generate(*session->session, slot, {prompt, count}, wanted,
+                                               onText, &session->cancel));
+    if (!result)
+      return {};
+    smelt_generate_result value = SMELT_GENERATE_RESULT_INIT;
+    value.finish = smelt_finish(done.finish);
+    value.prompt_tokens = done.promptTokens;
+    value.reused_tokens = done.reusedTokens;
+    value.answer_tokens = uint32_t(done.tokens.size());
+    value.prompt_seconds = done.promptSeconds;
+    value.first_token_seconds = done.firstTokenSeconds;
+    value.decode_seconds = done.decodeSeconds;
+    return giveStruct(value, "smelt_generate_result", result);
+  });
+}
+
+void smelt_cancel(smelt_session *session) {
+  if (session)
+    session->cancel.store(true, std::memory_order_relaxed);
+}

@@ -1,0 +1,218 @@
+/* smelt: runs compiled small language models (model.smelt). The C interface of libsmelt.so.
+ *
+ * Conventions
+ * - Every call that can fail returns a smelt_status; smelt_last_error() tells what went wrong on this thread.
+ * - Structures that cross the interface begin with struct_size: set it to sizeof the structure (the SMELT_*_INIT macros
+ *   do). Fields are only ever added at the end, so older callers keep working.
+ * - Text is UTF-8. Output buffers: the call stores the needed size in *needed; when it exceeds the capacity the call
+ *   returns SMELT_BUFFER_TOO_SMALL and nothing is written. A capacity of 0 asks for the size.
+ * - A model may be used by any number of threads; a session by one at a time, except for smelt_cancel().
+ * - No call throws, exits or prints.
+ */
+#ifndef SMELT_SMELT_H
+#define SMELT_SMELT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(SMELT_BUILDING_LIBRARY)
+#define SMELT_API __attribute__((visibility("default")))
+#else
+#define SMELT_API
+#endif
+
+/* The version of this interface; smelt_version() gives that of the library that is loaded. */
+#define SMELT_API_VERSION 1
+
+typedef enum smelt_status {
+  SMELT_OK = 0,
+  SMELT_INVALID_ARGUMENT = 1, /* the caller asked for something that cannot be */
+  SMELT_NOT_FOUND = 2,        /* a file is not there */
+  SMELT_CORRUPT = 3,          /* the artifact was damaged or is not one */
+  SMELT_UNSUPPORTED = 4,      /* not possible with this build, CPU or model */
+  SMELT_EXHAUSTED = 5,        /* the context or memory is full */
+  SMELT_CANCELLED = 6,        /* stopped by smelt_cancel() */
+  SMELT_INTERNAL = 7,         /* a defect of smelt */
+  SMELT_BUFFER_TOO_SMALL = 8
+} smelt_status;
+
+typedef struct smelt_model smelt_model;
+typedef struct smelt_session smelt_session;
+
+/* Release of the library, "0.1.0". */
+SMELT_API const char *smelt_version(void);
+/* SMELT_API_VERSION that the library was built with. */
+SMELT_API int32_t smelt_api_version(void);
+/* What went wrong in the last call on this thread that failed; "" if none did. Valid until the next call. */
+SMELT_API const char *smelt_last_error(void);
+/* The name of a status, "corrupt". */
+SMELT_API const char *smelt_status_name(smelt_status status);
+
+/* ---- Models ---- */
+
+typedef struct smelt_model_options {
+  size_t struct_size;
+  const char *target; /* CPU target to use, as `smelt inspect` names them; NULL: the best that fits */
+} smelt_model_options;
+#define SMELT_MODEL_OPTIONS_INIT {sizeof(smelt_model_options), NULL}
+
+/* Maps and checks an artifact. `options` may be NULL. */
+SMELT_API smelt_status smelt_model_open(const char *path, const smelt_model_options *options,
+                                        smelt_model **model);
+/* Sessions keep what they need of a model: it may be closed before them. NULL is allowed. */
+SMELT_API void smelt_model_close(smelt_model *model);
+
+typedef struct smelt_model_info {
+  size_t struct_size;
+  uint64_t file_bytes;
+  uint32_t vocab_size;
+  uint32_t hidden_size;
+  uint32_t layers;
+  uint32_t max_context;
+  uint32_t max_step_tokens; /* most tokens in one smelt_step() */
+  uint32_t max_logit_rows;  /* most rows of logits in one smelt_step() */
+  int32_t bos_token;        /* -1: none */
+  int32_t eos_tokens[8];    /* filled from the front, rest -1 */
+  int32_t has_tokenizer;
+  int32_t has_chat_template;
+  uint64_t cache_bytes_per_position; /* one slot; memory = scratch + logits + slots * context * this */
+  uint64_t scratch_bytes;
+  const char *target;    /* CPU target in use; lives as long as the model, as do the next two */
+  const char *metadata;  /* JSON: provenance, numerics, formats; may be "" */
+  size_t metadata_bytes;
+} smelt_model_info;
+#define SMELT_MODEL_INFO_INIT                                                                      \
+  {sizeof(smelt_model_info), 0, 0, 0, 0, 0, 0, 0, 0, {0}, 0, 0, 0, 0, NULL, NULL, 0}
+
+SMELT_API smelt_status smelt_model_get_info(const smelt_model *model, smelt_model_info *info);
+
+/* ---- Text ---- */
+
+enum {
+  SMELT_TOKENIZE_NO_BOS = 1,     /* do not add what the tokenizer puts around a prompt */
+  SMELT_TOKENIZE_NO_SPECIAL = 2  /* special tokens written in the text are plain text */
+};
+
+/* Token ids of a text of `bytes` bytes. */
+SMELT_API smelt_status smelt_tokenize(const smelt_model *model, const char *text, size_t bytes,
+                                      uint32_t flags, int32_t *tokens, size_t capacity,
+                                      size_t *needed);
+/* Text of tokens, without special ones; not zero-terminated. */
+SMELT_API smelt_status smelt_detokenize(const smelt_model *model, const int32_t *tokens,
+                                        size_t count, char *text, size_t capacity, size_t *needed);
+
+typedef struct smelt_message {
+  const char *role; /* "system", "user", "assistant" */
+  const char *content;
+} smelt_message;
+
+/* The prompt text of a conversation by the model's chat template, not zero-terminated. Tokenize it with
+ * SMELT_TOKENIZE_NO_BOS: templates write the special tokens themselves. */
+SMELT_API smelt_status smelt_apply_chat_template(const smelt_model *model,
+                                                 const smelt_message *messages, size_t count,
+                                                 int32_t add_generation_prompt, char *text,
+                                                 size_t capacity, size_t *needed);
+
+/* ---- Sessions ---- */
+
+typedef struct smelt_session_options {
+  size_t struct_size;
+  uint32_t context; /* positions per slot; 0: all that the model has */
+  uint32_t slots;   /* sequences cached side by side; 0: 1 */
+  uint32_t threads; /* 0: one per physical core */
+} smelt_session_options;
+#define SMELT_SESSION_OPTIONS_INIT {sizeof(smelt_session_options), 0, 1, 0}
+
+/* Reserves all memory that the session will ever use. `options` may be NULL. */
+SMELT_API smelt_status smelt_session_create(const smelt_model *model,
+                                            const smelt_session_options *options,
+                                            smelt_session **session);
+SMELT_API void smelt_session_free(smelt_session *session);
+
+typedef struct smelt_token {
+  int32_t id;
+  int32_t position; /* in its slot, from 0 */
+  int32_t slot;
+} smelt_token;
+
+/* Runs the model over a ragged batch. The tokens of each slot have consecutive positions that continue the slot or
+ * overwrite its end. `logit_rows` are indices into `tokens` whose logits are wanted; the k-th of them is row k of
+ * smelt_logits(). A step that fails changes nothing. */
+SMELT_API smelt_status smelt_step(smelt_session *session, const smelt_token *tokens, size_t count,
+                                  const int32_t *logit_rows, size_t row_count);
+/* vocab_size logits of a row of the last step; NULL if it was not asked for. Overwritten by the next step. */
+SMELT_API const float *smelt_logits(const smelt_session *session, size_t row);
+/* Appends tokens to a slot, any number, in chunks; the logits of the last one are row 0. */
+SMELT_API smelt_status smelt_append(smelt_session *session, int32_t slot, const int32_t *tokens,
+                                    size_t count);
+/* Positions that the slot holds; -1 for a slot that does not exist. */
+SMELT_API int64_t smelt_slot_length(const smelt_session *session, int32_t slot);
+/* Forgets the positions of a slot from `length` on. */
+SMELT_API smelt_status smelt_truncate(smelt_session *session, int32_t slot, uint32_t length);
+
+/* ---- Generation ---- */
+
+/* A piece of the answer: whole UTF-8 characters, not zero-terminated. Return 0 to go on, anything else to stop. */
+typedef int32_t (*smelt_text_callback)(const char *text, size_t bytes, void *user);
+
+typedef struct smelt_generate_options {
+  size_t struct_size;
+  uint32_t max_tokens; /* 0: until the context is full */
+  float temperature;   /* 0: greedy */
+  uint32_t top_k;      /* 0: all */
+  float top_p;         /* 1: all */
+  float min_p;         /* 0: all */
+  float repetition_penalty; /* 1: none */
+  uint64_t seed;
+  const char *const *stop; /* stop strings, zero-terminated */
+  size_t stop_count;
+  int32_t ignore_end; /* not 0: go on after end tokens */
+  smelt_text_callback on_text;
+  void *user;
+} smelt_generate_options;
+#define SMELT_GENERATE_OPTIONS_INIT                                                                \
+  {sizeof(smelt_generate_options), 0, 0.0f, 0, 1.0f, 0.0f, 1.0f, 0, NULL, 0, 0, NULL, NULL}
+
+/* The model's own defaults for temperature, top_k, top_p and repetition_penalty; sets nothing else. */
+SMELT_API smelt_status smelt_generate_defaults(const smelt_model *model,
+                                               smelt_generate_options *options);
+
+typedef enum smelt_finish {
+  SMELT_FINISH_END_TOKEN = 0,
+  SMELT_FINISH_STOP_STRING = 1,
+  SMELT_FINISH_MAX_TOKENS = 2,
+  SMELT_FINISH_CONTEXT_FULL = 3,
+  SMELT_FINISH_CANCELLED = 4,
+  SMELT_FINISH_CALLBACK = 5
+} smelt_finish;
+
+typedef struct smelt_generate_result {
+  size_t struct_size;
+  smelt_finish finish;
+  uint32_t prompt_tokens;
+  uint32_t reused_tokens; /* of the prompt, found in the slot's cache */
+  uint32_t answer_tokens; /* the end token included */
+  double prompt_seconds;
+  double first_token_seconds;
+  double decode_seconds;
+} smelt_generate_result;
+#define SMELT_GENERATE_RESULT_INIT                                                                 \
+  {sizeof(smelt_generate_result), SMELT_FINISH_END_TOKEN, 0, 0, 0, 0, 0, 0}
+
+/* Puts the prompt into the slot, reusing what the slot already holds of it, and generates after it. `options` and
+ * `result` may be NULL. Being cancelled is a result, not a failure. */
+SMELT_API smelt_status smelt_generate(smelt_session *session, int32_t slot, const int32_t *prompt,
+                                      size_t count, const smelt_generate_options *options,
+                                      smelt_generate_result *result);
+/* Ends a running smelt_generate() or smelt_append() of this session soon; without one it does nothing. May be called
+ * from any thread and from signal handlers. */
+SMELT_API void smelt_cancel(smelt_session *session);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

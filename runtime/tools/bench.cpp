@@ -1,0 +1,298 @@
+// smelt bench: load, prefill and decode of a model, with the machine's limits probed between the
+// measurements.
+#include "runtime/base/json.h"
+#include "runtime/tools/commands.h"
+#include "runtime/tools/common.h"
+#include "runtime/tools/probes.h"
+#include "runtime/tools/progress.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+
+#include <sys/resource.h>
+
+namespace smelt::cli {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr uint32_t prefillLengths[] = {64, 512, 2048};
+constexpr uint32_t decodeContexts[] = {16, 1000};
+constexpr uint32_t decodeTokens = 32; ///< timed together, so that a round is long beside the clock
+constexpr uint32_t firstTokenPrompt = 16;
+
+double secondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  if (values.empty())
+    return 0;
+  auto middle = values.begin() + std::ptrdiff_t(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+double peakBytes() {
+  struct rusage usage = {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return double(usage.ru_maxrss) * 1024;
+}
+
+/// Tokens without meaning, spread over the vocabulary; always the same.
+std::vector<int32_t> testTokens(uint32_t count, uint32_t vocabulary) {
+  std::vector<int32_t> tokens;
+  for (uint32_t i = 0; i < count; ++i)
+    tokens.push_back(int32_t(uint64_t(i + 1) * 2654435761u % vocabulary));
+  return tokens;
+}
+
+/// Bytes of weights that one token of a decode step reads: all linears once.
+double decodeWeightBytes(const Artifact &artifact) {
+  double bytes = 0;
+  Result<Json> metadata = Json::parse(artifact.text(format::SectionKind::Metadata));
+  const Json *linears = metadata.ok() ? metadata->find("linears") : nullptr;
+  if (linears && linears->array()) {
+    for (const Json &linear : *linears->array()) {
+      const Json *role = linear.find("role"), *size = linear.find("bytes");
+      if (size && !(role && role->string() && *role->string() == "embedding"))
+        bytes += size->number();
+    }
+  }
+  return bytes > 0 ? bytes : double(artifact.weights().size());
+}
+
+struct Series {
+  uint32_t length;
+  std::vector<double> tokensPerSecond;
+};
+
+struct Measurements {
+  double loadSeconds = 0, firstTokenSeconds = 0, peak = 0, barrierSeconds = 0;
+  std::vector<Series> prefill, decode;
+  std::vector<double> bandwidth;
+  StepProfile decodeProfile, prefillProfile;
+};
+
+class Bench {
+public:
+  Bench(const Arguments &arguments, Progress &progress)
+      : arguments(arguments), progress(progress),
+        rounds(uint64_t(std::max<int64_t>(1, arguments.whole("rounds")))) {}
+
+  Status run() {
+    SMELT_TRY(open());
+    uint32_t context = session->context();
+    for (uint32_t length : prefillLengths)
+      if (length <= context)
+        found.prefill.push_back({length, {}});
+    for (uint32_t length : decodeContexts)
+      if (length + decodeTokens <= context)
+        found.decode.push_back({length, {}});
+    tokens = testTokens(context, session->model().config().vocabSize);
+
+    progress.begin("prefill", rounds);
+    for (uint64_t round = 0; round < rounds; ++round) {
+      for (Series &series : found.prefill)
+        SMELT_TRY(measurePrefill(series));
+      progress.update(round + 1);
+    }
+    // Before the probe, whose buffer is no part of the model.
+    found.peak = peakBytes();
+    progress.begin("decode and bandwidth", rounds);
+    SMELT_ASSIGN(ReadProbe probe, ReadProbe::create(session->threadTeam()));
+    for (uint64_t round = 0; round < rounds; ++round) {
+      for (Series &series : found.decode) {
+        found.bandwidth.push_back(probe.measure());
+        SMELT_TRY(measureDecode(series));
+      }
+      progress.update(round + 1);
+    }
+    found.barrierSeconds = measureBarrier(session->threadTeam());
+    if (arguments.flag("profile"))
+      SMELT_TRY(profile());
+    progress.end();
+    return {};
+  }
+
+  const Session &openedSession() const { return *session; }
+  Measurements found;
+
+private:
+  /// Opens the model as `run` does; the first token comes from what is cold in this process.
+  Status open() {
+    progress.begin("load");
+    Clock::time_point start = Clock::now();
+    SMELT_ASSIGN(std::shared_ptr<const Model> model,
+                 Model::open(arguments.operands[0], arguments.text("target")));
+    SessionOptions options;
+    options.context = std::min(model->config().maxContext, longestContext());
+    SMELT_ASSIGN(options.threads, threadCount(arguments));
+    uint32_t vocabulary = model->config().vocabSize;
+    SMELT_ASSIGN(session, Session::create(std::move(model), options));
+    found.loadSeconds = secondsSince(start);
+    uint32_t count = std::min(firstTokenPrompt, session->context());
+    SMELT_TRY(session->append(0, testTokens(count, vocabulary)));
+    if (argmax(session->logits(0)) < 0)
+      return internalError("the model gives no finite logit");
+    found.firstTokenSeconds = secondsSince(start);
+    return {};
+  }
+
+  static uint32_t longestContext() {
+    return std::max(*std::max_element(std::begin(prefillLengths), std::end(prefillLengths)),
+                    *std::max_element(std::begin(decodeContexts), std::end(decodeContexts)) +
+                        decodeTokens);
+  }
+
+  Status measurePrefill(Series &series) {
+    SMELT_TRY(session->truncate(0, 0));
+    Clock::time_point start = Clock::now();
+    SMELT_TRY(session->append(0, std::span(tokens).first(series.length)));
+    series.tokensPerSecond.push_back(series.length / secondsSince(start));
+    return {};
+  }
+
+  Status measureDecode(Series &series) {
+    if (session->cached(0).size() > series.length)
+      SMELT_TRY(session->truncate(0, series.length));
+    auto held = uint32_t(session->cached(0).size());
+    if (held < series.length)
+      SMELT_TRY(session->append(0, std::span(tokens).subspan(held, series.length - held)));
+    SMELT_TRY(decode(1, series.length)); // the first step after a prefill finds cold caches
+    SMELT_TRY(session->truncate(0, series.length));
+    Clock::time_point start = Clock::now();
+    SMELT_TRY(decode(decodeTokens, series.length));
+    series.tokensPerSecond.push_back(decodeTokens / secondsSince(start));
+    return {};
+  }
+
+  Status decode(uint32_t count, uint32_t position) {
+    int32_t row = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+      Token token{tokens[position + i], int32_t(position + i), 0};
+      SMELT_TRY(session->step({&token, 1}, {&row, 1}));
+    }
+    return {};
+  }
+
+  Status profile() {
+    if (!found.prefill.empty()) {
+      Series longest{found.prefill.back().length, {}};
+      SMELT_TRY(session->truncate(0, 0));
+      session->setProfile(&found.prefillProfile);
+      SMELT_TRY(measurePrefill(longest));
+    }
+    if (!found.decode.empty()) {
+      session->setProfile(nullptr);
+      SMELT_TRY(session->truncate(0, 0));
+      SMELT_TRY(session->append(0, std::span(tokens).first(found.decode.front().length)));
+      session->setProfile(&found.decodeProfile);
+      SMELT_TRY(decode(decodeTokens, found.decode.front().length));
+    }
+    session->setProfile(nullptr);
+    return {};
+  }
+
+  const Arguments &arguments;
+  Progress &progress;
+  uint64_t rounds;
+  std::unique_ptr<Session> session;
+  std::vector<int32_t> tokens;
+};
+
+Json seriesJson(const std::vector<Series> &list) {
+  Json out;
+  for (const Series &series : list)
+    out.set(std::to_string(series.length), median(series.tokensPerSecond));
+  return out;
+}
+
+Json profileJson(const StepProfile &profile, double tokens) {
+  Json out;
+  for (size_t label = 0; label < opLabelCount; ++label)
+    if (profile.calls[label] != 0)
+      out.set(std::string(opLabelName(format::OpLabel(label))),
+              double(profile.nanoseconds[label]) / tokens * 1e-3);
+  return out;
+}
+
+void printProfile(const char *title, const Json &profile) {
+  double total = 0;
+  if (!profile.object())
+    return;
+  for (const auto &[label, value] : *profile.object())
+    total += value.number();
+  std::printf("%s: us per token, share\n", title);
+  for (const auto &[label, value] : *profile.object())
+    std::printf("  %-12s %9.2f  %5.1f %%\n", label.c_str(), value.number(),
+                total > 0 ? 100 * value.number() / total : 0.0);
+}
+
+} // namespace
+
+Status commandBench(const Arguments &arguments) {
+  Progress progress(!arguments.flag("json"));
+  Bench bench(arguments, progress);
+  SMELT_TRY(bench.run());
+  const Measurements &found = bench.found;
+  const Session &session = bench.openedSession();
+  const Artifact &artifact = session.model().artifact();
+  double weightBytes = decodeWeightBytes(artifact), bandwidth = median(found.bandwidth);
+
+  Json out;
+  out.set("file", arguments.operands[0]);
+  out.set("bytes", artifact.fileBytes());
+  out.set("target", session.model().target().name);
+  out.set("threads", session.threads());
+  out.set("load_seconds", found.loadSeconds);
+  out.set("first_token_seconds", found.firstTokenSeconds);
+  out.set("peak_bytes", found.peak);
+  out.set("session_bytes", session.reservedBytes());
+  out.set("prefill_tokens_per_second", seriesJson(found.prefill));
+  out.set("decode_tokens_per_second", seriesJson(found.decode));
+  out.set("decode_weight_bytes", weightBytes);
+  out.set("read_bytes_per_second", bandwidth);
+  out.set("barrier_seconds", found.barrierSeconds);
+  Json shares;
+  for (const Series &series : found.decode)
+    shares.set(std::to_string(series.length),
+               median(series.tokensPerSecond) * weightBytes / bandwidth);
+  out.set("share_of_read_bandwidth", shares);
+  if (arguments.flag("profile")) {
+    if (!found.prefill.empty())
+      out.set("prefill_microseconds_per_token",
+              profileJson(found.prefillProfile, found.prefill.back().length));
+    out.set("decode_microseconds_per_token", profileJson(found.decodeProfile, decodeTokens));
+  }
+  if (arguments.flag("json")) {
+    std::puts(out.dump(2).c_str());
+    return {};
+  }
+  std::printf("%s, %s, %s, %u threads\n", arguments.operands[0].c_str(),
+              bytesText(double(artifact.fileBytes())).c_str(),
+              std::string(session.model().target().name).c_str(), session.threads());
+  std::printf("load                 %9.3f s\nfirst of 16 tokens   %9.3f s\n", found.loadSeconds,
+              found.firstTokenSeconds);
+  std::printf("peak memory          %s (session: %s reserved)\n", bytesText(found.peak).c_str(),
+              bytesText(double(session.reservedBytes())).c_str());
+  for (const Series &series : found.prefill)
+    std::printf("prefill %-5u        %9.1f tok/s\n", series.length, median(series.tokensPerSecond));
+  for (const Series &series : found.decode) {
+    double speed = median(series.tokensPerSecond);
+    std::printf("decode at %-5u      %9.1f tok/s  %5.1f %% of read bandwidth\n", series.length,
+                speed, 100 * speed * weightBytes / bandwidth);
+  }
+  std::printf(
+      "weights per token    %s\nread bandwidth       %9.1f GB/s\nbarrier              %9.0f "
+      "ns\n",
+      bytesText(weightBytes).c_str(), bandwidth * 1e-9, found.barrierSeconds * 1e9);
+  if (const Json *profile = out.find("prefill_microseconds_per_token"))
+    printProfile("longest prefill", *profile);
+  if (const Json *profile = out.find("decode_microseconds_per_token"))
+    printProfile("shortest decode", *profile);
+  return {};
+}
+
+} // namespace smelt::cli
