@@ -1,0 +1,456 @@
+// Translates tokenizer.json, component by component. Semantics: huggingface/tokenizers 0.23.
+#include "compiler/tokenizer/tokenizer_json.h"
+
+#include "runtime/tokenizer/unicode.h"
+
+#include <string>
+#include <unordered_map>
+
+namespace smelt {
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr unsigned maxNesting = 16;         // of Sequence components
+constexpr uint32_t maxVocabulary = 8 << 20; // tokens; the largest real ones have 262,144
+constexpr size_t maxTokenBytes = 0xFFFF;
+
+/// The "type" of a component; "" for null.
+std::string typeOf(const Json &component) {
+  return component.is_object() ? component.value("type", std::string()) : std::string();
+}
+
+Status unsupportedComponent(const char *role, const std::string &type) {
+  return unsupported("tokenizer.json uses the " + std::string(role) + " '" + type +
+                     "', which smelt does not support");
+}
+
+class Translator {
+public:
+  explicit Translator(const Json &tokenizer) : tokenizer(tokenizer) {}
+
+  Result<BlobContents> translate() {
+    SMELT_TRY(model());
+    SMELT_TRY(addedTokens());
+    SMELT_TRY(normalizer(component("normalizer"), 0));
+    SMELT_TRY(preTokenizer(component("pre_tokenizer"), 0));
+    SMELT_TRY(postProcessor(component("post_processor"), 0));
+    SMELT_TRY(decoder(component("decoder"), 0));
+    return std::move(blob);
+  }
+
+private:
+  const Json &component(const char *name) const {
+    static const Json none;
+    return tokenizer.contains(name) ? tokenizer[name] : none;
+  }
+
+  Status model();
+  Status merges(const Json &list);
+  Status addToken(uint32_t id, const std::string &text);
+  Status addedTokens();
+  Status normalizer(const Json &component, unsigned depth);
+  Status preTokenizer(const Json &component, unsigned depth);
+  Status postProcessor(const Json &component, unsigned depth);
+  Status decoder(const Json &component, unsigned depth);
+  Result<uint32_t> pattern(const Json &pattern);
+  Result<SplitBehavior> behavior(const std::string &name);
+  void split(uint32_t pattern, SplitBehavior behavior, bool invert = false);
+  Status metaspace(const Json &component);
+  Status templatePiece(const Json &piece, const Json &specials, bool &afterText);
+
+  const Json &tokenizer;
+  BlobContents blob;
+  std::unordered_map<std::string, uint32_t> modelVocabulary;
+};
+
+/// A string operand of a step: UTF-8 and short.
+Result<std::string> operand(const Json &component, const char *name) {
+  std::string text = component.at(name).get<std::string>();
+  if (text.size() > maxTokenBytes || !isValidUtf8(text))
+    return unsupported("the '" + std::string(name) + "' of a component of tokenizer.json is " +
+                       std::to_string(text.size()) + " bytes long, at most 65535 are supported");
+  return text;
+}
+
+Status Translator::addToken(uint32_t id, const std::string &text) {
+  if (id >= maxVocabulary || text.size() > maxTokenBytes)
+    return unsupported("token " + std::to_string(id) + " of " + std::to_string(text.size()) +
+                       " bytes is beyond the limits of 8388608 tokens and 65535 bytes");
+  if (id >= blob.vocabulary.size())
+    blob.vocabulary.resize(id + 1);
+  blob.vocabulary[id] = text;
+  return {};
+}
+
+Status Translator::model() {
+  const Json &model = tokenizer.at("model");
+  std::string type = typeOf(model);
+  if (type.empty() && model.contains("merges"))
+    type = "BPE"; // files written before the field existed
+  if (type != "BPE")
+    return unsupportedComponent("model", type);
+  if (model.contains("dropout") && model["dropout"].is_number() && model["dropout"] != 0.0)
+    return unsupported("tokenizer.json asks for BPE dropout, which makes encoding random");
+  auto flag = [&](const char *name, ModelFlag bit) {
+    if (model.contains(name) && model[name].is_boolean() && model[name].get<bool>())
+      blob.modelFlags |= bit;
+  };
+  flag("byte_fallback", modelByteFallback);
+  flag("fuse_unk", modelFuseUnknown);
+  flag("ignore_merges", modelIgnoreMerges);
+  auto text = [&](const char *name) {
+    return model.contains(name) && model[name].is_string() ? model[name].get<std::string>()
+                                                           : std::string();
+  };
+  blob.continuingPrefix = text("continuing_subword_prefix");
+  blob.wordSuffix = text("end_of_word_suffix");
+  for (const auto &[token, id] : model.at("vocab").items()) {
+    SMELT_TRY(addToken(id.get<uint32_t>(), token));
+    modelVocabulary.emplace(token, id.get<uint32_t>());
+  }
+  if (modelVocabulary.empty())
+    return corrupt("the vocabulary of tokenizer.json is empty");
+  if (std::string unknown = text("unk_token"); !unknown.empty()) {
+    auto found = modelVocabulary.find(unknown);
+    if (found == modelVocabulary.end())
+      return corrupt("the unknown token '" + unknown +
+                     "' of tokenizer.json is not in its vocabulary");
+    blob.unknown = found->second;
+  }
+  return merges(model.at("merges"));
+}
+
+Status Translator::merges(const Json &list) {
+  size_t rank = 0;
+  for (const Json &merge : list) {
+    std::string left, right;
+    if (merge.is_array() && merge.size() == 2) {
+      left = merge[0].get<std::string>();
+      right = merge[1].get<std::string>();
+    } else {
+      std::string text = merge.get<std::string>();
+      size_t space = text.find(' ');
+      if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos)
+        return corrupt("merge " + std::to_string(rank) + " of tokenizer.json is '" + text +
+                       "', expected two tokens");
+      left = text.substr(0, space);
+      right = text.substr(space + 1);
+    }
+    if (right.size() < blob.continuingPrefix.size())
+      return corrupt("merge " + std::to_string(rank) + " of tokenizer.json joins '" + right +
+                     "', which is shorter than the prefix of continuing pieces");
+    std::array<uint32_t, 3> ids;
+    const std::string texts[] = {left, right, left + right.substr(blob.continuingPrefix.size())};
+    for (size_t i = 0; i < 3; ++i) {
+      auto found = modelVocabulary.find(texts[i]);
+      if (found == modelVocabulary.end())
+        return corrupt("merge " + std::to_string(rank) + " of tokenizer.json needs the token '" +
+                       texts[i] + "', which is not in its vocabulary");
+      ids[i] = found->second;
+    }
+    blob.merges.push_back(ids);
+    ++rank;
+  }
+  return {};
+}
+
+Status Translator::addedTokens() {
+  for (const Json &token : component("added_tokens")) {
+    std::string text = token.at("content").get<std::string>();
+    if (text.empty())
+      continue;
+    uint32_t id = token.at("id").get<uint32_t>();
+    uint8_t flags = 0;
+    auto flag = [&](const char *name, AddedFlag bit) {
+      if (token.value(name, false))
+        flags |= bit;
+    };
+    flag("special", addedSpecial);
+    flag("single_word", addedSingleWord);
+    flag("lstrip", addedLeftStrip);
+    flag("rstrip", addedRightStrip);
+    flag("normalized", addedNormalized);
+    if (auto found = modelVocabulary.find(text); found != modelVocabulary.end()) {
+      id = found->second; // the model's id counts
+      flags |= addedInModel;
+    }
+    SMELT_TRY(addToken(id, text));
+    blob.added.push_back({id, flags});
+  }
+  return {};
+}
+
+Result<uint32_t> Translator::pattern(const Json &pattern) {
+  if (pattern.contains("String")) {
+    SMELT_ASSIGN(PatternProgram program,
+                 compileLiteral(pattern["String"].get<std::string>(), blob.sets));
+    return blob.addPattern(std::move(program));
+  }
+  SMELT_ASSIGN(PatternProgram program,
+               compilePattern(pattern.at("Regex").get<std::string>(), blob.sets));
+  return blob.addPattern(std::move(program));
+}
+
+Status Translator::normalizer(const Json &component, unsigned depth) {
+  std::string type = typeOf(component);
+  StepWriter &steps = blob.normalizer;
+  if (component.is_null())
+    return {};
+  if (type == "Sequence" && depth < maxNesting) {
+    for (const Json &part : component.at("normalizers"))
+      SMELT_TRY(normalizer(part, depth + 1));
+    return {};
+  }
+  if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD") {
+    uint32_t map = blob.tableIndex(type[2] == 'K' ? "Compatible" : "Canonical");
+    uint32_t classes = blob.tableIndex("Classes");
+    uint32_t compose = type.back() == 'C' ? blob.tableIndex("Compositions") : blobNone;
+    ByteWriter &out = steps.add(NormalizerStep::NormalForm);
+    out.u32(map);
+    out.u32(classes);
+    out.u32(compose);
+    return {};
+  }
+  if (type == "Lowercase" || type == "StripAccents") {
+    uint32_t map = blob.tableIndex(type);
+    steps.add(NormalizerStep::CharMap).u32(map);
+    return {};
+  }
+  if (type == "Replace") {
+    SMELT_ASSIGN(uint32_t index, pattern(component.at("pattern")));
+    SMELT_ASSIGN(std::string content, operand(component, "content"));
+    ByteWriter &out = steps.add(NormalizerStep::Replace);
+    out.u32(index);
+    out.string(content);
+    return {};
+  }
+  if (type == "Prepend") {
+    SMELT_ASSIGN(std::string text, operand(component, "prepend"));
+    steps.add(NormalizerStep::Prepend).string(text);
+    return {};
+  }
+  if (type == "Strip") {
+    uint32_t space = blob.sets.indexOf(*namedCodeSet("RustSpace"));
+    ByteWriter &out = steps.add(NormalizerStep::Strip);
+    out.u8(component.at("strip_left").get<bool>());
+    out.u8(component.at("strip_right").get<bool>());
+    out.u32(space);
+    return {};
+  }
+  return unsupportedComponent("normalizer", type);
+}
+
+void Translator::split(uint32_t pattern, SplitBehavior behavior, bool invert) {
+  ByteWriter &out = blob.preTokenizer.add(PreTokenizerStep::Split);
+  out.u32(pattern);
+  out.u8(uint8_t(behavior));
+  out.u8(invert);
+}
+
+Result<SplitBehavior> Translator::behavior(const std::string &name) {
+  static constexpr std::pair<const char *, SplitBehavior> names[] = {
+      {"Isolated", SplitBehavior::Isolated},
+      {"Removed", SplitBehavior::Removed},
+      {"MergedWithPrevious", SplitBehavior::MergedWithPrevious},
+      {"MergedWithNext", SplitBehavior::MergedWithNext},
+      {"Contiguous", SplitBehavior::Contiguous}};
+  for (const auto &[known, value] : names)
+    if (name == known)
+      return value;
+  return unsupportedComponent("split behavior", name);
+}
+
+/// The replacement of a meta space component, by default U+2581.
+Status Translator::metaspace(const Json &component) {
+  std::string replacement = component.value("replacement", std::string("\u2581"));
+  std::string scheme = component.value("prepend_scheme", std::string("always"));
+  if (component.contains("add_prefix_space") && component["add_prefix_space"] == false)
+    scheme = "never";
+  if (scheme != "always" && scheme != "first" && scheme != "never")
+    return unsupportedComponent("prepend scheme", scheme);
+  ByteWriter &out = blob.preTokenizer.add(PreTokenizerStep::Metaspace);
+  out.string(replacement);
+  out.u8(uint8_t(scheme == "always"  ? PrependScheme::Always
+                 : scheme == "first" ? PrependScheme::First
+                                     : PrependScheme::Never));
+  if (component.value("split", true)) {
+    SMELT_ASSIGN(PatternProgram program, compileLiteral(replacement, blob.sets));
+    split(blob.addPattern(std::move(program)), SplitBehavior::MergedWithNext);
+  }
+  return {};
+}
+
+Status Translator::preTokenizer(const Json &component, unsigned depth) {
+  std::string type = typeOf(component);
+  auto set = [&](const char *name) {
+    return blob.addPattern(compileSet(*namedCodeSet(name), blob.sets));
+  };
+  if (component.is_null())
+    return {};
+  if (type == "Sequence" && depth < maxNesting) {
+    for (const Json &part : component.at("pretokenizers"))
+      SMELT_TRY(preTokenizer(part, depth + 1));
+    return {};
+  }
+  if (type == "ByteLevel") {
+    // The pattern of GPT-2 (github.com/openai/gpt-2, src/encoder.py), as tokenizers writes it.
+    static constexpr const char *gpt2 =
+        R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+    if (component.value("add_prefix_space", true))
+      blob.preTokenizer.add(PreTokenizerStep::PrefixSpace);
+    if (component.value("use_regex", true)) {
+      SMELT_ASSIGN(PatternProgram program, compilePattern(gpt2, blob.sets));
+      split(blob.addPattern(std::move(program)), SplitBehavior::Isolated);
+    }
+    blob.preTokenizer.add(PreTokenizerStep::ByteMap);
+    return {};
+  }
+  if (type == "Split") {
+    SMELT_ASSIGN(SplitBehavior how, behavior(component.at("behavior").get<std::string>()));
+    SMELT_ASSIGN(uint32_t index, pattern(component.at("pattern")));
+    split(index, how, component.value("invert", false));
+    return {};
+  }
+  if (type == "Digits") {
+    split(set("RustNumeric"), component.value("individual_digits", false)
+                                  ? SplitBehavior::Isolated
+                                  : SplitBehavior::Contiguous);
+    return {};
+  }
+  if (type == "Punctuation") {
+    SMELT_ASSIGN(SplitBehavior how, behavior(component.value("behavior", std::string("Isolated"))));
+    split(set("RustPunctuation"), how);
+    return {};
+  }
+  if (type == "WhitespaceSplit") {
+    split(set("RustSpace"), SplitBehavior::Removed);
+    return {};
+  }
+  if (type == "Whitespace") { // \w+|[^\w\s]+ of Rust's regex
+    CodeSet word = *namedCodeSet("RustWord"), other = word;
+    other.add(*namedCodeSet("RustSpace"));
+    PatternProgram program = {
+        {PatternOp::Fork, 0, 1, 3, 0},
+        {PatternOp::Loop, loopGreedy, blob.sets.indexOf(word), 1, blobNone},
+        {PatternOp::Jump, 0, 4, 0, 0},
+        {PatternOp::Loop, loopGreedy, blob.sets.indexOf(other.complement()), 1, blobNone},
+        {}};
+    split(blob.addPattern(std::move(program)), SplitBehavior::Removed, /*invert=*/true);
+    return {};
+  }
+  if (type == "CharDelimiterSplit") {
+    SMELT_ASSIGN(PatternProgram program,
+                 compileLiteral(component.at("delimiter").get<std::string>(), blob.sets));
+    split(blob.addPattern(std::move(program)), SplitBehavior::Removed);
+    return {};
+  }
+  if (type == "Metaspace")
+    return metaspace(component);
+  return unsupportedComponent("pre-tokenizer", type);
+}
+
+Status Translator::templatePiece(const Json &piece, const Json &specials, bool &afterText) {
+  if (piece.contains("Sequence")) {
+    if (piece["Sequence"].at("id") != "A" || afterText)
+      return unsupported("the template for one text in tokenizer.json does not hold it once");
+    afterText = true;
+    return {};
+  }
+  std::string name = piece.at("SpecialToken").at("id").get<std::string>();
+  for (const Json &id : specials.at(name).at("ids"))
+    (afterText ? blob.after : blob.before).push_back(id.get<uint32_t>());
+  return {};
+}
+
+Status Translator::postProcessor(const Json &component, unsigned depth) {
+  std::string type = typeOf(component);
+  if (component.is_null() || type == "ByteLevel") // ByteLevel only adjusts offsets
+    return {};
+  if (type == "Sequence" && depth < maxNesting) {
+    for (const Json &part : component.at("processors"))
+      SMELT_TRY(postProcessor(part, depth + 1));
+    return {};
+  }
+  if (!blob.before.empty() || !blob.after.empty())
+    return unsupported("tokenizer.json adds special tokens in two post-processors");
+  if (type == "TemplateProcessing") {
+    bool afterText = false;
+    for (const Json &piece : component.at("single"))
+      SMELT_TRY(templatePiece(piece, component.at("special_tokens"), afterText));
+    if (!afterText)
+      return unsupported("the template for one text in tokenizer.json does not hold it once");
+    return {};
+  }
+  if (type == "BertProcessing" || type == "RobertaProcessing") {
+    blob.before.push_back(component.at("cls").at(1).get<uint32_t>());
+    blob.after.push_back(component.at("sep").at(1).get<uint32_t>());
+    return {};
+  }
+  return unsupportedComponent("post-processor", type);
+}
+
+Status Translator::decoder(const Json &component, unsigned depth) {
+  std::string type = typeOf(component);
+  StepWriter &steps = blob.decoder;
+  if (component.is_null()) {
+    steps.add(DecoderStep::JoinSpaces);
+    return {};
+  }
+  if (type == "Sequence" && depth < maxNesting) {
+    for (const Json &part : component.at("decoders"))
+      SMELT_TRY(decoder(part, depth + 1));
+    return {};
+  }
+  if (type == "ByteLevel") {
+    steps.add(DecoderStep::ByteLevel);
+    return {};
+  }
+  if (type == "ByteFallback") {
+    steps.add(DecoderStep::ByteFallback);
+    return {};
+  }
+  if (type == "Fuse") {
+    steps.add(DecoderStep::Fuse);
+    return {};
+  }
+  if (type == "Strip") {
+    std::string content = component.at("content").get<std::string>();
+    size_t at = 0;
+    uint32_t character = content.empty() ? 0 : nextChar(content, at);
+    if (content.empty() || at != content.size())
+      return corrupt("the decoder 'Strip' of tokenizer.json strips '" + content +
+                     "', expected one character");
+    ByteWriter &out = steps.add(DecoderStep::Strip);
+    out.u32(character);
+    out.u32(component.at("start").get<uint32_t>());
+    out.u32(component.at("stop").get<uint32_t>());
+    return {};
+  }
+  if (type == "Replace") {
+    SMELT_ASSIGN(uint32_t index, pattern(component.at("pattern")));
+    SMELT_ASSIGN(std::string content, operand(component, "content"));
+    ByteWriter &out = steps.add(DecoderStep::Replace);
+    out.u32(index);
+    out.string(content);
+    return {};
+  }
+  if (type == "Metaspace") {
+    bool never = component.value("prepend_scheme", std::string("always")) == "never" ||
+                 (component.contains("add_prefix_space") && component["add_prefix_space"] == false);
+    ByteWriter &out = steps.add(DecoderStep::Metaspace);
+    out.string(component.value("replacement", std::string("\u2581")));
+    out.u8(!never);
+    return {};
+  }
+  return unsupportedComponent("decoder", type);
+}
+
+} // namespace
+
+Result<BlobContents> translateTokenizer(const Json &tokenizer) {
+  return Translator(tokenizer).translate();
+}
+
+} // namespace smelt
