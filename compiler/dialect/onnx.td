@@ -46,9 +46,24 @@ def ONNX_WeightOp : ONNX_Op<"weight", [Pure]> {
 
 def ONNX_ConstantOp : ONNX_Op<"constant", [Pure]> {
   let summary = "a small tensor (at most 1 KiB) whose value takes part in folding";
-  let arguments = (ins ElementsAttr:$value, StrAttr:$name);
+  let description = [{
+    `id` is its row of the weight store too, where it has one: a short norm weight is a constant and a weight.
+  }];
+  let arguments = (ins ElementsAttr:$value, StrAttr:$name, OptionalAttr<I64Attr>:$id);
   let results = (outs AnyRankedTensor:$result);
   let assemblyFormat = "$name $value attr-dict `:` type($result)";
+}
+
+def ONNX_RowsOp : ONNX_Op<"rows", [Pure]> {
+  let summary = "a value of the model dialect seen as the tensor that the ONNX graph has in its place";
+  let description = [{
+    While a graph is being raised, its nodes read what is already raised through this op: `rows` is tensor<?xWxf32>, one row a
+    token, and `axes` says what each axis of the ONNX tensor is: -1 the batch, -2 the sequence, -3 batch and sequence flattened,
+    n > 0 a factor of the W columns, outer factors first. [B, S, H, D] of a 576-wide value is [-1, -2, 9, 64].
+  }];
+  let arguments = (ins AnyRankedTensor:$rows, DenseI64ArrayAttr:$axes);
+  let results = (outs AnyType:$result);
+  let assemblyFormat = "$rows $axes attr-dict `:` type($rows) `->` type($result)";
 }
 
 #endif // SMELT_COMPILER_DIALECT_ONNX_TD

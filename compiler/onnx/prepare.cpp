@@ -1,0 +1,135 @@
+// ONNX's checker, inliner and shape inference on a model without its weights; their exceptions end
+// here.
+#include "compiler/onnx/prepare.h"
+
+#include <onnx/checker.h>
+#include <onnx/defs/schema.h>
+#include <onnx/inliner/inliner.h>
+#include <onnx/shape_inference/implementation.h>
+
+#include <set>
+
+namespace smelt {
+namespace {
+
+/// Where nodes of the standard domain go while ONNX's library looks, if it has no schema for them.
+constexpr const char *uncheckedDomain = "smelt.unchecked";
+
+int opsetOf(const onnx::ModelProto &model) {
+  for (const auto &import : model.opset_import())
+    if (import.domain().empty() || import.domain() == "ai.onnx")
+      return int(import.version());
+  return 0;
+}
+
+/// Moves unknown ops of the default domain to `uncheckedDomain`, in sub-graphs too.
+bool hideUnknownOps(onnx::GraphProto &graph, int opset, const std::set<std::string> &functions) {
+  bool hidden = false;
+  for (auto &node : *graph.mutable_node()) {
+    for (auto &attribute : *node.mutable_attribute())
+      if (attribute.has_g())
+        hidden |= hideUnknownOps(*attribute.mutable_g(), opset, functions);
+    if (!node.domain().empty() && node.domain() != "ai.onnx")
+      continue;
+    if (functions.count(node.op_type()) ||
+        onnx::OpSchemaRegistry::Schema(node.op_type(), opset, ""))
+      continue;
+    node.set_domain(uncheckedDomain);
+    hidden = true;
+  }
+  return hidden;
+}
+
+void showHiddenOps(onnx::GraphProto &graph) {
+  for (auto &node : *graph.mutable_node()) {
+    for (auto &attribute : *node.mutable_attribute())
+      if (attribute.has_g())
+        showHiddenOps(*attribute.mutable_g());
+    if (node.domain() == uncheckedDomain)
+      node.clear_domain();
+  }
+}
+
+/// Declares the stored initializers as inputs, so that the checker and the inference know their
+/// types.
+void declareStored(PreparedModel &model) {
+  onnx::GraphProto &graph = *model.proto.mutable_graph();
+  std::set<std::string> declared;
+  for (const auto &input : graph.input())
+    declared.insert(input.name());
+  for (const auto &stored : model.stored) {
+    if (!declared.insert(stored.header.name()).second)
+      continue;
+    auto *input = graph.add_input();
+    input->set_name(stored.header.name());
+    auto *tensor = input->mutable_type()->mutable_tensor_type();
+    tensor->set_elem_type(stored.header.data_type());
+    tensor->mutable_shape();
+    for (int64_t dim : stored.header.dims())
+      tensor->mutable_shape()->add_dim()->set_dim_value(dim);
+  }
+}
+
+/// The first line of a library's message: the rest repeats the protobuf.
+std::string firstLine(const std::string &text) { return text.substr(0, text.find('\n')); }
+
+Status checkAndInline(onnx::ModelProto &model) {
+  try {
+    onnx::checker::check_model(model, false, true);
+  } catch (const std::exception &error) {
+    return corrupt("the ONNX checker refuses the model: " + firstLine(error.what()));
+  }
+  try {
+    if (model.functions_size() != 0)
+      onnx::inliner::InlineLocalFunctions(model, false);
+  } catch (const std::exception &error) {
+    return corrupt("the model's functions cannot be inlined: " + firstLine(error.what()));
+  }
+  return {};
+}
+
+} // namespace
+
+Result<PreparedModel> prepareModel(ScannedModel scanned) {
+  PreparedModel model;
+  if (scanned.skeleton.size() > INT32_MAX || !model.proto.ParseFromString(scanned.skeleton))
+    return corrupt("not an ONNX file: its bytes are not a ModelProto");
+  if (!model.proto.has_graph() || model.proto.graph().node_size() == 0 ||
+      model.proto.ir_version() == 0)
+    return corrupt("not an ONNX file: no graph with nodes in it");
+  std::set<std::string> names;
+  for (ScannedTensor &tensor : scanned.tensors) {
+    PreparedModel::Stored stored{{}, tensor.dataOffset, tensor.dataBytes, tensor.isExternal};
+    if (!stored.header.ParseFromString(tensor.header) || stored.header.name().empty())
+      return corrupt("an initializer is not a TensorProto with a name");
+    if (!names.insert(stored.header.name()).second)
+      return corrupt("initializer \"" + stored.header.name() + "\" is given twice");
+    model.stored.push_back(std::move(stored));
+  }
+  for (const auto &tensor : model.proto.graph().initializer())
+    if (!names.insert(tensor.name()).second)
+      return corrupt("initializer \"" + tensor.name() + "\" is given twice");
+  declareStored(model);
+
+  std::set<std::string> functions;
+  for (const auto &function : model.proto.functions())
+    if (function.domain().empty())
+      functions.insert(function.name());
+  if (hideUnknownOps(*model.proto.mutable_graph(), opsetOf(model.proto), functions)) {
+    auto *import = model.proto.add_opset_import();
+    import->set_domain(uncheckedDomain);
+    import->set_version(1);
+  }
+  SMELT_TRY(checkAndInline(model.proto));
+  onnx::ModelProto inferred = model.proto;
+  try {
+    onnx::shape_inference::InferShapes(inferred);
+    model.proto = std::move(inferred);
+  } catch (const std::exception &) {
+    // Shapes only make messages better: what raising needs, it works out itself.
+  }
+  showHiddenOps(*model.proto.mutable_graph());
+  return model;
+}
+
+} // namespace smelt
