@@ -84,7 +84,10 @@ def is_hangul_syllable(c):
 
 def combining_classes(nfd):
     """{code point: class} by watching which marks NFD swaps; classes are renumbered densely, their order is kept."""
-    swaps = lambda a, b: nfd.normalize_str("a" + chr(a) + chr(b)) == "a" + chr(b) + chr(a)
+
+    def swaps(a, b):
+        return a != b and nfd.normalize_str("a" + chr(a) + chr(b)) == "a" + chr(b) + chr(a)
+
     alone = [c for c in CODE_POINTS if nfd.normalize_str(chr(c)) == chr(c)]
     # U+0334 has class 1 and U+0345 has class 240: together they move every mark but their own classes.
     marks = [c for c in alone if c in (0x334, 0x345) or swaps(c, 0x334) or swaps(0x345, c)]

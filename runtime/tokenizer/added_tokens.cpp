@@ -58,7 +58,10 @@ Result<AddedTokens> AddedTokens::read(ByteReader &reader, const Vocabulary &voca
       return corrupt("added token " + std::to_string(id) + " needs a set that is missing");
     Token token{std::string(text), id, flags};
     if (flags & addedNormalized) {
-      SMELT_ASSIGN(token.text, normalizer.apply(std::move(token.text)));
+      SMELT_ASSIGN(Normalizer::Output normal, normalizer.apply(std::move(token.text)));
+      token.text = std::move(normal.text);
+      if (token.text != text)
+        added.changedByNormalizer.emplace_back(id, token.text);
     }
     added.byText.emplace_back(text, id);
     added.specialIds[id] = flags & addedSpecial;
@@ -70,12 +73,20 @@ Result<AddedTokens> AddedTokens::read(ByteReader &reader, const Vocabulary &voca
   added.plain.finish();
   added.normalized.finish();
   std::sort(added.byText.begin(), added.byText.end());
+  std::sort(added.changedByNormalizer.begin(), added.changedByNormalizer.end());
   return added;
 }
 
 int32_t AddedTokens::find(std::string_view text) const {
   auto found = std::lower_bound(byText.begin(), byText.end(), std::pair(text, 0u));
   return found != byText.end() && found->first == text ? int32_t(found->second) : -1;
+}
+
+const std::string *AddedTokens::normalizedText(uint32_t id) const {
+  auto found =
+      std::lower_bound(changedByNormalizer.begin(), changedByNormalizer.end(), id,
+                       [](const auto &entry, uint32_t wanted) { return entry.first < wanted; });
+  return found != changedByNormalizer.end() && found->first == id ? &found->second : nullptr;
 }
 
 bool AddedTokens::standsAlone(std::string_view text, TextRange range) const {

@@ -29,6 +29,9 @@ public:
              std::vector<Segment> &out) const;
 
   int32_t find(std::string_view text) const;
+  /// The normalized text of a token that is found in normalized text, when it differs; it is what
+  /// decoding gives.
+  const std::string *normalizedText(uint32_t id) const;
   bool isSpecial(uint32_t id) const { return id < specialIds.size() && specialIds[id]; }
   /// Per id: added, and not a token of the model itself.
   const std::vector<bool> &outsideModel() const { return outside; }
@@ -51,6 +54,7 @@ private:
 
   Group plain, normalized;
   std::vector<std::pair<std::string_view, uint32_t>> byText;
+  std::vector<std::pair<uint32_t, std::string>> changedByNormalizer; ///< ascending ids
   std::vector<bool> specialIds, outside;
   const CharSet *space = nullptr;
   const CharSet *word = nullptr;

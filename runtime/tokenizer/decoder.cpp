@@ -167,9 +167,9 @@ void DecoderChain::feed(size_t index, std::string text, State &state, std::strin
       text = step.fused ? stripStart(step, text, state.stripped[index]) : stripToken(step, text);
       break;
     case DecoderStep::Replace: {
-      auto replaced = replaceAll(*step.pattern, text, step.content);
-      if (replaced.ok()) // a token too hard to search keeps its text: decoding never fails
-        text = *std::move(replaced);
+      std::vector<TextRange> matches;
+      if (step.pattern->findAll(text, matches).ok()) // a token too hard to search keeps its text
+        text = replaceRanges(text, matches, step.content);
       break;
     }
     case DecoderStep::Metaspace:

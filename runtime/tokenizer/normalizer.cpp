@@ -296,30 +296,42 @@ std::string_view stripSpace(std::string_view text, const CharSet &space, bool le
 
 } // namespace
 
-Result<std::string> Normalizer::apply(std::string text) const {
+Result<Normalizer::Output> Normalizer::apply(std::string text) const {
+  Output output;
   for (const Step &step : steps) {
     switch (step.kind) {
-    case NormalizerStep::CharMap:
+    case NormalizerStep::CharMap: {
+      size_t first = 0;
+      const auto *row = text.empty() ? nullptr : step.map->find(nextChar(text, first));
+      output.startKept &= !row || row->length > 0;
       text = applyMap(*step.map, text);
       break;
+    }
     case NormalizerStep::NormalForm:
       if (!isAscii(text)) // no ASCII character decomposes, composes or moves
         text = applyNormalForm(*step.map, *step.classes, step.compositions, text);
       break;
     case NormalizerStep::Replace: {
-      SMELT_ASSIGN(text, replaceAll(*step.pattern, text, step.content));
+      std::vector<TextRange> matches;
+      SMELT_TRY(step.pattern->findAll(text, matches));
+      output.startKept &= matches.empty() || matches[0].begin > 0 || !step.content.empty();
+      text = replaceRanges(text, matches, step.content);
       break;
     }
     case NormalizerStep::Prepend:
       if (!text.empty())
         text.insert(0, step.content);
       break;
-    case NormalizerStep::Strip:
-      text = std::string(stripSpace(text, *step.set, step.left, step.right));
+    case NormalizerStep::Strip: {
+      std::string_view kept = stripSpace(text, *step.set, step.left, step.right);
+      output.startKept &= kept.data() == text.data();
+      text = std::string(kept);
       break;
     }
+    }
   }
-  return text;
+  output.text = std::move(text);
+  return output;
 }
 
 } // namespace smelt

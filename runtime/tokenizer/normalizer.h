@@ -50,8 +50,13 @@ public:
                                  const std::vector<Pattern> &patterns,
                                  const std::vector<CharSet> &sets);
 
-  /// `text` (valid UTF-8) after all steps.
-  Result<std::string> apply(std::string text) const;
+  /// What normalizing a text gives.
+  struct Output {
+    std::string text;
+    bool startKept = true; ///< its first character stands for the first one of the input
+  };
+  /// `text` (valid UTF-8) after all steps. Fails when a regular expression needs too many steps.
+  Result<Output> apply(std::string text) const;
   bool empty() const { return steps.empty(); }
 
 private:

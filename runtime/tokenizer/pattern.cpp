@@ -257,19 +257,16 @@ Status Pattern::findAll(std::string_view text, std::vector<TextRange> &out) cons
   return {};
 }
 
-Result<std::string> replaceAll(const Pattern &pattern, std::string_view text,
-                               std::string_view content) {
-  std::vector<TextRange> matches;
-  SMELT_TRY(pattern.findAll(text, matches));
+std::string replaceRanges(std::string_view text, const std::vector<TextRange> &ranges,
+                          std::string_view content) {
   std::string out;
   size_t done = 0;
-  for (const TextRange &match : matches) {
-    out += text.substr(done, match.begin - done);
+  for (const TextRange &range : ranges) {
+    out += text.substr(done, range.begin - done);
     out += content;
-    done = match.end;
+    done = range.end;
   }
-  out += text.substr(done);
-  return out;
+  return out += text.substr(done);
 }
 
 } // namespace smelt

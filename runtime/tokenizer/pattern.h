@@ -42,8 +42,8 @@ private:
   const std::vector<CharSet> *sets = nullptr;
 };
 
-/// `text` with every match of `pattern` replaced by `content`.
-Result<std::string> replaceAll(const Pattern &pattern, std::string_view text,
-                               std::string_view content);
+/// `text` with each of `ranges` (ascending) replaced by `content`.
+std::string replaceRanges(std::string_view text, const std::vector<TextRange> &ranges,
+                          std::string_view content);
 
 } // namespace smelt

@@ -160,10 +160,12 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, EncodeOpti
     }
     std::string_view part =
         text.substr(segment.range.begin, segment.range.end - segment.range.begin);
+    bool atStart = segment.range.begin == 0;
     if (!parts->normalizer.empty()) {
-      SMELT_ASSIGN(std::string normalized, parts->normalizer.apply(std::string(part)));
-      arena.push_back(std::move(normalized));
+      SMELT_ASSIGN(Normalizer::Output normalized, parts->normalizer.apply(std::string(part)));
+      arena.push_back(std::move(normalized.text));
       part = arena.back();
+      atStart &= normalized.startKept;
     }
     inner.clear();
     parts->added.split(part, true, options.parseSpecial, inner);
@@ -171,9 +173,9 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, EncodeOpti
       if (piece.id >= 0)
         ids.push_back(piece.id);
       else
-        SMELT_TRY(parts->encodeText(
-            part.substr(piece.range.begin, piece.range.end - piece.range.begin),
-            segment.range.begin == 0 && piece.range.begin == 0, scratch, arena, ids));
+        SMELT_TRY(
+            parts->encodeText(part.substr(piece.range.begin, piece.range.end - piece.range.begin),
+                              atStart && piece.range.begin == 0, scratch, arena, ids));
     }
   }
   if (options.addSpecial)
@@ -215,9 +217,14 @@ StreamDecoder::~StreamDecoder() = default;
 
 void StreamDecoder::push(int32_t id, std::string &out) {
   std::string_view token = tokenizer->tokenText(id);
-  if (token.empty() || (skipSpecial && tokenizer->isSpecial(id)))
+  // As in Hugging Face tokenizers, what normalization has changed decodes changed and counts as
+  // ordinary text.
+  if (const std::string *normalized = tokenizer->parts->added.normalizedText(uint32_t(id)))
+    token = *normalized;
+  else if (skipSpecial && tokenizer->isSpecial(id))
     return;
-  tokenizer->parts->decoder.push(token, progress->state, out);
+  if (!token.empty())
+    tokenizer->parts->decoder.push(token, progress->state, out);
 }
 
 std::string StreamDecoder::push(int32_t id) {
