@@ -21,8 +21,8 @@
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Support/raw_ostream.h"
 #include "llvm/Target/TargetMachine.h"
-#include "llvm/Transforms/Utils/Cloning.h"
 #include "llvm/TargetParser/Triple.h"
+#include "llvm/Transforms/Utils/Cloning.h"
 
 #include <mutex>
 
@@ -38,7 +38,8 @@ void addLoweringPasses(PassManager &passes) {
   passes.addPass(createCSEPass());
   passes.addPass(memref::createExpandStridedMetadataPass());
   passes.addPass(createSCFToControlFlowPass());
-  passes.addPass(createConvertMathToLLVMPass()); // before vector: no math operation may be left behind
+  passes.addPass(
+      createConvertMathToLLVMPass()); // before vector: no math operation may be left behind
   passes.addPass(createConvertVectorToLLVMPass());
   passes.addPass(createFinalizeMemRefToLLVMConversionPass());
   passes.addPass(createArithToLLVMConversionPass());
@@ -116,7 +117,8 @@ Status emit(llvm::Module &module, llvm::TargetMachine &machine, llvm::CodeGenFil
             llvm::raw_pwrite_stream &out) {
   llvm::legacy::PassManager passes;
   if (machine.addPassesToEmitFile(passes, out, nullptr, type))
-    return internalError("target " + machine.getTargetTriple().str() + " cannot emit this kind of file");
+    return internalError("target " + machine.getTargetTriple().str() +
+                         " cannot emit this kind of file");
   passes.run(module);
   return {};
 }
@@ -145,8 +147,8 @@ Result<std::vector<std::byte>> compileKernels(ModuleOp kernels, const KernelTarg
   llvm::TargetOptions targetOptions;
   targetOptions.AllowFPOpFusion = llvm::FPOpFusion::Strict; // fma only where it is written
   std::unique_ptr<llvm::TargetMachine> machine(llvmTarget->createTargetMachine(
-      triple, llvm::StringRef(target.cpu), llvm::StringRef(target.features), targetOptions, llvm::Reloc::PIC_,
-      std::nullopt, llvm::CodeGenOptLevel::Aggressive));
+      triple, llvm::StringRef(target.cpu), llvm::StringRef(target.features), targetOptions,
+      llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
   module->setTargetTriple(triple);
   module->setDataLayout(machine->createDataLayout());
   setTargetAttributes(*module, target);

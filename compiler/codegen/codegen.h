@@ -1,4 +1,5 @@
-// From a module of kernels (vector, memref, scf, arith) to a linked shared object for one CPU target.
+// From a module of kernels (vector, memref, scf, arith) to a linked shared object for one CPU
+// target.
 #pragma once
 
 #include "passes/lower/target.h"
@@ -16,8 +17,9 @@ struct CodegenOptions {
   std::string dumpAssembly; ///< path to write the assembly to; empty: none
 };
 
-/// Lowers `kernels` in place to the LLVM dialect, translates, optimizes and links in process (lld). The shared object has no
-/// undefined symbols and needs no library.
-Result<std::vector<std::byte>> compileKernels(mlir::ModuleOp kernels, const KernelTarget &target, const CodegenOptions &options);
+/// Lowers `kernels` in place to the LLVM dialect, translates, optimizes and links in process (lld).
+/// The shared object has no undefined symbols and needs no library.
+Result<std::vector<std::byte>> compileKernels(mlir::ModuleOp kernels, const KernelTarget &target,
+                                              const CodegenOptions &options);
 
 } // namespace smelt

@@ -1,4 +1,5 @@
-// lld as a library: it only reads and writes files, so object and result pass through a private temporary folder.
+// lld as a library: it only reads and writes files, so object and result pass through a private
+// temporary folder.
 #include "compiler/codegen/link.h"
 
 #include "lld/Common/Driver.h"
@@ -29,11 +30,13 @@ public:
 
 } // namespace
 
-Result<std::vector<std::byte>> linkSharedObject(std::span<const char> object, std::string_view emulation) {
+Result<std::vector<std::byte>> linkSharedObject(std::span<const char> object,
+                                                std::string_view emulation) {
   TemporaryFolder folder;
   if (folder.failure)
     return internalError("no temporary folder for linking: " + folder.failure.message());
-  std::string objectPath = (folder.path + "/kernels.o").str(), sharedPath = (folder.path + "/kernels.so").str();
+  std::string objectPath = (folder.path + "/kernels.o").str(),
+              sharedPath = (folder.path + "/kernels.so").str();
   {
     std::error_code failure;
     llvm::raw_fd_ostream out(objectPath, failure);
@@ -41,17 +44,20 @@ Result<std::vector<std::byte>> linkSharedObject(std::span<const char> object, st
       out.write(object.data(), object.size());
     out.close();
     if (failure || out.has_error())
-      return exhausted("cannot write " + objectPath + ": " + (failure ? failure : out.error()).message());
+      return exhausted("cannot write " + objectPath + ": " +
+                       (failure ? failure : out.error()).message());
   }
 
   std::string errors, emulationText(emulation);
   llvm::raw_string_ostream errorStream(errors);
-  const char *arguments[] = {"ld.lld", "-shared", "--no-undefined", "-z", "now", "-m", emulationText.c_str(),
-                             "--build-id=none", "--threads=1", "-o", sharedPath.c_str(), objectPath.c_str()};
+  const char *arguments[] = {"ld.lld",      "-shared", "--no-undefined",      "-z",
+                             "now",         "-m",      emulationText.c_str(), "--build-id=none",
+                             "--threads=1", "-o",      sharedPath.c_str(),    objectPath.c_str()};
   {
     static std::mutex onlyOne; // lld keeps its state in globals
     std::lock_guard lock(onlyOne);
-    lld::Result result = lld::lldMain(arguments, errorStream, errorStream, {{lld::Gnu, &lld::elf::link}});
+    lld::Result result =
+        lld::lldMain(arguments, errorStream, errorStream, {{lld::Gnu, &lld::elf::link}});
     if (result.retCode != 0 || !result.canRunAgain)
       return internalError("linking the kernels failed: " + errors);
   }

@@ -1,4 +1,5 @@
-// What distinguishes one generated kernel from another: the vocabulary between the program and the kernel generator.
+// What distinguishes one generated kernel from another: the vocabulary between the program and the
+// kernel generator.
 #pragma once
 
 #include "runtime/formats/formats.h"
@@ -8,17 +9,18 @@
 
 namespace smelt {
 
-/// One row per kernel family; the operand lists stand beside the emitters (passes/lower/kernels/*.cpp).
+/// One row per kernel family; the operand lists stand beside the emitters
+/// (passes/lower/kernels/*.cpp).
 enum class KernelKind : uint32_t {
-  Embed,     ///< table rows -> float rows
-  Norm,      ///< rms or layer norm -> float rows, residual rows or activations
-  Quantize,  ///< float rows -> activations
-  Linear,    ///< activations x packed weights -> float rows
-  RopeAppend,///< head norm and rotary on queries and keys; keys and values into the cache
-  AttentionOne,  ///< decode: one partial result per (kv head, block of positions)
-  AttentionMerge,///< merges the partial results of AttentionOne
-  AttentionMany, ///< prefill: whole attention of a tile of rows
-  Elementwise,   ///< add, mul, scale, activation, gated, softcap on float rows
+  Embed,          ///< table rows -> float rows
+  Norm,           ///< rms or layer norm -> float rows, residual rows or activations
+  Quantize,       ///< float rows -> activations
+  Linear,         ///< activations x packed weights -> float rows
+  RopeAppend,     ///< head norm and rotary on queries and keys; keys and values into the cache
+  AttentionOne,   ///< decode: one partial result per (kv head, block of positions)
+  AttentionMerge, ///< merges the partial results of AttentionOne
+  AttentionMany,  ///< prefill: whole attention of a tile of rows
+  Elementwise,    ///< add, mul, scale, activation, gated, softcap on float rows
 };
 
 enum class NormOutput : uint32_t { Float, AddToResidual, Activation };
@@ -28,29 +30,29 @@ enum class ElementwiseKind : uint32_t { Add, Mul, Scale, Softcap, Activation, Ga
 /// All parameters are compile-time constants of the kernel; unused ones stay at their defaults.
 struct KernelSpec {
   KernelKind kind = KernelKind::Embed;
-  bool one = false;          ///< for exactly one row; activations are then not interleaved
-  bool logitRows = false;    ///< works on the logit domain (row count from FieldLogitRows)
-  bool gatherRows = false;   ///< input row r is row LogitRows[r] of the token domain
+  bool one = false;        ///< for exactly one row; activations are then not interleaved
+  bool logitRows = false;  ///< works on the logit domain (row count from FieldLogitRows)
+  bool gatherRows = false; ///< input row r is row LogitRows[r] of the token domain
   WeightFormat format = WeightFormat::F32;
   ActivationFormat activation = ActivationFormat::F32;
-  int64_t rows = 0;          ///< Linear: outputs N (a gated pair: F); Embed: vocabulary
-  int64_t cols = 0;          ///< width K of the input
-  int64_t inStride = 0;      ///< floats between rows of a float input
-  int64_t outStride = 0;     ///< floats between rows of a float output
-  int64_t keyStride = 0;     ///< RopeAppend: floats between rows of k; values likewise in valueStride
+  int64_t rows = 0;      ///< Linear: outputs N (a gated pair: F); Embed: vocabulary
+  int64_t cols = 0;      ///< width K of the input
+  int64_t inStride = 0;  ///< floats between rows of a float input
+  int64_t outStride = 0; ///< floats between rows of a float output
+  int64_t keyStride = 0; ///< RopeAppend: floats between rows of k; values likewise in valueStride
   int64_t valueStride = 0;
   int64_t heads = 0, kvHeads = 0, headDim = 0, rotaryDim = 0;
   int64_t window = 0;
-  int64_t maxTokens = 0;     ///< bound of the token domain
-  int64_t maxContext = 0;    ///< bound of positions
+  int64_t maxTokens = 0;  ///< bound of the token domain
+  int64_t maxContext = 0; ///< bound of positions
   int64_t cacheElementBytes = 2;
   uint32_t activationKind = 0; ///< smelt::ActivationKind of Gated and Activation
   NormOutput normOutput = NormOutput::Float;
   LinearEpilogue epilogue = LinearEpilogue::Store;
   ElementwiseKind elementwise = ElementwiseKind::Add;
-  bool layerNorm = false;    ///< Norm: subtract the mean
-  bool bias = false;         ///< Linear, Norm
-  bool interleaved = false;  ///< RopeAppend: rotary pairs (2i, 2i + 1)
+  bool layerNorm = false;                  ///< Norm: subtract the mean
+  bool bias = false;                       ///< Linear, Norm
+  bool interleaved = false;                ///< RopeAppend: rotary pairs (2i, 2i + 1)
   bool queryNorm = false, keyNorm = false; ///< RopeAppend: head norms
   double epsilon = 0, scalar = 1, softcap = 0;
 

@@ -11,9 +11,10 @@
 
 namespace smelt {
 
-/// A module with one func.func per spec, named KernelSpec::name(), for one target. Needs the arith, func, llvm, math, memref,
-/// scf and vector dialects, which it loads into the context.
-mlir::OwningOpRef<mlir::ModuleOp> buildKernels(mlir::MLIRContext &context, std::span<const KernelSpec> specs,
+/// A module with one func.func per spec, named KernelSpec::name(), for one target. Needs the arith,
+/// func, llvm, math, memref, scf and vector dialects, which it loads into the context.
+mlir::OwningOpRef<mlir::ModuleOp> buildKernels(mlir::MLIRContext &context,
+                                               std::span<const KernelSpec> specs,
                                                const KernelTarget &target);
 
 } // namespace smelt

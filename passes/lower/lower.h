@@ -1,4 +1,5 @@
-// Lowering: the quantized model becomes a program of kernel calls on planned memory, and the list of kernels it calls.
+// Lowering: the quantized model becomes a program of kernel calls on planned memory, and the list
+// of kernels it calls.
 #pragma once
 
 #include "passes/lower/kernel_spec.h"
@@ -12,24 +13,26 @@
 namespace smelt {
 
 struct LowerOptions {
-  int64_t maxContext = 8192;     ///< positions the artifact supports; bounded by the rotary tables of the graph
+  int64_t maxContext =
+      8192; ///< positions the artifact supports; bounded by the rotary tables of the graph
   int64_t maxTokens = 128;       ///< rows of one step; scratch grows with it
   int64_t maxLogitRows = 16;     ///< rows of logits of one step
   int64_t cacheElementBytes = 2; ///< 2: float16 keys and values, 4: float32
 };
 
-/// What the lowering made. The module then holds the same program as `slm.call` operations, for people to read.
+/// What the lowering made. The module then holds the same program as `slm.call` operations, for
+/// people to read.
 struct LoweredProgram {
-  format::ModelConfig config{};              ///< sizes and memory formula; generation fields are left zero
+  format::ModelConfig config{}; ///< sizes and memory formula; generation fields are left zero
   std::vector<format::CacheLayer> layers;
   std::vector<format::Instruction> instructions; ///< kernel fields index `kernels`
-  std::vector<KernelSpec> kernels;           ///< each distinct kernel once; its symbol is KernelSpec::name()
+  std::vector<KernelSpec> kernels; ///< each distinct kernel once; its symbol is KernelSpec::name()
 };
 
-/// Lowers @main of `module` (CONTRACT quantized: every slm.linear and slm.embedding has format and packed_offset).
-/// Norm weights, biases and rotary tables are appended to `sink`.
-Result<LoweredProgram> lowerProgram(mlir::ModuleOp module, const WeightResolver &weights, WeightSink &sink,
-                                    const LowerOptions &options);
+/// Lowers @main of `module` (CONTRACT quantized: every slm.linear and slm.embedding has format and
+/// packed_offset). Norm weights, biases and rotary tables are appended to `sink`.
+Result<LoweredProgram> lowerProgram(mlir::ModuleOp module, const WeightResolver &weights,
+                                    WeightSink &sink, const LowerOptions &options);
 
 /// The Program section's bytes.
 std::vector<std::byte> encodeProgram(const LoweredProgram &program);

@@ -12,7 +12,8 @@ struct Choices {
   DotKind dot;
   int64_t rowBlock;
 };
-// 32 vector registers of 64 bytes hold 8 rows of two accumulators; 16 of 32 bytes or 32 of 16 bytes hold 2.
+// 32 vector registers of 64 bytes hold 8 rows of two accumulators; 16 of 32 bytes or 32 of 16 bytes
+// hold 2.
 constexpr Choices X86V4Vnni{DotKind::Vnni512, 8};
 constexpr Choices X86V3{DotKind::Maddubs256, 2};
 constexpr Choices Arm64Dotprod{DotKind::Sdot128, 2};

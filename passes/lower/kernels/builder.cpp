@@ -9,7 +9,8 @@ namespace smelt {
 
 namespace {
 
-/// Operands are memrefs of static shape only because the bare-pointer calling convention wants one; no kernel relies on it.
+/// Operands are memrefs of static shape only because the bare-pointer calling convention wants one;
+/// no kernel relies on it.
 constexpr int64_t nominalBytes = int64_t(1) << 40;
 
 } // namespace
@@ -245,9 +246,7 @@ static Type typeLike(Value like, Type element) {
     return vector.clone(element);
   return element;
 }
-Value KernelBuilder::toFloat(Value v) {
-  return arith::SIToFPOp::create(b, typeLike(v, f32), v);
-}
+Value KernelBuilder::toFloat(Value v) { return arith::SIToFPOp::create(b, typeLike(v, f32), v); }
 Value KernelBuilder::toInt(Value v) { return arith::FPToSIOp::create(b, typeLike(v, i32), v); }
 Value KernelBuilder::roundEven(Value v) { return math::RoundEvenOp::create(b, v); }
 Value KernelBuilder::extend(Value v) { return arith::ExtFOp::create(b, typeLike(v, f32), v); }
@@ -258,7 +257,9 @@ Value KernelBuilder::zeroExtend(Value v, Type t) {
 Value KernelBuilder::signExtend(Value v, Type t) {
   return arith::ExtSIOp::create(b, typeLike(v, t), v);
 }
-Value KernelBuilder::narrow(Value v, Type t) { return arith::TruncIOp::create(b, typeLike(v, t), v); }
+Value KernelBuilder::narrow(Value v, Type t) {
+  return arith::TruncIOp::create(b, typeLike(v, t), v);
+}
 Value KernelBuilder::lane(Value vector, int64_t i) {
   return vector::ExtractOp::create(b, vector, ArrayRef<int64_t>{i});
 }

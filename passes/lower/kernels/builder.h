@@ -1,7 +1,9 @@
-// The vocabulary that kernels are written in: short names for the operations that an emitter needs, on vectors of 16 lanes.
+// The vocabulary that kernels are written in: short names for the operations that an emitter needs,
+// on vectors of 16 lanes.
 //
-// Lanes never mix except in reduceAdd and reduceMax, whose tree is fixed: that, fma instead of separate rounding wherever it is
-// spelled, and no fast-math anywhere make every target compute the same bits.
+// Lanes never mix except in reduceAdd and reduceMax, whose tree is fixed: that, fma instead of
+// separate rounding wherever it is spelled, and no fast-math anywhere make every target compute the
+// same bits.
 #pragma once
 
 #include "passes/lower/kernels/layout.h"
@@ -68,9 +70,10 @@ public:
   Value max(Value a, Value b);
   Value ceilDiv(Value a, int64_t b) { return div(add(a, b - 1), b); }
   Value toIndex(Value i32Value);
-  Value less(Value a, Value b);      ///< signed index a < b
+  Value less(Value a, Value b); ///< signed index a < b
   Value lessEqual(Value a, Value b);
-  /// The share [begin, end) of `count` items of this thread; items are dealt evenly and contiguously.
+  /// The share [begin, end) of `count` items of this thread; items are dealt evenly and
+  /// contiguously.
   std::pair<Value, Value> threadShare(Value count);
 
   // --- Control flow
@@ -82,7 +85,8 @@ public:
   Values ifElse(Value condition, mlir::TypeRange types, const std::function<Values()> &thenBody,
                 const std::function<Values()> &elseBody);
 
-  // --- Memory; indices in elements. Vector accesses carry the element's alignment unless `align` (bytes) says more.
+  // --- Memory; indices in elements. Vector accesses carry the element's alignment unless `align`
+  // (bytes) says more.
   Value load(Buffer buffer, Value at);
   void store(Buffer buffer, Value at, Value value);
   Value loadVector(Buffer buffer, Value at, int64_t n = lanes, int64_t align = 0);
@@ -90,15 +94,16 @@ public:
   /// First n lanes only; the rest of the load is `zero`, of the store untouched.
   Value loadPartial(Buffer buffer, Value at, Value n);
   void storePartial(Buffer buffer, Value at, Value value, Value n);
-  /// n elements of private memory on the stack, 64-byte aligned; call it at function level, not in a loop.
+  /// n elements of private memory on the stack, 64-byte aligned; call it at function level, not in
+  /// a loop.
   Buffer scratch(int64_t n, Type elementType);
 
   // --- Scalars and vectors
   Value f32Const(double value);
   Value i32Const(int64_t value);
   Value splat(Value scalar, int64_t n = lanes);
-  Value splatF(double value, int64_t n = lanes);      ///< float constant vector
-  Value splatI(int64_t value, int64_t n = lanes);     ///< int32 constant vector
+  Value splatF(double value, int64_t n = lanes);  ///< float constant vector
+  Value splatI(int64_t value, int64_t n = lanes); ///< int32 constant vector
   Value bitcast(Value vector, mlir::VectorType type);
   Value fadd(Value a, Value b);
   Value fsub(Value a, Value b);
@@ -120,15 +125,15 @@ public:
   Value shl(Value a, int64_t bits);
   Value shrArith(Value a, int64_t bits);
   Value shrLogic(Value a, int64_t bits);
-  Value toFloat(Value i);    ///< int32 -> float
-  Value toInt(Value f);      ///< float -> int32, truncating
+  Value toFloat(Value i); ///< int32 -> float
+  Value toInt(Value f);   ///< float -> int32, truncating
   Value roundEven(Value f);
-  Value extend(Value f16Value);            ///< float16 -> float
-  Value truncate(Value f32Value);          ///< float -> float16, nearest even
+  Value extend(Value f16Value);                ///< float16 -> float
+  Value truncate(Value f32Value);              ///< float -> float16, nearest even
   Value zeroExtend(Value v, Type elementType); ///< integer vector to wider elements
   Value signExtend(Value v, Type elementType);
-  Value narrow(Value v, Type elementType);     ///< integer vector to smaller elements (drops high bits)
-  Value lane(Value vector, int64_t i);         ///< element i
+  Value narrow(Value v, Type elementType); ///< integer vector to smaller elements (drops high bits)
+  Value lane(Value vector, int64_t i);     ///< element i
   Value slice(Value vector, int64_t first, int64_t n);
   Value concat(Value a, Value b);
   Value laneIds(); ///< int32 0..15
@@ -137,7 +142,7 @@ public:
   Value reduceMax(Value v);
 
   // --- Our polynomials (kernels/math.cpp): the same bits on every target
-  Value exp(Value v);     ///< <= 2 ulp on [-87, 88]; exactly 1 at 0; 0 below -87 (so at -inf too)
+  Value exp(Value v); ///< <= 2 ulp on [-87, 88]; exactly 1 at 0; 0 below -87 (so at -inf too)
   Value tanh(Value v);
   Value erf(Value v);
   Value activate(uint32_t activationKind, Value v); ///< smelt::ActivationKind
@@ -158,10 +163,12 @@ void emitAttentionMerge(KernelBuilder &k);
 void emitAttentionMany(KernelBuilder &k);
 void emitElementwise(KernelBuilder &k);
 
-/// Writes one group of 32 floats of one row as activations (kernels/quantize.cpp; used by Norm and Quantize).
-/// `x` is two vectors of 16 (inputs 0-15, 16-31, zero beyond K), `group` the group's index, `block` the byte offset of the row's
-/// activation block, `row` its row within the block, `inverse`/`scale` for a8t the row's (else null: computed from x).
-void emitQuantizeGroup(KernelBuilder &k, Buffer out, const ActivationLayout &layout, Value block, Value row, Value group,
-                       Value low, Value high, Value inverse = {}, Value scale = {});
+/// Writes one group of 32 floats of one row as activations (kernels/quantize.cpp; used by Norm and
+/// Quantize). `x` is two vectors of 16 (inputs 0-15, 16-31, zero beyond K), `group` the group's
+/// index, `block` the byte offset of the row's activation block, `row` its row within the block,
+/// `inverse`/`scale` for a8t the row's (else null: computed from x).
+void emitQuantizeGroup(KernelBuilder &k, Buffer out, const ActivationLayout &layout, Value block,
+                       Value row, Value group, Value low, Value high, Value inverse = {},
+                       Value scale = {});
 
 } // namespace smelt

@@ -1,4 +1,5 @@
-// One function per kernel specification: dispatch to the emitters, and the naming of specifications.
+// One function per kernel specification: dispatch to the emitters, and the naming of
+// specifications.
 #include "passes/lower/kernels.h"
 
 #include "passes/lower/kernels/builder.h"
@@ -62,7 +63,8 @@ std::string KernelSpec::name() const {
   flag(gatherRows, "gather");
   if (kind == KernelKind::Linear || kind == KernelKind::Embed)
     text += "_" + std::string(formatInfo(format).name);
-  if (kind == KernelKind::Linear || kind == KernelKind::Quantize || normOutput == NormOutput::Activation)
+  if (kind == KernelKind::Linear || kind == KernelKind::Quantize ||
+      normOutput == NormOutput::Activation)
     text += "_" + std::string(activationName(activation));
   number("n", rows, 0);
   number("k", cols, 0);

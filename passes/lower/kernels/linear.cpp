@@ -1,9 +1,13 @@
-// Linear: activations x packed weights -> float rows, for every weight format, activation precision and target.
+// Linear: activations x packed weights -> float rows, for every weight format, activation precision
+// and target.
 //
-// Operands: p0 activations (layout.h), p1 packed weights (formats.h), p2 bias float[rows] or null, p3 float out [.][outStride].
+// Operands: p0 activations (layout.h), p1 packed weights (formats.h), p2 bias float[rows] or null,
+// p3 float out [.][outStride].
 //
-// One tile is 16 output rows in 16 lanes, so a row's sum never crosses lanes. For each group of 32 inputs, in order:
-//   D = sum over the group of code * x   (INT8 activations: exact integers; float activations: fma in input order from 0)
+// One tile is 16 output rows in 16 lanes, so a row's sum never crosses lanes. For each group of 32
+// inputs, in order:
+//   D = sum over the group of code * x   (INT8 activations: exact integers; float activations: fma
+//   in input order from 0)
 // and with xs = the activations' scale, S = their group sum:
 //   INT8   s8c   A = fma(D - 128 S, xs, A)           y = A * scale
 //          s4g32 A = fma(D - 8 S, scale * xs, A)     y = A
@@ -11,8 +15,10 @@
 //   float  f32   A = A + D                           y = A
 //          s8c   A = A + D   (code - 128 is subtracted before the product)   y = A * scale
 //          s4g32 A = fma(scale, D, A)  (likewise - 8)                        y = A
-//          a4g32 A = fma(sc, D, A), B = fma(mn, S, B)                        y = fma(ds, A, -(dm * B))
-// D * sc is exact: 15 * 127 * 32 * 255 < 2^24. The result does not depend on the number of rows computed together.
+//          a4g32 A = fma(sc, D, A), B = fma(mn, S, B)                        y = fma(ds, A, -(dm *
+//          B))
+// D * sc is exact: 15 * 127 * 32 * 255 < 2^24. The result does not depend on the number of rows
+// computed together.
 #include "passes/lower/kernels/builder.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -31,7 +37,8 @@ Value intrinsic(KernelBuilder &k, StringRef name, Type result, ValueRange operan
 /// The exact sum over one group of code * x for 16 rows, as each target multiplies bytes best.
 class GroupDot {
 public:
-  /// `signedCodes`: codes need the full byte (s8c); they come offset by 128. Else they are nibbles 0..15.
+  /// `signedCodes`: codes need the full byte (s8c); they come offset by 128. Else they are nibbles
+  /// 0..15.
   GroupDot(KernelBuilder &k, bool signedCodes) : k(k), wide(signedCodes) {
     auto zero = [&](int64_t n, Type t) -> Value {
       auto type = k.vec(n, t);
@@ -55,7 +62,8 @@ public:
     switch (k.target.dot) {
     case DotKind::Vnni512: {
       Value bytes = k.bitcast(k.splat(x), k.vec(64, k.i8));
-      sums[0] = intrinsic(k, "llvm.x86.avx512.vpdpbusd.512", k.vec(16, k.i32), {sums[0], codes, bytes});
+      sums[0] =
+          intrinsic(k, "llvm.x86.avx512.vpdpbusd.512", k.vec(16, k.i32), {sums[0], codes, bytes});
       break;
     }
     case DotKind::Maddubs256:
@@ -71,7 +79,8 @@ public:
     }
   }
 
-  /// The sums as int32 of 16 rows; for wide codes of code - 128 where `correction` is 128 * the group's sum of x.
+  /// The sums as int32 of 16 rows; for wide codes of code - 128 where `correction` is 128 * the
+  /// group's sum of x.
   Value finish(Value correction) {
     Value total = combine();
     // Only unsigned dots see the offset; the others took it off the code.
@@ -91,8 +100,9 @@ private:
     Value q = k.ixor(codes, splatByte(0x80, 32));
     Value magnitude = math::AbsIOp::create(k.b, q);
     auto bytes = k.vec(32, k.i8);
-    Value isNegative = arith::CmpIOp::create(k.b, arith::CmpIPredicate::slt, q,
-                                             arith::ConstantOp::create(k.b, bytes, k.b.getZeroAttr(bytes)));
+    Value isNegative =
+        arith::CmpIOp::create(k.b, arith::CmpIPredicate::slt, q,
+                              arith::ConstantOp::create(k.b, bytes, k.b.getZeroAttr(bytes)));
     Value negated = k.isub(arith::ConstantOp::create(k.b, bytes, k.b.getZeroAttr(bytes)), x);
     Value turned = k.select(isNegative, negated, x);
     Value pairs = intrinsic(k, "llvm.x86.avx2.pmadd.ub.sw", words, {magnitude, turned});
@@ -100,8 +110,8 @@ private:
   }
   Value addPairs(Value words) {
     auto type = k.vec(16, k.b.getI16Type());
-    Value ones = arith::ConstantOp::create(
-        k.b, DenseElementsAttr::get(type, k.b.getI16IntegerAttr(1)));
+    Value ones =
+        arith::ConstantOp::create(k.b, DenseElementsAttr::get(type, k.b.getI16IntegerAttr(1)));
     return intrinsic(k, "llvm.x86.avx2.pmadd.wd", k.vec(8, k.i32), {words, ones});
   }
   Value splatByte(int64_t value, int64_t n) {
@@ -134,8 +144,8 @@ public:
         asymmetric(info.asymmetric), bytes(k.operand(1, k.i8)), floats(k.operand(1, k.f32)),
         codes(k.operand(0, k.i32)), activations(k.operand(0, k.f32)) {}
 
-  /// y[row] (vector of 16 outputs) for rows [firstRow, firstRow + count) of the activation block at byte `block`; `tile` is
-  /// the byte offset of the packed tile.
+  /// y[row] (vector of 16 outputs) for rows [firstRow, firstRow + count) of the activation block at
+  /// byte `block`; `tile` is the byte offset of the packed tile.
   Values emit(Value tile, Value block, Value firstRow, int64_t count) {
     Values sums(count, k.splatF(0));
     if (asymmetric)
@@ -170,7 +180,8 @@ private:
     Value words = k.bitcast(bytes64, k.vec(16, k.i32));
     return masked(k.bitcast(k.shrLogic(words, 4), k.vec(64, k.i8)), 0x0f);
   }
-  /// Index (in 4-byte elements) of item `i` of an interleaved array at byte `offset` of the block, for one row.
+  /// Index (in 4-byte elements) of item `i` of an interleaved array at byte `offset` of the block,
+  /// for one row.
   Value place(Value block, int64_t offset, Value i, Value row) {
     Value words = k.add(k.div(block, 4), offset / 4);
     return k.add(k.add(words, k.mul(i, layout.interleave)), row);
@@ -216,8 +227,11 @@ private:
     }
     Values result;
     for (int64_t r = 0; r < count; ++r) {
-      auto sum = [&] { return k.splat(k.load(codes, place(block, layout.sumOffset, group, rowAt(firstRow, r)))); };
-      Value total = dots[r].finish(wide && k.target.dot == DotKind::Vnni512 ? k.shl(sum(), 7) : Value());
+      auto sum = [&] {
+        return k.splat(k.load(codes, place(block, layout.sumOffset, group, rowAt(firstRow, r))));
+      };
+      Value total =
+          dots[r].finish(wide && k.target.dot == DotKind::Vnni512 ? k.shl(sum(), 7) : Value());
       if (format == WeightFormat::S4G32)
         total = k.isub(total, k.shl(sum(), 3));
       result.push_back(k.toFloat(total));
@@ -291,7 +305,8 @@ private:
       }
       if (asymmetric) {
         Value &m = sums[count + r];
-        m = k.fma(minimum, perRow(layout.quantized ? layout.scaledSumOffset : layout.sumOffset, r), m);
+        m = k.fma(minimum, perRow(layout.quantized ? layout.scaledSumOffset : layout.sumOffset, r),
+                  m);
       }
     }
   }
@@ -359,8 +374,7 @@ private:
   void emitRowBlock(Value tile, Value block, Value firstRow, Value inBlock) {
     const int64_t most = k.target.rowBlock;
     Value whole = k.mul(k.div(inBlock, most), most);
-    k.loop(k.idx(0), whole, most,
-           [&](Value row) { emitTile(tile, block, firstRow, row, most); });
+    k.loop(k.idx(0), whole, most, [&](Value row) { emitTile(tile, block, firstRow, row, most); });
     Value done = whole;
     for (int64_t count = most / 2; count >= 1; count /= 2) {
       Value fits = k.lessEqual(k.add(done, count), inBlock);
