@@ -35,7 +35,8 @@ def llama_cpp(path: str, threads: int):
         raise SystemExit(f"llama.cpp could not open {path}")
 
     def feed(ids: list):
-        if api.llama_decode(context, api.llama_batch_get_one((api.llama_token * len(ids))(*ids), len(ids))) != 0:
+        tokens = (api.llama_token * len(ids))(*ids)  # the batch points to it
+        if api.llama_decode(context, api.llama_batch_get_one(tokens, len(ids))) != 0:
             raise SystemExit("llama_decode failed")
         api.llama_synchronize(context)
 
