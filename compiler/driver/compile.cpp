@@ -92,6 +92,10 @@ std::string hashStatistics(const Statistics &statistics) {
   return text;
 }
 
+bool hasSecondMoments(const Statistics &statistics) {
+  return !statistics.inputs.empty() && statistics.inputs.begin()->second.secondMoments;
+}
+
 /// Less text than this tells little about which inputs matter.
 constexpr int64_t fewTokens = 8192;
 
@@ -142,7 +146,9 @@ void Compilation::chooseAlgorithm() {
   if (options.algorithm)
     algorithm = *options.algorithm;
   else
-    algorithm = statistics ? Algorithm::Search : Algorithm::Rtn;
+    algorithm = !statistics                     ? Algorithm::Rtn
+                : hasSecondMoments(*statistics) ? Algorithm::Gptq
+                                                : Algorithm::Search;
 }
 
 Status Compilation::prepareStatistics(const Pipeline::Report &report) {
@@ -156,6 +162,7 @@ Status Compilation::prepareStatistics(const Pipeline::Report &report) {
   } else if (!options.data.empty()) {
     CollectOptions collect;
     collect.threads = options.threads;
+    collect.secondMoments = options.algorithm && needsSecondMoments(*options.algorithm);
     collect.progress = [&](double share) {
       report(share);
       return true;

@@ -42,7 +42,7 @@ int main(int argc, const char *const *argv) {
       {"eval", "ARTIFACT", "perplexity of an artifact, and its distance from the float model",
        runEvaluate, compilerOptions()},
   };
-  for (const cli::Command &command : runtimeCommands())
+  for (const cli::Command &command : cli::runtimeCommands())
     commands.push_back(command);
   return cli::runMain(argc, argv, commands);
 }

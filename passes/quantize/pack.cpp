@@ -7,24 +7,12 @@ using namespace mlir;
 
 namespace smelt {
 
-namespace {
-
-struct AlgorithmRow {
-  std::string_view name;
-  bool needsStatistics;
-};
-constexpr AlgorithmRow algorithmTable[] = {
-#define ALGORITHM(enumerator, name, needsStatistics, help) {name, needsStatistics},
-#include "calibration/algorithms.def"
-};
-
-} // namespace
-
-bool needsStatistics(Algorithm algorithm) {
-  return algorithmTable[uint32_t(algorithm)].needsStatistics;
-}
 std::string_view algorithmName(Algorithm algorithm) {
-  return algorithmTable[uint32_t(algorithm)].name;
+  static constexpr std::string_view names[] = {
+#define ALGORITHM(enumerator, name, needsStatistics, help) name,
+#include "calibration/algorithms.def"
+  };
+  return names[uint32_t(algorithm)];
 }
 
 namespace {
@@ -45,8 +33,8 @@ public:
   Packer(const WeightResolver &resolve, WeightSink &sink, const PackOptions &options, double total)
       : resolve(resolve), sink(sink), options(options), total(total) {}
 
-  Result<int64_t> pack(const LinearWeights &weights, const InputStatistics *statistics,
-                       PackedMatrix &matrix);
+  Result<int64_t> pack(const LinearWeights &weights, Algorithm algorithm,
+                       const InputStatistics *statistics, PackedMatrix &matrix);
   Status packLinear(slm::LinearOp linear);
   Status packEmbedding(slm::EmbeddingOp embedding);
 
@@ -80,16 +68,12 @@ Result<const InputStatistics *> Packer::findStatistics(slm::LinearOp linear,
   return &found->second;
 }
 
-Result<int64_t> Packer::pack(const LinearWeights &weights, const InputStatistics *statistics,
-                             PackedMatrix &matrix) {
-  // Interleaved tiles are padded part by part.
-  int64_t paddedRows = 0;
-  for (const WeightView &part : weights.parts) {
+Result<int64_t> Packer::pack(const LinearWeights &weights, Algorithm algorithm,
+                             const InputStatistics *statistics, PackedMatrix &matrix) {
+  for (const WeightView &part : weights.parts)
     matrix.rows += part.rows;
-    paddedRows += weights.interleaveTiles ? roundUp(part.rows, tileRows) : part.rows;
-  }
   matrix.cols = weights.parts.front().cols;
-  matrix.bytes = packedBytes(matrix.format, paddedRows, matrix.cols);
+  matrix.bytes = packedBytes(matrix.format, packedRows(weights), matrix.cols);
   double share = double(matrix.rows) * double(matrix.cols);
 
   SMELT_ASSIGN(int64_t offset, sink.begin());
@@ -101,7 +85,6 @@ Result<int64_t> Packer::pack(const LinearWeights &weights, const InputStatistics
       return cancelled("stopped while packing '" + weights.name + "'");
     return sink.write(bytes);
   };
-  Algorithm algorithm = statistics ? options.algorithm : Algorithm::Rtn;
   SMELT_ASSIGN(matrix.error, quantizeLinear(weights, matrix.format, algorithm, statistics,
                                             options.threads, counted));
   if (written != matrix.bytes)
@@ -126,7 +109,8 @@ Status Packer::packLinear(slm::LinearOp linear) {
     weights.parts.push_back(std::move(view));
   }
   SMELT_ASSIGN(const InputStatistics *statistics, findStatistics(linear, matrix.format));
-  SMELT_ASSIGN(int64_t offset, pack(weights, statistics, matrix));
+  SMELT_ASSIGN(int64_t offset,
+               pack(weights, statistics ? options.algorithm : Algorithm::Rtn, statistics, matrix));
   linear.setPackedOffset(uint64_t(offset));
   packed.push_back(std::move(matrix));
   return {};
@@ -140,8 +124,10 @@ Status Packer::packEmbedding(slm::EmbeddingOp embedding) {
   SMELT_ASSIGN(WeightView view, resolve(embedding.getTable()));
   InputStatistics even = evenStatistics(view.cols);
   LinearWeights weights{matrix.name, {std::move(view)}, false};
+  // Its inputs are ids: every column counts alike, and there are no second moments.
   bool search = needsStatistics(options.algorithm) && matrix.format != WeightFormat::F32;
-  SMELT_ASSIGN(int64_t offset, pack(weights, search ? &even : nullptr, matrix));
+  SMELT_ASSIGN(int64_t offset,
+               pack(weights, search ? Algorithm::Search : Algorithm::Rtn, &even, matrix));
   embedding.setPackedOffset(uint64_t(offset));
   packed.push_back(std::move(matrix));
   return {};

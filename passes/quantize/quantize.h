@@ -28,8 +28,7 @@ struct QuantizeScheme {
       ActivationFormat::A8G32; ///< float32 weights always take float32 inputs
 };
 
-/// What algorithms.def says of an algorithm.
-bool needsStatistics(Algorithm algorithm);
+/// The algorithm's name in algorithms.def.
 std::string_view algorithmName(Algorithm algorithm);
 
 /// Whether nothing but row-wise operations stand between the linear and the logits.
