@@ -1,0 +1,360 @@
+// Problems on the key and value cache: rotary embedding with append, attention.
+#include "passes/lower/kernels/layout.h"
+#include "tests/conformance/problem.h"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+#include <stdexcept>
+
+namespace smelt::conformance {
+
+namespace {
+
+constexpr int64_t maxTokens = 64;
+
+/// Rows of any slots and positions, and a cache of them; the common part of both kinds.
+class CacheProblem : public Problem {
+public:
+  explicit CacheProblem(Fields &fields) {
+    base.heads = fields.integer("heads", 4);
+    base.kvHeads = fields.integer("kv", 2);
+    base.headDim = fields.integer("d", 64);
+    base.cacheElementBytes = fields.integer("cache", 2);
+    base.maxTokens = maxTokens;
+    capacity = roundUp(fields.integer("capacity", 192), attentionBlock);
+    base.maxContext = capacity;
+    // rows=slot:position+count,...
+    std::istringstream parts(fields.text("rows", "0:0+5"));
+    for (std::string part; std::getline(parts, part, ',');) {
+      int64_t slot = 0, first = 0, count = 0;
+      char colon = 0, plus = 0;
+      std::istringstream(part) >> slot >> colon >> first >> plus >> count;
+      if (colon != ':' || plus != '+' || first + count > capacity)
+        throw std::invalid_argument("bad rows '" + part + "'");
+      for (int64_t i = 0; i < count; ++i) {
+        slotOf.push_back(slot);
+        positionOf.push_back(first + i);
+      }
+      slots = std::max(slots, slot + 1);
+    }
+    rows = int64_t(slotOf.size());
+    if (rows > maxTokens)
+      throw std::invalid_argument("more rows than " + std::to_string(maxTokens));
+  }
+
+protected:
+  KernelSpec base;
+  int64_t capacity, slots = 1;
+  std::vector<int64_t> slotOf, positionOf;
+
+  int64_t cacheElements() const { return slots * base.kvHeads * capacity * base.headDim; }
+  int64_t keyAt(int64_t slot, int64_t head, int64_t position, int64_t d) const {
+    int64_t lines = (slot * base.kvHeads + head) * (capacity / 16) + position / 16;
+    return (lines * base.headDim + d) * 16 + position % 16;
+  }
+  int64_t valueAt(int64_t slot, int64_t head, int64_t position, int64_t d) const {
+    return ((slot * base.kvHeads + head) * capacity + position) * base.headDim + d;
+  }
+  float rounded(float v) const {
+    return base.cacheElementBytes == 2 ? halfToFloat(floatToHalf(v)) : v;
+  }
+  int32_t addCache(Job &job, const std::vector<float> &cache) const {
+    if (base.cacheElementBytes == 4)
+      return job.add(cache);
+    std::vector<uint16_t> halves(cache.size());
+    std::transform(cache.begin(), cache.end(), halves.begin(), floatToHalf);
+    return job.add(halves);
+  }
+  float readCache(const Memory &memory, int64_t i) const {
+    return base.cacheElementBytes == 2 ? halfToFloat(memory.as<uint16_t>()[i])
+                                       : memory.as<float>()[i];
+  }
+  int32_t addPlaces(Job &job, int64_t first, int64_t count) const {
+    std::vector<int32_t> meta(2 * maxTokens);
+    for (int64_t i = 0; i < count; ++i) {
+      meta[i] = int32_t(positionOf[first + i]);
+      meta[maxTokens + i] = int32_t(slotOf[first + i]);
+    }
+    return job.add(meta);
+  }
+  Call newCall(size_t spec, int64_t count) const {
+    Call call;
+    call.symbol = specs[spec].name();
+    call.info[format::FieldTokens] = count;
+    call.info[format::FieldCapacity] = capacity;
+    call.info[format::FieldSlots] = slots;
+    return call;
+  }
+};
+
+// --- Rotary embedding and append
+
+class RopeProblem : public CacheProblem {
+public:
+  explicit RopeProblem(Fields &fields) : CacheProblem(fields) {
+    base.kind = KernelKind::RopeAppend;
+    base.rotaryDim = fields.integer("rotary", base.headDim);
+    base.interleaved = fields.integer("interleaved", 0);
+    base.queryNorm = base.keyNorm = fields.integer("norms", 0);
+    if (base.queryNorm)
+      base.epsilon = 1e-6;
+    // One packed row: queries, keys, values.
+    width = (base.heads + 2 * base.kvHeads) * base.headDim;
+    base.inStride = base.keyStride = base.valueStride = width;
+    for (bool one : {false, true}) {
+      specs.push_back(base);
+      specs.back().one = one;
+    }
+    packed = normal(rows * width);
+    weights = normal(2 * base.headDim);
+    for (int64_t position = 0; position < capacity; ++position)
+      for (bool sine : {false, true})
+        for (int64_t i = 0; i < base.rotaryDim / 2; ++i) {
+          double angle =
+              double(position) * std::pow(10000.0, -2.0 * double(i) / double(base.rotaryDim));
+          table.push_back(float(sine ? std::sin(angle) : std::cos(angle)));
+        }
+  }
+
+  int64_t addMany(Job &job, int64_t threads) override {
+    return addRun(job, 0, rows, false, threads);
+  }
+  int64_t addOne(Job &job, int64_t row, int64_t threads) override {
+    return addRun(job, row, 1, true, threads);
+  }
+
+  /// Row by row: queries, keys, values, and how many other elements of the caches changed.
+  std::vector<float> result(const Job &job, int64_t run, int64_t rowsOfRun) const override {
+    const Memory &in = job.buffers[run], &keys = job.buffers[run + 1],
+                 &values = job.buffers[run + 2];
+    const int32_t *meta = job.buffers[run + 3].as<int32_t>();
+    std::vector<float> out;
+    int64_t changed = 0;
+    for (int64_t i = 0; i < cacheElements(); ++i)
+      changed += (readCache(keys, i) != untouched) + (readCache(values, i) != untouched);
+    changed -= 2 * rowsOfRun * base.kvHeads * base.headDim;
+    for (int64_t row = 0; row < rowsOfRun; ++row) {
+      for (int64_t i = 0; i < base.heads * base.headDim; ++i)
+        out.push_back(in.as<float>()[row * width + i]);
+      for (int64_t h = 0; h < base.kvHeads; ++h)
+        for (int64_t d = 0; d < base.headDim; ++d) {
+          out.push_back(readCache(keys, keyAt(meta[maxTokens + row], h, meta[row], d)));
+          out.push_back(readCache(values, valueAt(meta[maxTokens + row], h, meta[row], d)));
+        }
+      out.push_back(float(changed));
+    }
+    return out;
+  }
+
+  Expected expected() const override {
+    Expected e;
+    const double half = base.cacheElementBytes == 2 ? 0x1p-11 : 0;
+    for (int64_t row = 0; row < rows; ++row) {
+      const float *in = &packed[row * width];
+      for (int64_t h = 0; h < base.heads; ++h) {
+        std::vector<double> y = turned(in + h * base.headDim, weights.data(), row);
+        for (double v : y) {
+          e.value.push_back(v);
+          e.tolerance.push_back(bound);
+        }
+      }
+      for (int64_t h = 0; h < base.kvHeads; ++h) {
+        std::vector<double> y =
+            turned(in + (base.heads + h) * base.headDim, &weights[base.headDim], row);
+        for (int64_t d = 0; d < base.headDim; ++d) {
+          e.value.push_back(y[d]);
+          e.tolerance.push_back(bound + half * std::fabs(y[d]));
+          e.value.push_back(rounded(in[(base.heads + base.kvHeads + h) * base.headDim + d]));
+          e.tolerance.push_back(0);
+        }
+      }
+      e.value.push_back(0);
+      e.tolerance.push_back(0);
+    }
+    return e;
+  }
+
+private:
+  /// Exact in float16 and never a key or value of the random data.
+  static constexpr float untouched = 1234;
+  /// Values are below 64 in magnitude (normal data, at most two factors of them): a few roundings
+  /// of that.
+  static constexpr double bound = 16 * 64 * roundoff;
+  int64_t width;
+  std::vector<float> packed, weights, table;
+
+  std::vector<double> turned(const float *x, const float *w, int64_t row) const {
+    std::vector<double> y(x, x + base.headDim);
+    if (base.queryNorm) {
+      double squares = 0;
+      for (double v : y)
+        squares += v * v;
+      double scale = 1 / std::sqrt(squares / double(base.headDim) + base.epsilon);
+      for (int64_t d = 0; d < base.headDim; ++d)
+        y[d] *= scale * w[d];
+    }
+    for (int64_t i = 0; i < base.rotaryDim / 2; ++i) {
+      const float *angles = &table[positionOf[row] * base.rotaryDim];
+      double cos = angles[i], sin = angles[base.rotaryDim / 2 + i];
+      double &a = y[base.interleaved ? 2 * i : i],
+             &b = y[base.interleaved ? 2 * i + 1 : base.rotaryDim / 2 + i];
+      double turnedA = a * cos - b * sin;
+      b = b * cos + a * sin;
+      a = turnedA;
+    }
+    return y;
+  }
+
+  int64_t addRun(Job &job, int64_t first, int64_t count, bool one, int64_t threads) {
+    Call call = newCall(one, count);
+    int32_t in = job.add(&packed[first * width], count * width * sizeof(float));
+    std::vector<float> cache(cacheElements(), untouched);
+    int32_t keys = addCache(job, cache), values = addCache(job, cache);
+    call.operands[0].buffer = call.operands[1].buffer = call.operands[2].buffer = in;
+    call.operands[1].offset = base.heads * base.headDim * 4;
+    call.operands[2].offset = (base.heads + base.kvHeads) * base.headDim * 4;
+    call.operands[5].buffer = keys;
+    call.operands[6].buffer = values;
+    call.operands[7].buffer = addPlaces(job, first, count);
+    if (base.rotaryDim)
+      call.operands[3].buffer = job.add(table);
+    if (base.queryNorm)
+      call.operands[4].buffer = job.add(weights);
+    job.addForThreads(call, threads);
+    return in;
+  }
+};
+
+// --- Attention
+
+class AttentionProblem : public CacheProblem {
+public:
+  explicit AttentionProblem(Fields &fields) : CacheProblem(fields) {
+    base.window = fields.integer("window", 0);
+    base.softcap = fields.real("softcap", 0);
+    base.scalar = fields.real("scale", 1 / std::sqrt(double(base.headDim)));
+    width = base.heads * base.headDim;
+    base.inStride = width + 2 * base.kvHeads * base.headDim;
+    base.outStride = width;
+    for (KernelKind kind :
+         {KernelKind::AttentionMany, KernelKind::AttentionOne, KernelKind::AttentionMerge}) {
+      specs.push_back(base);
+      specs.back().kind = kind;
+      specs.back().one = kind != KernelKind::AttentionMany;
+    }
+    queries = normal(rows * base.inStride, fields.real("deviation", 1));
+    for (std::vector<float> *cache : {&keys, &values}) {
+      *cache = normal(cacheElements());
+      for (float &v : *cache)
+        v = rounded(v);
+    }
+  }
+
+  int64_t addMany(Job &job, int64_t threads) override {
+    Call call = newCall(0, rows);
+    call.operands[0].buffer = job.add(queries);
+    addCaches(job, call, 0, rows);
+    int32_t out = job.add(nullptr, rows * width * sizeof(float));
+    call.operands[4].buffer = out;
+    job.addForThreads(call, threads);
+    return out;
+  }
+
+  int64_t addOne(Job &job, int64_t row, int64_t threads) override {
+    Call call = newCall(1, 1);
+    call.operands[0].buffer = job.add(&queries[row * base.inStride], base.inStride * sizeof(float));
+    addCaches(job, call, row, 1);
+    int32_t partials = job.add(nullptr, base.heads * (capacity / attentionBlock) *
+                                            partialStride(base.headDim) * 4);
+    call.operands[4].buffer = partials;
+    job.addForThreads(call, threads);
+    Call merge = newCall(2, 1);
+    merge.operands[0].buffer = partials;
+    merge.operands[1] = call.operands[3];
+    int32_t out = job.add(nullptr, width * sizeof(float));
+    merge.operands[2].buffer = out;
+    job.addForThreads(merge, threads);
+    return out;
+  }
+
+  std::vector<float> result(const Job &job, int64_t run, int64_t rowsOfRun) const override {
+    const float *out = job.buffers[run].as<float>();
+    return {out, out + rowsOfRun * width};
+  }
+
+  double products(bool one) const override {
+    double sum = 0;
+    for (int64_t row = one ? rows - 1 : 0; row < rows; ++row)
+      sum += 2 * double((positionOf[row] + 1) * width);
+    return sum;
+  }
+
+  Expected expected() const override {
+    Expected e;
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t h = 0; h < base.heads; ++h)
+        attend(row, h, e);
+    return e;
+  }
+
+private:
+  int64_t width;
+  std::vector<float> queries, keys, values;
+
+  void addCaches(Job &job, Call &call, int64_t first, int64_t count) {
+    call.operands[1].buffer = addCache(job, keys);
+    call.operands[2].buffer = addCache(job, values);
+    call.operands[3].buffer = addPlaces(job, first, count);
+  }
+
+  void attend(int64_t row, int64_t h, Expected &e) const {
+    const int64_t kvHead = h / (base.heads / base.kvHeads), slot = slotOf[row],
+                  last = positionOf[row];
+    const int64_t first = base.window ? std::max<int64_t>(0, last - base.window + 1) : 0;
+    const float *q = &queries[row * base.inStride + h * base.headDim];
+    std::vector<double> scores;
+    double most = -INFINITY, magnitude = 0, sum = 0;
+    for (int64_t t = first; t <= last; ++t) {
+      double dot = 0, absolute = 0;
+      for (int64_t d = 0; d < base.headDim; ++d) {
+        double term = double(q[d]) * keys[keyAt(slot, kvHead, t, d)];
+        dot += term;
+        absolute += std::fabs(term);
+      }
+      double s = dot * float(base.scalar);
+      if (base.softcap != 0)
+        s = base.softcap * std::tanh(s / base.softcap);
+      scores.push_back(s);
+      most = std::max(most, s);
+      magnitude = std::max(magnitude, absolute * base.scalar);
+    }
+    for (double &s : scores)
+      sum += s = std::exp(s - most);
+    // Scores are off by headDim roundings of the largest sum of magnitudes (and tanh by 3e-7 of the
+    // cap); a weight then by twice that (its own score and the maximum), the exponential and the
+    // sums over blocks.
+    double scoreError = double(base.headDim + 3) * roundoff * magnitude + 3e-7 * base.softcap;
+    double steps = double(attentionBlock) + 4.0 * double(last / attentionBlock + 1) + 16;
+    for (int64_t d = 0; d < base.headDim; ++d) {
+      double y = 0, absolute = 0;
+      for (int64_t t = first; t <= last; ++t) {
+        double term = scores[t - first] / sum * values[valueAt(slot, kvHead, t, d)];
+        y += term;
+        absolute += std::fabs(term);
+      }
+      e.value.push_back(y);
+      e.tolerance.push_back(absolute * (4 * scoreError + 2 * steps * roundoff));
+    }
+  }
+};
+
+} // namespace
+
+std::unique_ptr<Problem> makeAttentionProblem(Fields &fields) {
+  if (fields.kind == "rope")
+    return std::make_unique<RopeProblem>(fields);
+  return std::make_unique<AttentionProblem>(fields);
+}
+
+} // namespace smelt::conformance

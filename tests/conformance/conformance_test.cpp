@@ -1,0 +1,158 @@
+// Every problem of problems.txt on every target that runs here: close to the definition, and the
+// same bits for every target, thread count and number of rows.
+#include "compiler/codegen/codegen.h"
+#include "passes/lower/kernels.h"
+#include "tests/conformance/problem.h"
+
+#include "mlir/IR/MLIRContext.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace smelt::conformance {
+namespace {
+
+std::vector<std::string> problemLines() {
+  std::vector<std::string> lines;
+  std::ifstream in(SMELT_CONFORMANCE_PROBLEMS);
+  for (std::string line; std::getline(in, line);)
+    if (!line.empty() && line[0] != '#')
+      lines.push_back(line);
+  return lines;
+}
+
+/// A private folder that goes away.
+struct Folder {
+  Folder() {
+    char text[] = "/tmp/smelt-conformance-XXXXXX";
+    path = mkdtemp(text);
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+  std::string path;
+};
+
+enum class Where { Here, Emulator, Nowhere };
+
+Where whereRuns(const KernelTarget &target) {
+#if defined(__x86_64__)
+  if (target.name == "x86-64-v4-vnni")
+    return __builtin_cpu_supports("avx512vnni") ? Where::Here : Where::Nowhere;
+  if (target.name == "x86-64-v3")
+    return __builtin_cpu_supports("avx2") ? Where::Here : Where::Nowhere;
+#elif defined(__aarch64__)
+  if (target.name == "aarch64-dotprod")
+    return Where::Here;
+#endif
+  if (target.name == "aarch64-dotprod" && *SMELT_AARCH64_RUNNER)
+    return Where::Emulator;
+  return Where::Nowhere;
+}
+
+class Conformance : public testing::TestWithParam<std::string> {
+protected:
+  /// Compiles the problem's kernels; the path of the shared object.
+  std::string compile(const Problem &problem, const KernelTarget &target,
+                      const std::string &folder) {
+    mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
+    auto module = buildKernels(context, problem.specs, target);
+    auto object = compileKernels(*module, target, {});
+    EXPECT_TRUE(object.ok()) << object.status().message();
+    if (!object.ok())
+      return {};
+    std::string path = folder + "/" + std::string(target.name) + ".so";
+    std::ofstream out(path, std::ios::binary);
+    out.write(reinterpret_cast<const char *>(object->data()), std::streamsize(object->size()));
+    return path;
+  }
+
+  std::string runJob(Job &job, Where where, const std::string &library, const std::string &folder) {
+    if (where == Where::Here)
+      return job.run(library);
+    std::string in = folder + "/in", out = folder + "/out";
+    job.save(in);
+    std::string command = std::string(SMELT_AARCH64_RUNNER) + " " + library + " " + in + " " + out;
+    if (std::system(command.c_str()) != 0)
+      return "the emulated runner failed: " + command;
+    return job.restore(out) ? "" : "the emulated runner wrote no result";
+  }
+
+  void expectSameBits(const std::vector<float> &a, const std::vector<float> &b,
+                      const std::string &what) {
+    ASSERT_EQ(a.size(), b.size()) << what;
+    for (size_t i = 0; i < a.size(); ++i)
+      ASSERT_EQ(std::bit_cast<uint32_t>(a[i]), std::bit_cast<uint32_t>(b[i]))
+          << what << ": element " << i << ": " << a[i] << " and " << b[i];
+  }
+
+  void expectClose(const std::vector<float> &got, const Expected &expected,
+                   const std::string &what) {
+    ASSERT_EQ(got.size(), expected.value.size()) << what;
+    for (size_t i = 0; i < got.size(); ++i)
+      ASSERT_LE(std::fabs(got[i] - expected.value[i]), expected.tolerance[i])
+          << what << ": element " << i << " of " << got.size() << ": got " << got[i]
+          << ", expected " << expected.value[i];
+  }
+};
+
+TEST_P(Conformance, AllTargets) {
+  auto problem = makeProblem(GetParam());
+  const Expected expected = problem->expected();
+  Folder folder;
+  std::vector<float> first;
+  for (const KernelTarget &target : kernelTargets()) {
+    Where where = whereRuns(target);
+    std::string name(target.name);
+    if (where == Where::Nowhere)
+      continue;
+    std::string library = compile(*problem, target, folder.path);
+    ASSERT_FALSE(library.empty()) << name;
+
+    // All runs in one job: many rows on several thread counts, then rows alone.
+    Job job;
+    std::vector<int64_t> many, alone;
+    for (int64_t threads : {1, 2, 3, 7})
+      many.push_back(problem->addMany(job, threads));
+    const int64_t rowStep = std::max<int64_t>(1, problem->rows / 6);
+    for (int64_t row = 0; row < problem->rows; row += rowStep)
+      alone.push_back(problem->addOne(job, row, row % 4 + 1));
+    std::string error = runJob(job, where, library, folder.path);
+    ASSERT_EQ(error, "") << name;
+
+    std::vector<float> all = problem->result(job, many[0], problem->rows);
+    expectClose(all, expected, name);
+    for (size_t i = 1; i < many.size(); ++i)
+      expectSameBits(all, problem->result(job, many[i], problem->rows),
+                     name + ", other thread count");
+    const size_t width = all.size() / problem->rows;
+    for (size_t i = 0; i < alone.size(); ++i) {
+      auto begin = all.begin() + int64_t(i * rowStep * width);
+      expectSameBits({begin, begin + int64_t(width)}, problem->result(job, alone[i], 1),
+                     name + ", row " + std::to_string(i * rowStep) + " alone");
+    }
+    if (first.empty())
+      first = all;
+    else
+      expectSameBits(first, all, name + " against the first target");
+    if (HasFatalFailure())
+      return;
+  }
+  ASSERT_FALSE(first.empty()) << "no target runs here";
+}
+
+std::string testName(const testing::TestParamInfo<std::string> &info) {
+  std::string name = info.param;
+  for (char &c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c)))
+      c = '_';
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Problems, Conformance, testing::ValuesIn(problemLines()), testName);
+
+} // namespace
+} // namespace smelt::conformance

@@ -1,0 +1,93 @@
+// One kernel problem: specifications, random data, runs of it as one row or many, and what should
+// come out.
+#pragma once
+
+#include "passes/lower/kernel_spec.h"
+#include "tests/conformance/job.h"
+
+#include <map>
+#include <memory>
+#include <random>
+
+namespace smelt::conformance {
+
+/// A problem line `kind key=value ...`.
+class Fields {
+public:
+  explicit Fields(const std::string &line);
+  std::string kind;
+  int64_t integer(const std::string &key, int64_t usual);
+  double real(const std::string &key, double usual);
+  std::string text(const std::string &key, const std::string &usual);
+  /// Throws std::invalid_argument where the line has keys that nothing asked for.
+  void finish() const;
+
+private:
+  std::map<std::string, std::string> values;
+  std::map<std::string, bool> used;
+};
+
+/// Result rows with the largest error each element may have.
+struct Expected {
+  std::vector<double> value, tolerance;
+};
+
+class Problem {
+public:
+  virtual ~Problem() = default;
+  /// Rows of the many-row run, at least 2.
+  int64_t rows = 0;
+  std::vector<KernelSpec> specs;
+
+  /// Adds a run of all rows, or of one row by the one-row kernels; returns a handle for result().
+  virtual int64_t addMany(Job &job, int64_t threads) = 0;
+  virtual int64_t addOne(Job &job, int64_t row, int64_t threads) = 0;
+  /// The result rows of a run, in an order that does not depend on how it was computed.
+  virtual std::vector<float> result(const Job &job, int64_t run, int64_t rowsOfRun) const = 0;
+  virtual Expected expected() const = 0;
+  /// Multiplications of a many-row run and of a one-row run, for the bench.
+  virtual double products(bool one) const { return 0; }
+
+protected:
+  std::mt19937 random{20260722};
+  std::vector<float> normal(int64_t count, double deviation = 1);
+};
+
+/// Throws std::invalid_argument for a line it cannot read.
+std::unique_ptr<Problem> makeProblem(const std::string &line);
+
+std::unique_ptr<Problem> makeRowsProblem(Fields &fields);
+std::unique_ptr<Problem> makeAttentionProblem(Fields &fields);
+std::unique_ptr<Problem> makeLinearProblem(Fields &fields);
+
+/// Unit roundoff of float.
+inline constexpr double roundoff = 0x1p-24;
+
+/// The activations of float rows by their definition (layout.h): what kernels read or should write.
+struct Activations {
+  std::vector<float> codes;     ///< [rows, padded]: INT8 codes, or the values
+  std::vector<float> scale;     ///< [rows, groups]
+  std::vector<float> sum;       ///< [rows, groups]
+  std::vector<float> scaledSum; ///< [rows, groups]
+};
+Activations makeActivations(ActivationFormat format, const std::vector<float> &x, int64_t rows,
+                            int64_t cols);
+/// Lays them out for rows [first, first + count).
+std::vector<std::byte> layoutActivations(ActivationFormat format, const Activations &a,
+                                         int64_t cols, bool one, int64_t first, int64_t count);
+/// All fields of the activations in `memory`, row by row.
+std::vector<float> readActivations(ActivationFormat format, const std::byte *memory, int64_t cols,
+                                   bool one, int64_t rows);
+
+/// Random packed weights of a format and their decoded values [rows padded to 16, cols].
+struct Weights {
+  std::vector<std::byte> packed;
+  std::vector<float> values;
+};
+Weights makeWeights(WeightFormat format, int64_t rows, int64_t cols, std::mt19937 &random);
+
+/// smelt's activation functions in double.
+double activateReference(uint32_t kind, double x);
+uint32_t activationKindOf(const std::string &name);
+
+} // namespace smelt::conformance
