@@ -88,6 +88,7 @@ void setTargetAttributes(llvm::Module &module, const KernelTarget &target) {
     if (target.dot == DotKind::Vnni512)
       function.addFnAttr("prefer-vector-width", "512");
     function.addFnAttr(llvm::Attribute::NoUnwind);
+    function.addFnAttr("no-builtins"); // loops that clear or copy must not become calls to memset
   }
 }
 
