@@ -92,7 +92,8 @@ LogicalResult RopeOp::verify() {
   if (headDim == 0 || widthOf(getInput()) % headDim)
     return emitOpError() << "head_dim " << headDim << " must divide " << widthOf(getInput());
   if (rotary <= 0 || rotary > headDim || rotary % 2)
-    return emitOpError() << "rotary_dim must be even and within 2.." << headDim << ", found " << rotary;
+    return emitOpError() << "rotary_dim must be even and within 2.." << headDim << ", found "
+                         << rotary;
   if (failed(checkWidth(*this, "cos", getCos(), rotary / 2)))
     return failure();
   return checkWidth(*this, "sin", getSin(), rotary / 2);

@@ -66,7 +66,7 @@ def SLM_LinearOp : SLM_Op<"linear", [Pure, AttrSizedOperandSegments]> {
   let results = (outs SLM_Rows:$result);
   let assemblyFormat = [{
     $input `,` `[` $weights `]` (`bias` $bias^)? (`residual` $residual^)? attr-dict `:` type($input) `,` `[` type($weights) `]`
-    (`,` type($bias)^)? (`,` `residual` type($residual)^)? `->` type($result)
+    (`bias` type($bias)^)? (`residual` type($residual)^)? `->` type($result)
   }];
   let hasVerifier = 1;
 }

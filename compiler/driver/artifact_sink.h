@@ -3,6 +3,7 @@
 
 #include "passes/weight_sink.h"
 #include "runtime/artifact/writer.h"
+#include "runtime/formats/formats.h"
 
 namespace smelt {
 
