@@ -97,7 +97,7 @@ public:
       packTile(format, values, out);
       return outcome;
     }
-    const TileProblem problem{tile.weights.data(), importance.data(), padded};
+    const TileProblem problem{tile.weights.data(), importance.data(), padded, cols};
     tile.steps.resize(size_t(groups * lanes));
     tile.offsets.resize(size_t(groups * lanes));
     tile.codes.resize(size_t(padded * lanes));

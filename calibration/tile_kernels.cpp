@@ -358,7 +358,7 @@ void roundFeedback(const TileProblem &problem, const TileGrid &grid, const Feedb
 TileErrors measure(const TileProblem &problem, const TileGrid &grid, const int8_t *codes,
                    int64_t rows) {
   Doubles squares{}, weightSquares{}, weighted{}, weightedSquares{};
-  for (int64_t k = 0; k < problem.cols; ++k) {
+  for (int64_t k = 0; k < problem.inputs; ++k) {
     const int64_t g = k / grid.groupCols;
     Lanes w = load(problem.weights + k * lanes);
     Lanes d = load(grid.steps + g * lanes) * fromBytes(codes + k * lanes) -

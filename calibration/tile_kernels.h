@@ -14,6 +14,7 @@ struct TileProblem {
   const float *weights;    ///< [cols, 16]
   const float *importance; ///< [cols], E[x_k^2] up to a factor
   int64_t cols;            ///< padded
+  int64_t inputs;          ///< of them, the real ones
 };
 
 /// The values that a weight can take: step * q - offset with an integer q in [lowest, highest].

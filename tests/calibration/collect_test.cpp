@@ -1,0 +1,172 @@
+// Collected statistics against sums over the reference's values; shards, threads, cancelling,
+// refusals.
+#include "calibration/collect.h"
+#include "tests/calibration/random_model.h"
+#include "tests/reference/reference.h"
+
+#include <cmath>
+#include <gtest/gtest.h>
+
+namespace smelt {
+namespace {
+
+std::vector<std::vector<int32_t>> makeSamples(int count, int64_t length, int64_t vocab) {
+  std::vector<std::vector<int32_t>> samples;
+  for (int i = 0; i < count; ++i)
+    samples.push_back(randomTokens(length + 7 * i, vocab, uint64_t(i)));
+  return samples;
+}
+
+Statistics collect(const Graph &graph, const std::vector<std::vector<int32_t>> &samples,
+                   int threads) {
+  CollectOptions options;
+  options.threads = threads;
+  options.secondMoments = true;
+  Result<Statistics> statistics = collectStatistics(graph, samples, options);
+  EXPECT_TRUE(statistics.ok()) << statistics.status().message();
+  return statistics.ok() ? *std::move(statistics) : Statistics();
+}
+
+void expectSame(const Statistics &a, const Statistics &b) {
+  ASSERT_EQ(a.inputs.size(), b.inputs.size());
+  for (const auto &[name, input] : a.inputs) {
+    const InputStatistics &other = b.inputs.at(name);
+    EXPECT_EQ(input.tokens, other.tokens);
+    EXPECT_EQ(input.sumSquares, other.sumSquares) << name;
+    EXPECT_EQ(input.sumAbsolute, other.sumAbsolute) << name;
+    EXPECT_EQ(input.maxAbsolute, other.maxAbsolute) << name;
+    EXPECT_EQ(*input.secondMoments, *other.secondMoments) << name;
+  }
+}
+
+TEST(Collect, SumsOfTheReference) {
+  for (bool parallel : {false, true}) {
+    ModelShape shape;
+    shape.parallel = parallel;
+    RandomModel model = makeRandomModel(shape);
+    const auto samples = makeSamples(3, 11, shape.vocab);
+    Statistics statistics = collect(model.graph, samples, 2);
+
+    std::map<std::string, InputStatistics> expected;
+    std::map<std::string, std::vector<double>> moments;
+    for (const std::vector<int32_t> &sample : samples) {
+      std::vector<BatchToken> batch;
+      std::vector<int32_t> all;
+      for (size_t i = 0; i < sample.size(); ++i) {
+        batch.push_back({sample[i], int32_t(i), 0});
+        all.push_back(int32_t(i));
+      }
+      std::map<std::string, std::vector<double>> seen;
+      ReferenceOptions options;
+      options.observe = [&](const Node &node, int64_t, std::span<const double> value) {
+        seen[node.name].assign(value.begin(), value.end());
+      };
+      referenceLogits(model.graph, batch, all, options);
+      for (const Node &node : model.graph.nodes) {
+        if (node.kind != NodeKind::Linear)
+          continue;
+        const Node &maker = model.graph.nodes[node.inputs[0]];
+        InputStatistics &sum = expected[node.name];
+        sum.sumSquares.resize(size_t(maker.width));
+        sum.sumAbsolute.resize(size_t(maker.width));
+        sum.maxAbsolute.resize(size_t(maker.width));
+        std::vector<double> &triangle = moments[node.name];
+        triangle.resize(size_t(triangleSize(maker.width)));
+        sum.tokens += sample.size();
+        for (size_t t = 0; t < sample.size(); ++t) {
+          const double *x = seen[maker.name].data() + t * size_t(maker.width);
+          for (int64_t k = 0; k < maker.width; ++k) {
+            sum.sumSquares[k] += x[k] * x[k];
+            sum.sumAbsolute[k] += std::fabs(x[k]);
+            sum.maxAbsolute[k] = std::max(sum.maxAbsolute[k], float(std::fabs(x[k])));
+            for (int64_t j = k; j < maker.width; ++j)
+              triangle[triangleRow(k, maker.width) + j - k] += x[k] * x[j];
+          }
+        }
+      }
+    }
+    ASSERT_EQ(statistics.inputs.size(), expected.size());
+    for (const auto &[name, want] : expected) {
+      const InputStatistics &got = statistics.inputs.at(name);
+      EXPECT_EQ(got.tokens, want.tokens);
+      for (int64_t k = 0; k < want.cols(); ++k) {
+        EXPECT_NEAR(got.sumSquares[k], want.sumSquares[k], 1e-4 * want.sumSquares[k] + 1e-6);
+        EXPECT_NEAR(got.sumAbsolute[k], want.sumAbsolute[k], 1e-4 * want.sumAbsolute[k] + 1e-6);
+        EXPECT_NEAR(got.maxAbsolute[k], want.maxAbsolute[k], 1e-4 * want.maxAbsolute[k] + 1e-6);
+      }
+      double largest = 0;
+      for (double value : want.sumSquares)
+        largest = std::max(largest, value);
+      for (size_t i = 0; i < moments[name].size(); ++i)
+        ASSERT_NEAR((*got.secondMoments)[i], moments[name][i], 1e-4 * largest) << name;
+    }
+  }
+}
+
+TEST(Collect, ShardsMergeToTheWholeAndThreadsDoNotMatter) {
+  ModelShape shape;
+  shape.inner = 300;
+  RandomModel model = makeRandomModel(shape);
+  const auto samples = makeSamples(6, 20, shape.vocab);
+  Statistics whole = collect(model.graph, samples, 1);
+  expectSame(whole, collect(model.graph, samples, 3));
+
+  Statistics first = collect(model.graph, {samples.begin(), samples.begin() + 2}, 2);
+  Statistics rest = collect(model.graph, {samples.begin() + 2, samples.end()}, 2);
+  ASSERT_TRUE(mergeStatistics(first, rest).ok());
+  expectSame(whole, first);
+}
+
+TEST(Collect, LinearsOfOneInputShareTheirMoments) {
+  RandomModel model = makeRandomModel({});
+  Statistics statistics = collect(model.graph, makeSamples(1, 10, 61), 1);
+  std::map<const void *, int> users;
+  for (const auto &[name, input] : statistics.inputs)
+    ++users[input.secondMoments.get()];
+  EXPECT_EQ(statistics.inputs.size(), 2u * 7 + 1);
+  EXPECT_EQ(users.size(), 2u * 4 + 1); // q, k, v and gate, up
+}
+
+TEST(Collect, ProgressRisesAndCancels) {
+  RandomModel model = makeRandomModel({});
+  CollectOptions options;
+  double last = -1;
+  int calls = 0;
+  options.progress = [&](double done) {
+    EXPECT_GE(done, last);
+    EXPECT_LE(done, 1);
+    last = done;
+    ++calls;
+    return true;
+  };
+  ASSERT_TRUE(collectStatistics(model.graph, makeSamples(2, 5, 61), options).ok());
+  EXPECT_EQ(last, 1);
+  EXPECT_GT(calls, 4);
+  options.progress = [](double done) { return done < 0.5; };
+  Result<Statistics> stopped = collectStatistics(model.graph, makeSamples(2, 5, 61), options);
+  ASSERT_FALSE(stopped.ok());
+  EXPECT_EQ(stopped.status().code(), StatusCode::Cancelled);
+}
+
+TEST(Collect, RefusesBadInput) {
+  RandomModel model = makeRandomModel({});
+  EXPECT_FALSE(collectStatistics(model.graph, {}, {}).ok());
+  EXPECT_FALSE(collectStatistics(model.graph, {{1}, {}}, {}).ok());
+  EXPECT_FALSE(collectStatistics(model.graph, {{1, 99}}, {}).ok());
+  EXPECT_FALSE(collectStatistics(model.graph, {std::vector<int32_t>(701, 1)}, {}).ok());
+  Graph noLinear;
+  noLinear.weights = {model.graph.weights[0]};
+  noLinear.nodes = {model.graph.nodes[0]};
+  EXPECT_FALSE(collectStatistics(noLinear, {{1}}, {}).ok());
+  // A model whose values overflow is named, not averaged over.
+  std::vector<float> huge(48, 1e30f);
+  for (Node &node : model.graph.nodes)
+    if (node.kind == NodeKind::RmsNorm)
+      model.graph.weights[node.weights[0]].data = reinterpret_cast<const std::byte *>(huge.data());
+  Result<Statistics> overflow = collectStatistics(model.graph, {{1, 2}}, {});
+  ASSERT_FALSE(overflow.ok());
+  EXPECT_NE(overflow.status().message().find("not finite"), std::string::npos);
+}
+
+} // namespace
+} // namespace smelt

@@ -1,0 +1,116 @@
+// The factorisation behind error feedback: it reproduces the damped second moments, and its kernel
+// the loss.
+#include "calibration/error_feedback.h"
+#include "calibration/tile_kernels.h"
+
+#include <cmath>
+#include <gtest/gtest.h>
+#include <random>
+
+namespace smelt {
+namespace {
+
+constexpr int64_t cols = 32;
+
+InputStatistics makeStatistics(int64_t tokens) {
+  std::mt19937_64 random(5);
+  std::normal_distribution<double> normal;
+  InputStatistics input;
+  input.tokens = uint64_t(tokens);
+  input.sumSquares.resize(cols);
+  std::vector<double> triangle(size_t(triangleSize(cols))), x(cols);
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t k = 0; k < cols; ++k)
+      x[k] = normal(random) * double(1 + k % 5) + (k ? 0.5 * x[k - 1] : 0);
+    for (int64_t k = 0; k < cols; ++k) {
+      input.sumSquares[k] += x[k] * x[k];
+      for (int64_t j = k; j < cols; ++j)
+        triangle[triangleRow(k, cols) + j - k] += x[k] * x[j];
+    }
+  }
+  input.secondMoments = std::make_shared<const std::vector<double>>(std::move(triangle));
+  return input;
+}
+
+double moment(const InputStatistics &input, int64_t a, int64_t b) {
+  double mean = 0;
+  for (double value : input.sumSquares)
+    mean += value / double(input.tokens) / double(cols);
+  const double value = (*input.secondMoments)[triangleRow(std::min(a, b), cols) + std::abs(a - b)] /
+                       double(input.tokens);
+  return a == b ? value + 0.01 * mean : value;
+}
+
+TEST(ErrorFeedback, FactorsMultiplyToTheMoments) {
+  const InputStatistics input = makeStatistics(200);
+  Result<ErrorFeedback> feedback = factorErrorFeedback(input);
+  ASSERT_TRUE(feedback.ok());
+  for (int64_t i = 0; i + 1 < cols; ++i)
+    EXPECT_GE(input.sumSquares[feedback->order[i]], input.sumSquares[feedback->order[i + 1]]);
+  // H_ab = sum_i R_ai R_bi over i >= max(a, b), in the order of processing.
+  auto upper = [&](int64_t a, int64_t i) {
+    const double factor = a == i ? 1 : feedback->factors[i * cols + a];
+    return factor * std::sqrt(double(feedback->diagonal[i]));
+  };
+  for (int64_t a = 0; a < cols; ++a)
+    for (int64_t b = 0; b < cols; ++b) {
+      double sum = 0;
+      for (int64_t i = std::max(a, b); i < cols; ++i)
+        sum += upper(a, i) * upper(b, i);
+      EXPECT_NEAR(sum, moment(input, feedback->order[a], feedback->order[b]), 1e-4)
+          << a << " " << b;
+    }
+}
+
+TEST(ErrorFeedback, KernelComputesTheQuadraticForm) {
+  const InputStatistics input = makeStatistics(200);
+  Result<ErrorFeedback> feedback = factorErrorFeedback(input);
+  ASSERT_TRUE(feedback.ok());
+  std::mt19937_64 random(6);
+  std::normal_distribution<float> normal;
+  std::vector<float> weights(cols * 16), importance(cols, 1.0f), steps(16, 0.3f), offsets(16, 0.1f),
+      errors(cols * 16);
+  for (float &weight : weights)
+    weight = normal(random);
+  std::vector<int8_t> codes(cols * 16);
+  for (int8_t &code : codes)
+    code = int8_t(random() % 16);
+  const TileProblem problem{weights.data(), importance.data(), cols, cols};
+  const TileGrid grid{steps.data(), offsets.data(), cols, 0, 15};
+  const FeedbackOrder order{feedback->order.data(), feedback->factors.data(),
+                            feedback->diagonal.data(), cols};
+  double loss[16];
+  tileKernels().roundFeedback(problem, grid, order, true, codes.data(), errors.data(), loss);
+  for (int64_t row = 0; row < 16; ++row) {
+    double expected = 0;
+    auto error = [&](int64_t k) {
+      return double(weights[k * 16 + row]) - (0.3 * codes[k * 16 + row] - 0.1);
+    };
+    for (int64_t a = 0; a < cols; ++a)
+      for (int64_t b = 0; b < cols; ++b)
+        expected += error(a) * error(b) * moment(input, a, b);
+    EXPECT_NEAR(loss[row], expected, 1e-4 * expected);
+  }
+}
+
+TEST(ErrorFeedback, FewTokensAreDampedAndNoneRefused) {
+  EXPECT_TRUE(factorErrorFeedback(makeStatistics(1)).ok());
+  InputStatistics none = makeStatistics(1);
+  none.sumSquares.assign(cols, 0);
+  EXPECT_FALSE(factorErrorFeedback(none).ok());
+  none.secondMoments = nullptr;
+  EXPECT_FALSE(factorErrorFeedback(none).ok());
+}
+
+TEST(ErrorFeedback, RefusesMomentsThatAreNoMoments) {
+  InputStatistics input = makeStatistics(50);
+  std::vector<double> broken = *input.secondMoments;
+  broken[triangleRow(0, cols) + 1] = 1e9; // no correlation can exceed its variances
+  input.secondMoments = std::make_shared<const std::vector<double>>(broken);
+  Result<ErrorFeedback> feedback = factorErrorFeedback(input);
+  ASSERT_FALSE(feedback.ok());
+  EXPECT_NE(feedback.status().message().find("positive definite"), std::string::npos);
+}
+
+} // namespace
+} // namespace smelt
