@@ -17,9 +17,9 @@ namespace smelt {
 
 struct GenerateOptions {
   uint32_t maxTokens = 0; ///< 0: until the context is full
-  SamplingOptions sampling;
-  std::vector<std::string>
-      stop;               ///< generation ends before the first of these; the text leaves it out
+  SamplingOptions sampling = {};
+  std::vector<std::string> stop =
+      {};                 ///< generation ends before the first of these; the text leaves it out
   bool ignoreEnd = false; ///< goes on after the model's end tokens
 };
 

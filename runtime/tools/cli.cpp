@@ -60,7 +60,7 @@ std::string usageLine(const Command &command) {
 
 std::string_view nearest(std::string_view word, std::span<const std::string_view> words) {
   std::string_view best;
-  size_t bestDistance = word.size() / 2 + 1;
+  size_t bestDistance = word.size() / 2 + 2; // as good as unrelated
   for (std::string_view candidate : words) {
     // Levenshtein distance with one row of the table.
     std::vector<size_t> row(candidate.size() + 1);
@@ -260,6 +260,8 @@ int runMain(int argc, const char *const *argv, std::span<const Command> commands
   } else {
     status = arguments.status();
   }
+  if (status.ok() && (std::fflush(stdout) != 0 || std::ferror(stdout)))
+    status = invalidArgument("cannot write to stdout");
   if (status.ok())
     return 0;
   std::fflush(stdout);

@@ -1,0 +1,190 @@
+// The C interface and the C++ one over it, in libsmelt.so: whole answers, and every misuse that a
+// caller can make.
+#include "smelt/smelt.h"
+#include "smelt/smelt.hpp"
+#include "support/fake_model.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <thread>
+
+using namespace smelt::test;
+
+extern "C" int smeltAnswerInC(const char *path, const char *prompt, char *answer, size_t capacity);
+
+namespace {
+
+std::string fakeAnswer(std::string_view prompt, size_t count) {
+  std::vector<int32_t> history = fakeTokens(prompt);
+  for (size_t i = 0; i < count; ++i)
+    history.push_back(fakeNext(history));
+  return fakeText(std::span(history).subspan(prompt.size()));
+}
+
+class CapiTest : public testing::Test {
+protected:
+  TemporaryFolder folder;
+  std::string path = writeFake(folder);
+};
+
+TEST_F(CapiTest, AnswersInC) {
+  char answer[11];
+  EXPECT_EQ(smeltAnswerInC(path.c_str(), "HELLO", answer, sizeof answer), 0) << smelt_last_error();
+  EXPECT_EQ(answer, fakeAnswer("HELLO", 10));
+}
+
+TEST_F(CapiTest, AnswersInCpp) {
+  smelt::api::Model model(path);
+  smelt::api::Session session(model, 64, 2, 2);
+  smelt::api::GenerateOptions options(model);
+  options.sampling.max_tokens = 9;
+  std::string streamed;
+  options.onText = [&](std::string_view text) {
+    streamed += text;
+    return true;
+  };
+  auto prompt = model.tokenize("HI THERE");
+  EXPECT_EQ(prompt, fakeTokens("HI THERE"));
+  auto result = session.generate(prompt, options, 1);
+  EXPECT_EQ(streamed, fakeAnswer("HI THERE", 9));
+  EXPECT_EQ(result.finish, SMELT_FINISH_MAX_TOKENS);
+  EXPECT_EQ(result.answer_tokens, 9u);
+  EXPECT_EQ(session.length(1), 16);
+  EXPECT_EQ(model.detokenize(prompt), "HI THERE");
+  EXPECT_EQ(model.applyTemplate(std::vector<smelt::api::Message>{{"user", "A"}}),
+            "USER: A / ASSISTANT: ");
+  EXPECT_EQ(model.chat({{"user", "A"}}), fakeTokens("USER: A / ASSISTANT: "));
+
+  session.truncate(1, 0);
+  session.append(1, prompt);
+  auto logits = session.logits(0);
+  EXPECT_EQ(std::max_element(logits.begin(), logits.end()) - logits.begin(), fakeNext(prompt));
+  EXPECT_TRUE(session.logits(1).empty());
+
+  options.stop = {streamed.substr(4, 2)};
+  options.onText = [](std::string_view) -> bool { throw std::runtime_error("mine"); };
+  EXPECT_THROW(session.generate(prompt, options), std::runtime_error);
+  EXPECT_THROW(smelt::api::Model("/no/such/file"), smelt::api::Error);
+}
+
+TEST_F(CapiTest, InfoAndVersions) {
+  EXPECT_EQ(smelt_api_version(), SMELT_API_VERSION);
+  EXPECT_STRNE(smelt_version(), "");
+  smelt::api::Model model(path);
+  smelt_model_info info = model.info();
+  EXPECT_EQ(info.vocab_size, unsigned(fakeVocabulary));
+  EXPECT_EQ(info.max_step_tokens, unsigned(fakeMaxTokens));
+  EXPECT_EQ(info.has_tokenizer, 1);
+  EXPECT_EQ(info.has_chat_template, 1);
+  EXPECT_EQ(info.eos_tokens[0], -1);
+  EXPECT_EQ(std::string(info.metadata, info.metadata_bytes), FakeModel().metadata);
+  // A caller that was built with a shorter structure gets what it knows, and not a byte more.
+  smelt_model_info small;
+  std::memset(&small, 0x5a, sizeof small);
+  small.struct_size = offsetof(smelt_model_info, hidden_size);
+  EXPECT_EQ(smelt_model_get_info(model.get(), &small), SMELT_OK);
+  EXPECT_EQ(small.vocab_size, unsigned(fakeVocabulary));
+  EXPECT_EQ(small.hidden_size, 0x5a5a5a5au);
+}
+
+TEST_F(CapiTest, MisuseIsAStatus) {
+  smelt_model *model = nullptr;
+  smelt_session *session = nullptr;
+  size_t needed = 0;
+  int32_t token = 1;
+  EXPECT_EQ(smelt_model_open(nullptr, nullptr, &model), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_model_open(path.c_str(), nullptr, nullptr), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_model_open("/no/such/file", nullptr, &model), SMELT_NOT_FOUND);
+  EXPECT_NE(std::string(smelt_last_error()).find("/no/such/file"), std::string::npos);
+  EXPECT_EQ(model, nullptr);
+  smelt_model_options wild = {~size_t(0), nullptr};
+  EXPECT_EQ(smelt_model_open(path.c_str(), &wild, &model), SMELT_INVALID_ARGUMENT);
+  smelt_model_options target = {sizeof target, "no-such-cpu"};
+  EXPECT_EQ(smelt_model_open(path.c_str(), &target, &model), SMELT_INVALID_ARGUMENT);
+  ASSERT_EQ(smelt_model_open(path.c_str(), nullptr, &model), SMELT_OK);
+
+  EXPECT_EQ(smelt_model_get_info(model, nullptr), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_model_get_info(nullptr, nullptr), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_tokenize(nullptr, "A", 1, 0, nullptr, 0, &needed), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_tokenize(model, nullptr, 1, 0, nullptr, 0, &needed), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_tokenize(model, "A", 1, 99, nullptr, 0, &needed), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_tokenize(model, "A", 1, 0, nullptr, 0, nullptr), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_tokenize(model, "ABC", 3, 0, &token, 1, &needed), SMELT_BUFFER_TOO_SMALL);
+  EXPECT_EQ(needed, 3u);
+  EXPECT_EQ(smelt_detokenize(model, nullptr, 1, nullptr, 0, &needed), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_detokenize(model, &token, 1, nullptr, 0, &needed), SMELT_BUFFER_TOO_SMALL);
+  smelt_message message = {"user", nullptr};
+  EXPECT_EQ(smelt_apply_chat_template(model, &message, 1, 1, nullptr, 0, &needed),
+            SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_apply_chat_template(model, nullptr, 1, 1, nullptr, 0, &needed),
+            SMELT_INVALID_ARGUMENT);
+
+  EXPECT_EQ(smelt_session_create(nullptr, nullptr, &session), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_session_create(model, nullptr, nullptr), SMELT_INVALID_ARGUMENT);
+  smelt_session_options options = SMELT_SESSION_OPTIONS_INIT;
+  options.context = 1 << 20;
+  EXPECT_EQ(smelt_session_create(model, &options, &session), SMELT_INVALID_ARGUMENT);
+  options.context = 16;
+  options.threads = 1;
+  ASSERT_EQ(smelt_session_create(model, &options, &session), SMELT_OK);
+
+  smelt_token tokens[100] = {};
+  int32_t row = 0;
+  EXPECT_EQ(smelt_step(nullptr, tokens, 1, nullptr, 0), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_step(session, nullptr, 1, nullptr, 0), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_step(session, tokens, 0, nullptr, 0), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_step(session, tokens, 100, nullptr, 0), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_step(session, tokens, ~size_t(0), nullptr, 0), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_step(session, tokens, 1, nullptr, 1), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_logits(session, 0), nullptr);
+  EXPECT_EQ(smelt_logits(nullptr, 0), nullptr);
+  EXPECT_EQ(smelt_step(session, tokens, 1, &row, 1), SMELT_OK);
+  EXPECT_NE(smelt_logits(session, 0), nullptr);
+  EXPECT_EQ(smelt_append(session, 0, nullptr, 1), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_append(session, 3, &token, 1), SMELT_INVALID_ARGUMENT);
+  std::vector<int32_t> many(50, 1);
+  EXPECT_EQ(smelt_append(session, 0, many.data(), many.size()), SMELT_EXHAUSTED);
+  EXPECT_EQ(smelt_slot_length(session, 0), 1);
+  EXPECT_EQ(smelt_slot_length(session, 1), -1);
+  EXPECT_EQ(smelt_truncate(session, 0, 9), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_generate(session, 0, nullptr, 0, nullptr, nullptr), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_generate(nullptr, 0, &token, 1, nullptr, nullptr), SMELT_INVALID_ARGUMENT);
+  smelt_generate_options generate = SMELT_GENERATE_OPTIONS_INIT;
+  generate.stop_count = 1;
+  EXPECT_EQ(smelt_generate(session, 0, &token, 1, &generate, nullptr), SMELT_INVALID_ARGUMENT);
+  generate.stop_count = 0;
+  generate.struct_size = 0;
+  EXPECT_EQ(smelt_generate(session, 0, &token, 1, &generate, nullptr), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_generate(session, 0, &token, 1, nullptr, nullptr), SMELT_OK);
+  smelt_cancel(session);
+  smelt_cancel(nullptr);
+  smelt_session_free(session);
+  smelt_session_free(nullptr);
+  smelt_model_close(model);
+  smelt_model_close(nullptr);
+  for (int status = -1; status < 10; ++status)
+    EXPECT_STRNE(smelt_status_name(smelt_status(status)), "");
+}
+
+TEST_F(CapiTest, CancelledFromAnotherThread) {
+  smelt::api::Model model(path);
+  smelt::api::Session session(model, 0, 1, 2);
+  smelt::api::GenerateOptions options(model);
+  std::atomic<bool> started{false};
+  options.onText = [&](std::string_view) {
+    started = true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return true;
+  };
+  std::thread other([&] {
+    while (!started)
+      std::this_thread::yield();
+    session.cancel();
+  });
+  auto result = session.generate(model.tokenize("HELLO"), options);
+  other.join();
+  EXPECT_EQ(result.finish, SMELT_FINISH_CANCELLED);
+}
+
+} // namespace

@@ -1,0 +1,167 @@
+// The sampler: greedy ties, filters, statistics, penalties and bad numbers.
+#include "runtime/model/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <map>
+
+using namespace smelt;
+
+namespace {
+
+constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+Sampler make(const SamplingOptions &options, size_t vocabulary) {
+  auto sampler = Sampler::create(options, uint32_t(vocabulary));
+  EXPECT_TRUE(sampler.ok()) << sampler.status().message();
+  return *std::move(sampler);
+}
+
+/// Share of each token among many draws.
+std::map<int32_t, double> shares(const SamplingOptions &options, const std::vector<float> &logits,
+                                 int draws = 20000) {
+  Sampler sampler = make(options, logits.size());
+  std::map<int32_t, double> found;
+  for (int i = 0; i < draws; ++i)
+    found[*sampler.sample(logits, {})] += 1.0 / draws;
+  return found;
+}
+
+std::vector<float> logitsOf(std::initializer_list<double> probabilities) {
+  std::vector<float> logits;
+  for (double p : probabilities)
+    logits.push_back(float(std::log(p)));
+  return logits;
+}
+
+/// Five standard deviations of a share of 20,000 draws.
+constexpr double tolerance = 0.018;
+
+TEST(Argmax, FirstAmongEqualsAndNanSafe) {
+  for (size_t size : {1, 2, 31, 32, 33, 100, 1000})
+    for (size_t at = 0; at < size; at += std::max<size_t>(1, size / 7)) {
+      std::vector<float> values(size, -1.0f);
+      values[at] = 3;
+      values[size - 1] = 3;
+      if (at > 0)
+        values[0] = nan;
+      EXPECT_EQ(argmax(values), int64_t(at)) << size;
+    }
+  EXPECT_EQ(argmax({}), -1);
+  EXPECT_EQ(argmax(std::vector<float>{nan, -infinity}), -1);
+  EXPECT_EQ(argmax(std::vector<float>{0, infinity, nan}), 1);
+}
+
+TEST(Sampler, GreedyTakesTheLowestIdOfEquals) {
+  Sampler sampler = make({}, 4);
+  EXPECT_EQ(*sampler.sample(std::vector<float>{1, 2, 2, 0}, {}), 1);
+}
+
+TEST(Sampler, FollowsTheDistribution) {
+  auto found = shares({.temperature = 1}, logitsOf({0.5, 0.3, 0.15, 0.05}));
+  EXPECT_NEAR(found[0], 0.5, tolerance);
+  EXPECT_NEAR(found[1], 0.3, tolerance);
+  EXPECT_NEAR(found[2], 0.15, tolerance);
+  EXPECT_NEAR(found[3], 0.05, tolerance);
+}
+
+TEST(Sampler, TemperatureSharpens) {
+  auto found = shares({.temperature = 0.5}, logitsOf({0.6, 0.4}));
+  EXPECT_NEAR(found[0], 0.36 / 0.52, tolerance);
+}
+
+TEST(Sampler, TopKKeepsTheLikeliest) {
+  auto found = shares({.temperature = 1, .topK = 2}, logitsOf({0.1, 0.4, 0.3, 0.2}));
+  EXPECT_EQ(found.size(), 2u);
+  EXPECT_NEAR(found[1], 4.0 / 7, tolerance);
+  EXPECT_NEAR(found[2], 3.0 / 7, tolerance);
+}
+
+TEST(Sampler, TopPKeepsTheNucleus) {
+  auto found = shares({.temperature = 1, .topP = 0.65f}, logitsOf({0.1, 0.4, 0.3, 0.2}));
+  EXPECT_EQ(found.size(), 2u);
+  EXPECT_NEAR(found[1], 4.0 / 7, tolerance);
+  // A nucleus that is longer than the piece that is sorted at once.
+  std::vector<float> flat(2000, 0.0f);
+  auto wide = shares({.temperature = 1, .topP = 0.5f}, flat, 2000);
+  EXPECT_LE(wide.rbegin()->first, 1000);
+  EXPECT_GT(wide.size(), 800u);
+}
+
+TEST(Sampler, MinPIsRelativeToTheLikeliest) {
+  auto found = shares({.temperature = 1, .minP = 0.5f}, logitsOf({0.1, 0.4, 0.3, 0.19}));
+  EXPECT_EQ(found.size(), 2u);
+  EXPECT_NEAR(found[1], 4.0 / 7, tolerance);
+}
+
+TEST(Sampler, FiltersCombine) {
+  auto found = shares({.temperature = 1, .topK = 3, .topP = 0.9f, .minP = 0.3f},
+                      logitsOf({0.1, 0.4, 0.3, 0.2}));
+  EXPECT_EQ(found.size(), 3u);
+  EXPECT_FALSE(found.contains(0));
+}
+
+TEST(Sampler, RepetitionPenaltyDividesAndMultiplies) {
+  Sampler sampler = make({.repetitionPenalty = 2}, 3);
+  EXPECT_EQ(*sampler.sample(std::vector<float>{3, 2, 1}, std::vector<int32_t>{0, 0, 0}), 1);
+  EXPECT_EQ(*sampler.sample(std::vector<float>{-1, -1.5f, -9}, std::vector<int32_t>{0, 99, -5}), 1);
+  EXPECT_EQ(*sampler.sample(std::vector<float>{3, 2, 1}, {}), 0);
+}
+
+TEST(Sampler, TheSeedDecides) {
+  std::vector<float> logits(100, 0.0f);
+  auto draw = [&](uint64_t seed) {
+    Sampler sampler = make({.temperature = 1, .seed = seed}, logits.size());
+    std::vector<int32_t> drawn;
+    for (int i = 0; i < 20; ++i)
+      drawn.push_back(*sampler.sample(logits, {}));
+    return drawn;
+  };
+  EXPECT_EQ(draw(7), draw(7));
+  EXPECT_NE(draw(7), draw(8));
+  EXPECT_NE(draw(0), draw(1));
+}
+
+TEST(Sampler, BadNumbersAreNeverChosen) {
+  for (const SamplingOptions &options :
+       {SamplingOptions{}, SamplingOptions{.temperature = 1},
+        SamplingOptions{.temperature = 1e6f, .topK = 3, .topP = 0.5f, .minP = 0.1f},
+        SamplingOptions{.temperature = 1e-6f, .topP = 0.1f, .repetitionPenalty = 3}}) {
+    Sampler sampler = make(options, 5);
+    for (int i = 0; i < 100; ++i) {
+      int32_t token = *sampler.sample(std::vector<float>{nan, 1, -infinity, 2, nan}, {});
+      EXPECT_TRUE(token == 1 || token == 3);
+      EXPECT_EQ(*sampler.sample(std::vector<float>{nan, 1, infinity, 2, nan}, {}), 2);
+    }
+    EXPECT_EQ(sampler.sample(std::vector<float>{nan, nan, -infinity, nan, nan}, {}).status().code(),
+              StatusCode::Internal);
+  }
+}
+
+TEST(Sampler, OptionsOutOfRangeAreNamed) {
+  for (const SamplingOptions &options :
+       {SamplingOptions{.temperature = -1}, SamplingOptions{.temperature = nan},
+        SamplingOptions{.topP = 0}, SamplingOptions{.topP = 1.5f}, SamplingOptions{.minP = -1},
+        SamplingOptions{.minP = nan}, SamplingOptions{.repetitionPenalty = 0}}) {
+    auto sampler = Sampler::create(options, 10);
+    ASSERT_FALSE(sampler.ok());
+    EXPECT_EQ(sampler.status().code(), StatusCode::InvalidArgument);
+    EXPECT_NE(sampler.status().message().find("expected"), std::string::npos);
+  }
+}
+
+TEST(Sampler, DefaultsOfTheModel) {
+  format::ModelConfig config{};
+  SamplingOptions unset = SamplingOptions::defaultsOf(config);
+  EXPECT_EQ(unset.temperature, 0);
+  EXPECT_EQ(unset.topP, 1);
+  EXPECT_EQ(unset.repetitionPenalty, 1);
+  config.temperature = 0.7f;
+  config.topK = 20;
+  EXPECT_EQ(SamplingOptions::defaultsOf(config).topK, 20u);
+}
+
+} // namespace
