@@ -155,8 +155,8 @@ void emitAttentionMerge(KernelBuilder &k) {
       k.storeVector(out, at, k.fdiv(o, k.splat(merged[0], piece.n)));
     }
   };
-  // One item is 32 dimensions of one head, so that few heads still fill the threads.
-  constexpr int64_t unit = 2 * lanes;
+  // One item is 64 dimensions of one head, so that few large heads still fill the threads.
+  constexpr int64_t unit = 4 * lanes;
   const int64_t whole = headDim / unit, units = roundUp(headDim, unit) / unit;
   auto [begin, end] = k.threadShare(k.idx(k.spec.heads * units));
   k.loop(begin, end, 1, [&](Value item) {

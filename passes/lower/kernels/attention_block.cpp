@@ -49,9 +49,26 @@ void AttentionBlock::scores(Value head, Value start, Value count) {
     int64_t chunks = chunksOfBlock;
     while (chunks > 1 && chunks * held > registers)
       chunks /= 2;
-    Value needed = k.ceilDiv(count, lanes * chunks);
-    k.loop(k.idx(0), k.mul(needed, chunks), chunks,
-           [&](Value chunk) { scoreTile(lines, chunk, first, chunks); });
+    auto tiles = [&](int64_t together) {
+      Value needed = k.ceilDiv(count, lanes * together);
+      k.loop(k.idx(0), k.mul(needed, together), together,
+             [&](Value chunk) { scoreTile(lines, chunk, first, together); });
+    };
+    if (chunks < chunksOfBlock) {
+      tiles(chunks);
+      continue;
+    }
+    // A block that has just begun is common when answers are short: take half of it only.
+    k.ifElse(
+        k.lessEqual(count, k.idx(attentionBlock / 2)), {},
+        [&]() -> Values {
+          scoreTile(lines, k.idx(0), first, chunks / 2);
+          return {};
+        },
+        [&]() -> Values {
+          tiles(chunks);
+          return {};
+        });
   }
 }
 
@@ -78,7 +95,7 @@ void AttentionBlock::scoreTile(Value lines, Value chunk, int64_t firstPair, int6
                     acc[p * chunks + c], 64);
 }
 
-// --- Softmax: one pair at a time.
+// --- Softmax.
 
 Value AttentionBlock::masked(Value score, Value start, Value position, int64_t chunk) {
   // Lane i is position start + 16 chunk + i: visible where it is <= position and > position -
@@ -95,30 +112,46 @@ Value AttentionBlock::masked(Value score, Value start, Value position, int64_t c
 }
 
 void AttentionBlock::softmax(Value start) {
-  k.loop(k.idx(0), k.idx(pairs), 1, [&](Value pair) {
-    Value position = k.toIndex(k.load(positions, pair));
-    Value first = k.mul(pair, attentionBlock);
-    Values s;
+  // A few pairs step by step together: each step alone is one long chain of dependent operations.
+  const int64_t together = std::min(pairs, std::max<int64_t>(1, k.target.rowBlock / 2));
+  const int64_t whole = pairs / together * together;
+  k.loop(k.idx(0), k.idx(whole), together, [&](Value pair) { softmaxOf(start, pair, together); });
+  if (whole != pairs)
+    softmaxOf(start, k.idx(whole), pairs - whole);
+}
+
+void AttentionBlock::softmaxOf(Value start, Value firstPair, int64_t count) {
+  auto pairAt = [&](int64_t p) { return k.add(firstPair, p); };
+  auto vectorAt = [&](int64_t p, int64_t c) {
+    return k.add(k.mul(pairAt(p), attentionBlock), c * lanes);
+  };
+  SmallVector<Values> s(count);
+  for (int64_t p = 0; p < count; ++p) {
+    Value position = k.toIndex(k.load(positions, pairAt(p)));
     for (int64_t c = 0; c < chunksOfBlock; ++c) {
-      Value v = k.loadVector(weights, k.add(first, c * lanes), lanes, 64);
+      Value v = k.loadVector(weights, vectorAt(p, c), lanes, 64);
       v = k.fmul(v, k.splatF(k.spec.scalar));
       if (k.spec.softcap != 0)
         v = k.fmul(k.tanh(k.fmul(v, k.splatF(1 / k.spec.softcap))), k.splatF(k.spec.softcap));
-      s.push_back(masked(v, start, position, c));
+      s[p].push_back(masked(v, start, position, c));
     }
-    Value most = k.reduceMax(k.fmax(k.fmax(s[0], s[1]), k.fmax(s[2], s[3])));
-    Value lowest = k.f32Const(-FLT_MAX);
-    Value any = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, most, lowest);
-    Value shift = k.splat(k.select(any, most, k.f32Const(0)));
-    Value sum;
-    for (int64_t c = 0; c < chunksOfBlock; ++c) {
-      Value p = k.exp(k.fsub(s[c], shift));
-      k.storeVector(weights, k.add(first, c * lanes), p, 64);
-      sum = sum ? k.fadd(sum, p) : p;
+  }
+  Values shifts;
+  for (int64_t p = 0; p < count; ++p) {
+    Value most = k.reduceMax(k.fmax(k.fmax(s[p][0], s[p][1]), k.fmax(s[p][2], s[p][3])));
+    Value any = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, most, k.f32Const(-FLT_MAX));
+    shifts.push_back(k.splat(k.select(any, most, k.f32Const(0))));
+    k.store(maxima, pairAt(p), most);
+  }
+  Values totals(count);
+  for (int64_t c = 0; c < chunksOfBlock; ++c)
+    for (int64_t p = 0; p < count; ++p) {
+      Value weight = k.exp(k.fsub(s[p][c], shifts[p]));
+      k.storeVector(weights, vectorAt(p, c), weight, 64);
+      totals[p] = totals[p] ? k.fadd(totals[p], weight) : weight;
     }
-    k.store(maxima, pair, most);
-    k.store(sums, pair, k.reduceAdd(sum));
-  });
+  for (int64_t p = 0; p < count; ++p)
+    k.store(sums, pairAt(p), k.reduceAdd(totals[p]));
 }
 
 // --- Values: lanes are dimensions; a value vector is loaded once for all pairs of the tile.

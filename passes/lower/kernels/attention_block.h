@@ -45,6 +45,7 @@ private:
   void valueTile(Value row, Value first, Value count, int64_t firstPair, Value column,
                  int64_t vectors, int64_t width,
                  const std::function<void(int64_t, Value, Value)> &write);
+  void softmaxOf(Value start, Value firstPair, int64_t count);
   Value masked(Value score, Value start, Value position, int64_t chunk);
 };
 

@@ -244,35 +244,43 @@ private:
         k.b, DenseElementsAttr::get(k.vec(64, k.i8), k.b.getI8IntegerAttr(int8_t(value))));
   }
 
-  /// The weights of one input of a group as 16 floats (without group scale).
-  Value weightColumn(Value at, int64_t j, int64_t input, Value word) {
+  /// The weights of input `i` (0..7) of a run of 8 inputs as 16 floats, without group scale;
+  /// `words` are the run's lines.
+  Value weightColumn(Buffer floatRun, Value runStart, const Values &words, int64_t i) {
     if (format == WeightFormat::F32)
-      return k.loadVector(floats, k.add(k.div(at, 4), (32 * j + input) * lanes), lanes, 64);
-    int64_t shift = info.bits == 8 ? 8 * (input % 4) : 8 * (input % 4) + (input % 8 < 4 ? 0 : 4);
+      return k.loadVector(floatRun, k.add(runStart, i * lanes), lanes, 64);
+    const int64_t inputsPerLine = info.bits == 8 ? 4 : 8;
+    int64_t shift = info.bits == 8 ? 8 * (i % 4) : 8 * (i % 4) + (i < 4 ? 0 : 4);
+    Value word = words[i / inputsPerLine];
     Value code = k.iand(shift ? k.shrLogic(word, shift) : word, k.splatI((1 << info.bits) - 1));
     if (!asymmetric)
       code = k.isub(code, k.splatI(1 << (info.bits - 1)));
     return k.toFloat(code);
   }
 
-  /// D as float vectors, float activations.
+  /// D as float vectors, float activations; a loop over runs of 8 inputs keeps the code small.
   Values floatDots(Value at, int64_t j, Value block, Value firstRow, Value group, int64_t count) {
-    Values dots(count, k.splatF(0));
+    constexpr int64_t run = 8;
+    const int64_t runBytes = run * tileRows * info.bits / 8;
     Value firstInput = k.mul(group, groupInputs);
-    const int64_t inputsPerLine = info.bits == 8 ? 4 : 8;
-    Value word;
-    for (int64_t i = 0; i < groupInputs; ++i) {
-      if (format != WeightFormat::F32 && i % inputsPerLine == 0) {
-        int64_t lineIndex = (groupInputs * j + i) / inputsPerLine;
-        word = k.bitcast(line(at, info.blockHeaderBytes + lineIndex * 64), k.vec(16, k.i32));
+    Value codesAt = k.add(at, info.blockHeaderBytes + j * groupInputs / run * runBytes);
+    Values zeros(count, k.splatF(0));
+    return k.loop(k.idx(0), k.idx(groupInputs / run), 1, zeros, [&](Value r, ValueRange carried) {
+      Values dots(carried);
+      Value runAt = k.add(codesAt, k.mul(r, runBytes));
+      Values words;
+      for (int64_t l = 0; format != WeightFormat::F32 && l < runBytes / 64; ++l)
+        words.push_back(k.bitcast(line(runAt, l * 64), k.vec(16, k.i32)));
+      for (int64_t i = 0; i < run; ++i) {
+        Value w = weightColumn(floats, k.div(runAt, 4), words, i);
+        Value input = k.add(k.add(firstInput, k.mul(r, run)), i);
+        for (int64_t row = 0; row < count; ++row) {
+          Value x = k.load(activations, place(block, 0, input, rowAt(firstRow, row)));
+          dots[row] = k.fma(w, k.splat(x), dots[row]);
+        }
       }
-      Value w = weightColumn(at, j, i, word);
-      for (int64_t r = 0; r < count; ++r) {
-        Value x = k.load(activations, place(block, 0, k.add(firstInput, i), rowAt(firstRow, r)));
-        dots[r] = k.fma(w, k.splat(x), dots[r]);
-      }
-    }
-    return dots;
+      return dots;
+    });
   }
 
   /// Unsigned bytes 16 i .. of the header line as floats.
