@@ -272,7 +272,10 @@ Status Compilation::write() {
   using format::SectionKind;
   SMELT_TRY(writer->endSection());
   SMELT_TRY(writer->addSection(SectionKind::Config, std::as_bytes(std::span(&program.config, 1))));
-  SMELT_TRY(writer->addSection(SectionKind::Program, encodeProgram(program)));
+  ProgramImage image{{}, program.instructions, program.layers};
+  for (const KernelSpec &kernel : program.kernels)
+    image.kernelNames.push_back(kernel.name());
+  SMELT_TRY(writer->addSection(SectionKind::Program, encodeProgram(image)));
   for (size_t i = 0; i < code.size(); ++i)
     SMELT_TRY(writer->addSection(SectionKind::Code, code[i], options.targets[i]->row));
   if (tokenizer) {

@@ -13,7 +13,6 @@
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/StringMap.h"
 
-#include <cstring>
 #include <map>
 
 using namespace mlir;
@@ -683,29 +682,6 @@ Result<LoweredProgram> lowerProgram(ModuleOp module, const WeightResolver &weigh
   SMELT_ASSIGN(LoweredProgram program, lowering.run(main));
   rewriteAsCalls(main, program);
   return program;
-}
-
-std::vector<std::byte> encodeProgram(const LoweredProgram &program) {
-  std::string names;
-  std::vector<format::KernelEntry> kernels;
-  for (const KernelSpec &kernel : program.kernels) {
-    kernels.push_back({uint32_t(names.size()), 0});
-    names += kernel.name();
-    names += '\0';
-  }
-  format::ProgramHeader header{uint32_t(kernels.size()), uint32_t(program.instructions.size()),
-                               uint32_t(program.layers.size()), uint32_t(names.size())};
-  std::vector<std::byte> bytes;
-  auto append = [&](const void *data, size_t size) {
-    auto *at = static_cast<const std::byte *>(data);
-    bytes.insert(bytes.end(), at, at + size);
-  };
-  append(&header, sizeof header);
-  append(kernels.data(), kernels.size() * sizeof kernels[0]);
-  append(program.instructions.data(), program.instructions.size() * sizeof program.instructions[0]);
-  append(program.layers.data(), program.layers.size() * sizeof program.layers[0]);
-  append(names.data(), names.size());
-  return bytes;
 }
 
 } // namespace smelt

@@ -34,7 +34,4 @@ struct LoweredProgram {
 Result<LoweredProgram> lowerProgram(mlir::ModuleOp module, const WeightResolver &weights,
                                     WeightSink &sink, const LowerOptions &options);
 
-/// The Program section's bytes.
-std::vector<std::byte> encodeProgram(const LoweredProgram &program);
-
 } // namespace smelt
