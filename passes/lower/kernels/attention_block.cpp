@@ -16,16 +16,26 @@ Value compare(KernelBuilder &k, arith::CmpIPredicate predicate, Value a, Value c
   return arith::CmpIOp::create(k.b, predicate, a, c);
 }
 
+/// Whether the registers hold `vectors` sums of 16 lanes for each of `pairs` pairs, the vectors
+/// they are made of and one factor.
+bool fitsRegisters(DotKind kind, int64_t pairs, int64_t vectors) {
+  const int64_t perVector = kind == DotKind::Vnni512 ? 1 : kind == DotKind::Maddubs256 ? 2 : 4;
+  const int64_t registers = kind == DotKind::Maddubs256 ? 16 : 32;
+  return (pairs * vectors + vectors) * perVector + 1 <= registers;
+}
+
 } // namespace
 
 AttentionBlock::AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs)
     : pairs(pairs), maxima(k.scratch(roundUp(pairs, lanes), k.f32)),
       sums(k.scratch(roundUp(pairs, lanes), k.f32)), k(k), cache(cache),
       // Rows of a power of two floats would fall on few sets of the first-level cache.
-      queryStride(roundUp(k.spec.headDim, lanes) + lanes), registers(3 * k.target.rowBlock),
+      queryStride(roundUp(k.spec.headDim, lanes) + lanes),
       queries(k.scratch(pairs * queryStride, k.f32)),
       weights(k.scratch(pairs * attentionBlock, k.f32)), positions(k.scratch(pairs, k.i32)) {
-  const int64_t steps = (pairs + registers - 1) / registers;
+  int64_t steps = 1;
+  while (!fitsRegisters(k.target.dot, (pairs + steps - 1) / steps, 1))
+    ++steps;
   pairStep = (pairs + steps - 1) / steps;
 }
 
@@ -47,7 +57,7 @@ void AttentionBlock::scores(Value head, Value start, Value count) {
   for (int64_t first = 0; first < pairs; first += pairStep) {
     const int64_t held = std::min(pairStep, pairs - first);
     int64_t chunks = chunksOfBlock;
-    while (chunks > 1 && chunks * held > registers)
+    while (chunks > 1 && !fitsRegisters(k.target.dot, held, chunks))
       chunks /= 2;
     auto tiles = [&](int64_t together) {
       Value needed = k.ceilDiv(count, lanes * together);
@@ -162,7 +172,9 @@ void AttentionBlock::values(Value head, Value start, Value first, Value count,
   Value row = cache.valueRow(head, start);
   for (int64_t firstPair = 0; firstPair < pairs; firstPair += pairStep) {
     const int64_t held = std::min(pairStep, pairs - firstPair);
-    const int64_t together = std::max<int64_t>(1, std::min(registers / held, headDim / lanes));
+    int64_t together = std::max<int64_t>(1, std::min<int64_t>(4, headDim / lanes));
+    while (together > 1 && !fitsRegisters(k.target.dot, held, together))
+      --together;
     const int64_t whole = headDim / (lanes * together) * (lanes * together);
     k.loop(k.idx(0), k.idx(whole), lanes * together, [&](Value column) {
       valueTile(row, first, count, firstPair, column, together, lanes, write);

@@ -38,7 +38,7 @@ public:
 private:
   KernelBuilder &k;
   CacheView &cache;
-  int64_t queryStride, registers, pairStep;
+  int64_t queryStride, pairStep;
   Buffer queries, weights, positions;
 
   void scoreTile(Value lines, Value chunk, int64_t firstPair, int64_t chunks);
