@@ -112,7 +112,7 @@ LogicalResult AttentionOp::verify() {
 
 LogicalResult SliceOp::verify() {
   int64_t width = widthOf(getInput());
-  if (getFirst() < 0 || getFirst() + widthOf(getResult()) > width)
+  if (getFirst() < 0 || int64_t(getFirst()) + widthOf(getResult()) > width)
     return emitOpError() << "columns " << getFirst() << " .. " << getFirst() + widthOf(getResult())
                          << " lie outside the input's " << width;
   return success();

@@ -129,6 +129,9 @@ Result<PreparedModel> prepareModel(ScannedModel scanned) {
     // Shapes only make messages better: what raising needs, it works out itself.
   }
   showHiddenOps(*model.proto.mutable_graph());
+  auto *imports = model.proto.mutable_opset_import();
+  if (imports->size() != 0 && imports->rbegin()->domain() == uncheckedDomain)
+    imports->RemoveLast();
   return model;
 }
 

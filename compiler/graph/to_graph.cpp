@@ -1,0 +1,230 @@
+// One node for each slm op, in block order.
+#include "compiler/graph/to_graph.h"
+
+#include "compiler/dialect/slm.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+#include "llvm/ADT/DenseMap.h"
+
+#include <cmath>
+
+using namespace mlir;
+
+namespace smelt {
+namespace {
+
+class Converter {
+public:
+  Converter(const WeightStore &weights, int64_t maxPositions)
+      : weights(weights), maxPositions(maxPositions) {}
+
+  Result<ModelGraph> run(ModuleOp module);
+
+private:
+  Status convert(Operation &op);
+  Status convertLinear(slm::LinearOp op);
+  Status convertWeight(slm::WeightOp op);
+  void convertTable(slm::RotaryTableOp op);
+  int32_t add(Node node, Value value);
+  int32_t nodeOf(Value value) const { return nodes.lookup(value); }
+  int32_t weightOf(Value value) const { return weightIds.lookup(value); }
+
+  const WeightStore &weights;
+  int64_t maxPositions;
+  ModelGraph model;
+  llvm::DenseMap<Value, int32_t> nodes, weightIds;
+};
+
+ActivationKind kindOf(slm::Activation kind) { return ActivationKind(uint32_t(kind)); }
+
+int32_t Converter::add(Node node, Value value) {
+  node.width = node.width ? node.width : slm::widthOf(value);
+  model.graph.nodes.push_back(std::move(node));
+  int32_t index = int32_t(model.graph.nodes.size() - 1);
+  if (value)
+    nodes[value] = index;
+  return index;
+}
+
+Status Converter::convertWeight(slm::WeightOp op) {
+  SMELT_ASSIGN(WeightView view,
+               weights.view(int64_t(op.getId()), int64_t(op.getOffset()), slm::rowsOf(op),
+                            slm::widthOf(op), int64_t(op.getRowStride()),
+                            int64_t(op.getColStride())));
+  weightIds[op.getResult()] = int32_t(model.graph.weights.size());
+  model.graph.weights.push_back(std::move(view));
+  return {};
+}
+
+void Converter::convertTable(slm::RotaryTableOp op) {
+  int64_t half = slm::widthOf(op);
+  auto table = std::make_unique<std::vector<float>>(evaluateRotaryTable(op, maxPositions));
+  WeightView view;
+  view.name = op.getIsSin() ? "rotary sin" : "rotary cos";
+  view.data = reinterpret_cast<const std::byte *>(table->data());
+  view.rows = maxPositions;
+  view.cols = view.rowStride = half;
+  model.tables.push_back(std::move(table));
+  weightIds[op.getResult()] = int32_t(model.graph.weights.size());
+  model.graph.weights.push_back(std::move(view));
+}
+
+Status Converter::convertLinear(slm::LinearOp op) {
+  Node linear;
+  linear.kind = NodeKind::Linear;
+  linear.name = op.getName().str();
+  linear.inputs = {nodeOf(op.getInput())};
+  for (Value weight : op.getWeights())
+    linear.weights.push_back(weightOf(weight));
+  if (op.getBias()) {
+    linear.hasBias = true;
+    linear.weights.push_back(weightOf(op.getBias()));
+  }
+  int64_t width = slm::widthOf(op);
+  if (op.getGated()) {
+    linear.width = 2 * width;
+    int32_t pair = add(linear, {});
+    Node gate, up, product;
+    gate.kind = up.kind = NodeKind::Slice;
+    product.kind = NodeKind::Gated;
+    gate.inputs = up.inputs = {pair};
+    gate.width = up.width = product.width = width;
+    up.first = width;
+    product.inputs = {add(gate, {}), add(up, {})};
+    product.activation = kindOf(*op.getGated());
+    add(product, op.getResult());
+    return {};
+  }
+  linear.width = width;
+  if (!op.getResidual()) {
+    add(linear, op.getResult());
+    return {};
+  }
+  Node sum;
+  sum.kind = NodeKind::Add;
+  sum.width = width;
+  sum.inputs = {nodeOf(op.getResidual()), add(linear, {})};
+  add(sum, op.getResult());
+  return {};
+}
+
+Status Converter::convert(Operation &op) {
+  if (auto weight = dyn_cast<slm::WeightOp>(op))
+    return convertWeight(weight);
+  if (auto table = dyn_cast<slm::RotaryTableOp>(op)) {
+    convertTable(table);
+    return {};
+  }
+  if (auto linear = dyn_cast<slm::LinearOp>(op))
+    return convertLinear(linear);
+
+  Node node;
+  node.kind = NodeKind::Add;
+  if (auto embedding = dyn_cast<slm::EmbeddingOp>(op)) {
+    node.kind = NodeKind::Embedding;
+    node.name = embedding.getName().str();
+    node.weights = {weightOf(embedding.getTable())};
+    node.scalar = embedding.getScale().convertToDouble();
+    add(node, embedding);
+    return {};
+  }
+  for (Value operand : op.getOperands()) {
+    bool isWeight = weightIds.count(operand) != 0;
+    (isWeight ? node.weights : node.inputs)
+        .push_back(isWeight ? weightOf(operand) : nodeOf(operand));
+  }
+  if (auto norm = dyn_cast<slm::RmsNormOp>(op)) {
+    node.kind = NodeKind::RmsNorm;
+    node.epsilon = norm.getEpsilon().convertToDouble();
+  } else if (auto norm = dyn_cast<slm::LayerNormOp>(op)) {
+    node.kind = NodeKind::LayerNorm;
+    node.epsilon = norm.getEpsilon().convertToDouble();
+    node.hasBias = bool(norm.getBias());
+  } else if (auto norm = dyn_cast<slm::HeadNormOp>(op)) {
+    node.kind = NodeKind::HeadNorm;
+    node.epsilon = norm.getEpsilon().convertToDouble();
+    node.headDim = int64_t(norm.getHeadDim());
+  } else if (auto rope = dyn_cast<slm::RopeOp>(op)) {
+    node.kind = NodeKind::Rope;
+    node.headDim = int64_t(rope.getHeadDim());
+    node.rotaryDim = int64_t(rope.getRotaryDim());
+    node.interleaved = rope.getInterleaved();
+  } else if (auto attention = dyn_cast<slm::AttentionOp>(op)) {
+    node.kind = NodeKind::Attention;
+    node.heads = int64_t(attention.getHeads());
+    node.kvHeads = int64_t(attention.getKvHeads());
+    node.headDim = int64_t(attention.getHeadDim());
+    node.scalar = attention.getScale().convertToDouble();
+    node.softcap = attention.getSoftcap().convertToDouble();
+    node.window = int64_t(attention.getWindow());
+    node.layer = int64_t(attention.getLayer());
+    model.graph.layers = std::max(model.graph.layers, node.layer + 1);
+  } else if (auto gated = dyn_cast<slm::GatedOp>(op)) {
+    node.kind = NodeKind::Gated;
+    node.activation = kindOf(gated.getKind());
+  } else if (auto activation = dyn_cast<slm::ActivationOp>(op)) {
+    node.kind = NodeKind::Activation;
+    node.activation = kindOf(activation.getKind());
+  } else if (isa<slm::AddOp>(op)) {
+    node.kind = NodeKind::Add;
+  } else if (isa<slm::MulOp>(op)) {
+    node.kind = NodeKind::Mul;
+  } else if (auto scale = dyn_cast<slm::ScaleOp>(op)) {
+    node.kind = NodeKind::Scale;
+    node.scalar = scale.getFactor().convertToDouble();
+  } else if (auto softcap = dyn_cast<slm::SoftcapOp>(op)) {
+    node.kind = NodeKind::Softcap;
+    node.scalar = softcap.getCap().convertToDouble();
+  } else if (auto slice = dyn_cast<slm::SliceOp>(op)) {
+    node.kind = NodeKind::Slice;
+    node.first = int64_t(slice.getFirst());
+  } else if (isa<slm::SelectRowsOp>(op)) {
+    node.kind = NodeKind::SelectRows;
+  } else {
+    return internalError("op " + op.getName().getStringRef().str() +
+                         " has no node in the graph; raise comes before");
+  }
+  add(node, op.getResult(0));
+  return {};
+}
+
+Result<ModelGraph> Converter::run(ModuleOp module) {
+  auto function = module.lookupSymbol<func::FuncOp>("main");
+  if (!function || function.getNumArguments() != 1 || function.getNumResults() != 1)
+    return internalError("the module has no @main from token ids to logits; raise comes before");
+  for (Operation &op : function.front().without_terminator())
+    SMELT_TRY(convert(op));
+  Value logits = function.front().getTerminator()->getOperand(0);
+  // The logits are the last node by construction of the block; if not, a slice of everything makes
+  // them so.
+  if (nodeOf(logits) != int32_t(model.graph.nodes.size() - 1)) {
+    Node whole;
+    whole.kind = NodeKind::Slice;
+    whole.inputs = {nodeOf(logits)};
+    add(whole, logits);
+  }
+  model.graph.vocabSize = slm::widthOf(logits);
+  return std::move(model);
+}
+
+} // namespace
+
+std::vector<float> evaluateRotaryTable(slm::RotaryTableOp op, int64_t positions) {
+  ArrayRef<double> frequencies = op.getInvFreq();
+  double factor = op.getFactor().convertToDouble();
+  std::vector<float> table; // [positions, half]
+  table.reserve(size_t(positions) * frequencies.size());
+  for (int64_t p = 0; p < positions; ++p)
+    for (double frequency : frequencies) {
+      double angle = double(p) * frequency;
+      table.push_back(float(factor * (op.getIsSin() ? std::sin(angle) : std::cos(angle))));
+    }
+  return table;
+}
+
+Result<ModelGraph> toGraph(ModuleOp module, const WeightStore &weights, int64_t maxPositions) {
+  return Converter(weights, maxPositions).run(module);
+}
+
+} // namespace smelt

@@ -1,0 +1,30 @@
+// Merging of linears and of what follows them.
+#pragma once
+
+#include "mlir/Pass/Pass.h"
+
+#include <memory>
+
+namespace mlir {
+class OpPassManager;
+}
+
+namespace smelt {
+
+/// The linears of one attention's q, k and v become one with three weights, read through slm.slice.
+std::unique_ptr<mlir::Pass> createFuseQkvPass();
+/// kind(x gate^T) * (x up^T) becomes one gated linear, whether gate and up were two linears or two
+/// halves of one.
+std::unique_ptr<mlir::Pass> createFuseGatedPass();
+/// A sum with a linear that nothing else reads becomes the linear's residual.
+std::unique_ptr<mlir::Pass> createFuseResidualPass();
+/// The contract after fusing: the logits are a function of token ids in slm ops alone, and no
+/// fusion of the above kinds is left.
+std::unique_ptr<mlir::Pass> createCheckFusedPass();
+
+/// All of the above in order.
+void addFusePasses(mlir::OpPassManager &passes);
+/// Makes the passes known by name, for smelt-opt.
+void registerFusePasses();
+
+} // namespace smelt

@@ -1,0 +1,119 @@
+// Results, dead nodes and the place of slm.select_rows.
+#include "passes/raise/finish.h"
+
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+using namespace mlir;
+using namespace smelt::onnx_ir;
+
+namespace smelt {
+namespace {
+
+StringRef resultName(func::FuncOp function, unsigned index) {
+  auto name = function.getResultAttrOfType<StringAttr>(index, "onnx.name");
+  return name ? name.getValue() : "";
+}
+
+/// The result that holds the logits: raised rows, by the name "logits" if there are several; -1 if
+/// none is raised.
+int logitsOf(RaiseContext &context, func::ReturnOp terminator) {
+  int found = -1;
+  for (auto [index, value] : llvm::enumerate(terminator.getOperands())) {
+    std::optional<Rows> rows = context.rowsOf(value);
+    if (rows && rows->isFlat() &&
+        (found < 0 || resultName(context.function, unsigned(index)) == "logits"))
+      found = int(index);
+  }
+  return found;
+}
+
+/// Keeps the given results of the function.
+void keepResults(func::FuncOp function, func::ReturnOp terminator, ArrayRef<Value> values) {
+  terminator->setOperands(values);
+  for (unsigned i = 0; i < function.getNumResults(); ++i)
+    function.setResultAttrs(i, ArrayRef<NamedAttribute>{});
+  function.removeResAttrsAttr();
+  function.setFunctionType(FunctionType::get(function.getContext(), function.getArgumentTypes(),
+                                             TypeRange(ValueRange(values))));
+}
+
+/// Erases ops whose results nothing reads, last first. Attention has an effect (its cache), but
+/// none on a result not asked for.
+void eraseDead(func::FuncOp function) {
+  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(function.front())))
+    if (op.use_empty() && !op.hasTrait<OpTrait::IsTerminator>())
+      op.erase();
+}
+
+bool isRows(Value value) {
+  return isa<RankedTensorType>(value.getType()) && value.getDefiningOp() &&
+         !isa<slm::WeightOp, slm::RotaryTableOp>(value.getDefiningOp());
+}
+
+} // namespace
+
+void placeSelectRows(func::FuncOp function) {
+  Block &block = function.front();
+  Operation *last = nullptr;
+  for (Operation &op : block)
+    if (isa<slm::AttentionOp>(op))
+      last = &op;
+  if (!last)
+    last = &block.front();
+  for (Operation *op = last; op && !op->hasTrait<OpTrait::IsTerminator>(); op = op->getNextNode()) {
+    if (op->getNumResults() != 1 || !isRows(op->getResult(0)))
+      continue;
+    // All that ops after this one read from before must be its result.
+    bool isCut = true;
+    for (Operation *later = op->getNextNode(); later && isCut; later = later->getNextNode())
+      for (Value operand : later->getOperands())
+        isCut &= operand == op->getResult(0) || !isRows(operand) ||
+                 op->isBeforeInBlock(operand.getDefiningOp());
+    if (!isCut)
+      continue;
+    OpBuilder builder(op->getContext());
+    builder.setInsertionPointAfter(op);
+    auto select = slm::SelectRowsOp::create(builder, op->getLoc(), op->getResult(0).getType(),
+                                            op->getResult(0));
+    op->getResult(0).replaceAllUsesExcept(select.getResult(), select);
+    return;
+  }
+}
+
+void finishRaising(RaiseContext &context) {
+  func::FuncOp function = context.function;
+  auto terminator = cast<func::ReturnOp>(function.front().getTerminator());
+  int logits = logitsOf(context, terminator);
+  SmallVector<Value> kept;
+  for (auto [index, value] : llvm::enumerate(terminator.getOperands())) {
+    if (context.states.contains(value))
+      continue;
+    if (logits < 0) {
+      kept.push_back(value);
+    } else if (int(index) == logits) {
+      kept.push_back(context.rowsOf(value)->value);
+    } else if (auto type = dyn_cast<ShapedType>(value.getType());
+               type && isa<FloatType>(type.getElementType())) {
+      function.emitRemark() << "output \"" << resultName(function, unsigned(index))
+                            << "\" is not computed: only the logits are";
+    }
+  }
+  keepResults(function, terminator, kept);
+  eraseDead(function);
+  bool isRaised =
+      logits >= 0 && llvm::all_of(function.front(), [](Operation &op) { return !isa<NodeOp>(op); });
+  if (!isRaised)
+    return;
+  BitVector unused(function.getNumArguments());
+  for (BlockArgument argument : function.getArguments())
+    unused[argument.getArgNumber()] = argument.use_empty();
+  if (function.eraseArguments(unused).failed())
+    return;
+  placeSelectRows(function);
+  // Layers count in execution order, without those whose result was not needed.
+  int64_t layer = 0;
+  for (slm::AttentionOp attention : function.front().getOps<slm::AttentionOp>())
+    attention.setLayer(uint64_t(layer++));
+}
+
+} // namespace smelt

@@ -1,0 +1,145 @@
+// Root mean square norm: y = x / sqrt(mean(x^2) + epsilon) * w (https://arxiv.org/abs/1910.07467),
+// over the row or over each head.
+#include "passes/raise/patterns/patterns.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace smelt::onnx_ir;
+
+namespace smelt {
+namespace {
+
+/// Makes the norm over the last axis of `rows`, whose length is `width`.
+Match finish(RaiseContext &context, NodeOp node, const Rows &rows, Value weight, double epsilon) {
+  int64_t width = rows.axes.back();
+  if (width < 2)
+    return Match::near("the norm is not over a column axis");
+  Value vector = context.makeVector(weight, width);
+  if (!vector)
+    return Match::near("the weight is not an initializer of " + std::to_string(width) +
+                       " elements");
+  APFloat exact(exactDecimal(epsilon));
+  Value result;
+  if (width == rows.width())
+    result = slm::RmsNormOp::create(context.builder, node.getLoc(), rows.value.getType(),
+                                    rows.value, vector, exact);
+  else
+    result = slm::HeadNormOp::create(context.builder, node.getLoc(), rows.value.getType(),
+                                     rows.value, vector, uint64_t(width), exact);
+  context.setRows(node->getResult(0), result, rows.axes);
+  return Match::yes();
+}
+
+bool isLastAxis(int64_t axis, const Rows &rows) {
+  return axis == -1 || axis == int64_t(rows.axes.size()) - 1;
+}
+
+/// x^2 of rows, in whichever form: true and `rows` set if `value` is it.
+bool isSquare(RaiseContext &context, Value value, Value base) {
+  for (const Pointwise &function : context.pointwiseOf(strip(value))) {
+    if (function.base != base)
+      continue;
+    bool same = true;
+    for (auto [x, y] : llvm::zip(pointwiseGrid(), function.values))
+      same &= std::fabs(y - x * x) <= 1e-9 * (1 + x * x);
+    if (same)
+      return true;
+  }
+  return false;
+}
+
+/// sqrt(mean(x^2) + epsilon) or its inverse.
+struct Root {
+  Rows rows;
+  double epsilon;
+};
+
+/// mean(x^2) + epsilon
+std::optional<Root> matchMean(RaiseContext &context, Value value, Value x) {
+  NodeOp add = nodeOf(value, "Add");
+  std::optional<Rows> rows = context.rowsOf(strip(x));
+  if (!add || !rows)
+    return std::nullopt;
+  for (unsigned side = 0; side < 2; ++side) {
+    std::optional<double> epsilon = context.scalar(add.getInputs()[side]);
+    NodeOp mean = nodeOf(add.getInputs()[1 - side], "ReduceMean");
+    if (!epsilon || !mean || integerOf(mean, "keepdims", 1) != 1)
+      continue;
+    // ReduceMean's axes: an attribute below opset 18, an input from then on.
+    int64_t axis = 0;
+    if (auto list = mean.getNodeAttributes().getAs<DenseI64ArrayAttr>("axes")) {
+      if (list.size() != 1)
+        continue;
+      axis = list[0];
+    } else {
+      std::optional<double> given = context.scalar(inputOf(mean, 1));
+      if (!given)
+        continue;
+      axis = int64_t(*given);
+    }
+    if (isLastAxis(axis, *rows) && isSquare(context, mean.getInputs()[0], rows->value))
+      return Root{*rows, *epsilon};
+  }
+  return std::nullopt;
+}
+
+/// x * 1/sqrt(v) or x / sqrt(v), v = mean(x^2) + epsilon
+std::optional<Root> matchNormalized(RaiseContext &context, Value value) {
+  if (NodeOp div = nodeOf(value, "Div")) {
+    NodeOp root = nodeOf(div.getInputs()[1], "Sqrt");
+    return root ? matchMean(context, root.getInputs()[0], div.getInputs()[0]) : std::nullopt;
+  }
+  NodeOp mul = nodeOf(value, "Mul");
+  if (!mul)
+    return std::nullopt;
+  for (unsigned side = 0; side < 2; ++side) {
+    Value x = mul.getInputs()[side], inverse = mul.getInputs()[1 - side];
+    NodeOp node = nodeOf(inverse);
+    if (!node || !node.getDomain().empty())
+      continue;
+    // 1/sqrt(v): Reciprocal(Sqrt(v)), Div(1, Sqrt(v)), Pow(v, -0.5)
+    Value squared;
+    if (node.getType() == "Reciprocal") {
+      if (NodeOp root = nodeOf(node.getInputs()[0], "Sqrt"))
+        squared = root.getInputs()[0];
+    } else if (node.getType() == "Div" && context.scalar(node.getInputs()[0]) == 1.0) {
+      if (NodeOp root = nodeOf(node.getInputs()[1], "Sqrt"))
+        squared = root.getInputs()[0];
+    } else if (node.getType() == "Pow" && context.scalar(node.getInputs()[1]) == -0.5) {
+      squared = node.getInputs()[0];
+    }
+    if (!squared)
+      continue;
+    if (std::optional<Root> root = matchMean(context, squared, x))
+      return root;
+  }
+  return std::nullopt;
+}
+
+} // namespace
+
+Match raiseRmsNorm(RaiseContext &context, NodeOp node) {
+  // w * normalized(x), w on either side
+  if (node.getType() == "Mul") {
+    for (unsigned side = 0; side < 2; ++side) {
+      if (!context.weightOf(node.getInputs()[side]))
+        continue;
+      if (std::optional<Root> root = matchNormalized(context, node.getInputs()[1 - side]))
+        return finish(context, node, root->rows, node.getInputs()[side], root->epsilon);
+    }
+    return Match::no();
+  }
+  // The op itself: axis -1, computed in float (stash_type 1).
+  std::optional<Rows> rows = context.rowsOf(node.getInputs()[0]);
+  if (!rows)
+    return Match::near("its input was not raised");
+  if (!isLastAxis(integerOf(node, "axis", -1), *rows) || integerOf(node, "stash_type", 1) != 1)
+    return Match::near("only axis -1 and stash_type 1 are known");
+  for (unsigned i = 1; i < node->getNumResults(); ++i)
+    if (!node->getResult(i).use_empty())
+      return Match::near("its second output, the inverse deviation, is used");
+  return finish(context, node, *rows, node.getInputs()[1], floatOf(node, "epsilon", 1e-5));
+}
+
+} // namespace smelt

@@ -1,0 +1,106 @@
+// The raise pass: every node, in order, is tried against the patterns of patterns.def.
+#include "passes/raise/raise.h"
+
+#include "passes/raise/finish.h"
+#include "passes/raise/patterns/patterns.h"
+
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
+
+using namespace mlir;
+using namespace smelt::onnx_ir;
+
+namespace smelt {
+namespace {
+
+struct Pattern {
+  Match (*function)(RaiseContext &, NodeOp);
+  StringLiteral name;
+  StringLiteral anchors;
+};
+constexpr Pattern patterns[] = {
+#define RAISE_PATTERN(function, name, anchors, summary) {function, name, anchors},
+#include "passes/raise/patterns.def"
+#undef RAISE_PATTERN
+};
+
+/// Patterns by the op they start at; com.microsoft ops as ms:Op.
+llvm::StringMap<SmallVector<const Pattern *>> patternsByAnchor() {
+  llvm::StringMap<SmallVector<const Pattern *>> table;
+  for (const Pattern &pattern : patterns) {
+    SmallVector<StringRef> anchors;
+    pattern.anchors.split(anchors, ' ', -1, false);
+    for (StringRef anchor : anchors)
+      table[anchor].push_back(&pattern);
+  }
+  return table;
+}
+
+void raiseNode(RaiseContext &context, NodeOp node, ArrayRef<const Pattern *> candidates) {
+  context.builder.setInsertionPoint(node);
+  const Pattern *closest = candidates.empty() ? nullptr : candidates.front();
+  std::string why;
+  for (const Pattern *pattern : candidates) {
+    Match match = pattern->function(context, node);
+    if (match.kind == Match::Yes)
+      return;
+    if (match.kind == Match::Near && why.empty()) {
+      closest = pattern;
+      why = std::move(match.why);
+    }
+  }
+  // For the report, should the node be needed in the end.
+  if (closest)
+    node->setAttr(closestAttribute, context.builder.getStringAttr(closest->name));
+  if (!why.empty())
+    node->setAttr(whyAttribute, context.builder.getStringAttr(why));
+}
+
+class RaisePass : public PassWrapper<RaisePass, OperationPass<ModuleOp>> {
+public:
+  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(RaisePass)
+
+  StringRef getArgument() const override { return "raise"; }
+  StringRef getDescription() const override { return "raise onnx nodes to the model dialect"; }
+  void getDependentDialects(DialectRegistry &registry) const override {
+    registry.insert<slm::SLMDialect>();
+  }
+
+  void runOnOperation() override {
+    auto function = getOperation().lookupSymbol<func::FuncOp>("main");
+    if (!function || !llvm::hasSingleElement(function.getBody())) {
+      getOperation().emitError("no function @main with one block to raise");
+      return signalPassFailure();
+    }
+    RaiseContext context(function);
+    llvm::StringMap<SmallVector<const Pattern *>> table = patternsByAnchor();
+    SmallVector<NodeOp> nodes(function.front().getOps<NodeOp>());
+    for (NodeOp node : nodes) {
+      bool isMicrosoft = node.getDomain() == "com.microsoft";
+      std::string anchor = (isMicrosoft                ? "ms:"
+                            : node.getDomain().empty() ? ""
+                                                       : "other:") +
+                           node.getType().str();
+      raiseNode(context, node, table.lookup(anchor));
+    }
+    finishRaising(context);
+  }
+};
+
+} // namespace
+
+std::unique_ptr<Pass> createRaisePass() { return std::make_unique<RaisePass>(); }
+
+void addRaisePasses(OpPassManager &passes, const std::string &configPath) {
+  passes.addPass(createRaisePass());
+  passes.addPass(createCheckRaisedPass());
+  if (!configPath.empty())
+    passes.addPass(createCheckConfigPass(configPath));
+}
+
+void registerRaisePasses() {
+  registerPass(createRaisePass);
+  registerPass(createCheckRaisedPass);
+}
+
+} // namespace smelt
