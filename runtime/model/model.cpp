@@ -62,7 +62,12 @@ Result<std::string> Model::renderChat(std::span<const ChatMessage> messages,
                                       bool addGenerationPrompt) const {
   if (!chat)
     return unsupported("the artifact has no chat template; give plain text instead of messages");
-  return chat->renderMessages(messages, addGenerationPrompt);
+  ChatContext context;
+  if (words) {
+    context.bosToken = words->tokenText(config().bosToken);
+    context.eosToken = words->tokenText(config().eosTokens[0]);
+  }
+  return chat->renderMessages(messages, addGenerationPrompt, context);
 }
 
 Result<std::vector<int32_t>> Model::encodeChat(std::span<const ChatMessage> messages) const {
