@@ -3,6 +3,7 @@
 #include "tests/conformance/problem.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <sstream>
 #include <stdexcept>
@@ -107,6 +108,8 @@ public:
       specs.back().one = one;
     }
     packed = normal(rows * width);
+    packed[width - 1] = 1e6f; // more than a float16 holds
+    packed[width - 2] = -INFINITY;
     weights = normal(2 * base.headDim);
     for (int64_t position = 0; position < capacity; ++position)
       for (bool sine : {false, true})
@@ -165,7 +168,9 @@ public:
         for (int64_t d = 0; d < base.headDim; ++d) {
           e.value.push_back(y[d]);
           e.tolerance.push_back(bound + half * std::fabs(y[d]));
-          e.value.push_back(rounded(in[(base.heads + base.kvHeads + h) * base.headDim + d]));
+          const float most = base.cacheElementBytes == 2 ? 65504.0f : FLT_MAX;
+          float v = in[(base.heads + base.kvHeads + h) * base.headDim + d];
+          e.value.push_back(rounded(std::clamp(v, -most, most)));
           e.tolerance.push_back(0);
         }
       }

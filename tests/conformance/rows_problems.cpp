@@ -2,6 +2,7 @@
 #include "passes/lower/kernels/layout.h"
 #include "tests/conformance/problem.h"
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -221,6 +222,9 @@ public:
       in[i] = 0;
     for (int64_t i = 64; i < 96 && i < base.cols; ++i)
       in[i] *= 1e-36f;
+    wild = fields.integer("wild", 0);
+    for (int64_t i = 0; wild && i < base.cols; i += 5)
+      in[i] = std::array{NAN, INFINITY, -INFINITY}[i % 3];
     weight = normal(base.cols);
     bias = normal(base.cols);
     residual = normal(rows * base.outStride);
@@ -232,12 +236,30 @@ public:
     std::vector<double> y(rows * base.cols), bound(rows * base.cols);
     for (int64_t row = 0; row < rows; ++row)
       normRow(row, &y[row * base.cols], &bound[row * base.cols]);
-    if (activations)
-      return activationsOf(y, bound);
-    return {y, bound};
+    Expected e = activations ? activationsOf(y, bound) : Expected{y, bound};
+    if (wild)
+      for (size_t i = 0; i < e.value.size() / rows; ++i)
+        e.value[i] = e.tolerance[i] = 0;
+    return e;
+  }
+
+  int64_t addOne(Job &job, int64_t row, int64_t threads) override {
+    int64_t run = RowsProblem::addOne(job, row, threads);
+    wildRuns[run] = wild && row == 0;
+    return run;
+  }
+  /// A row of infinities and NaN may become anything; it must not crash or reach other rows.
+  std::vector<float> result(const Job &job, int64_t run, int64_t rowsOfRun) const override {
+    std::vector<float> out = RowsProblem::result(job, run, rowsOfRun);
+    auto known = wildRuns.find(run);
+    if (known == wildRuns.end() ? wild : known->second)
+      std::fill_n(out.begin(), out.size() / rowsOfRun, 0.0f);
+    return out;
   }
 
 private:
+  bool wild = false;
+  std::map<int64_t, bool> wildRuns;
   std::vector<float> in, weight, bias, residual;
   std::vector<int32_t> order;
 
