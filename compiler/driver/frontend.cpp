@@ -73,11 +73,16 @@ Status runFrontend(Pipeline &pipeline, const std::string &path, SourceModel &sou
     return {};
   }));
   SMELT_TRY(pipeline.run(Phase::Raised, [&](const Pipeline::Report &) {
-    return raiseModel(*pipeline.module, *source.weights);
+    std::vector<std::unique_ptr<mlir::Pass>> passes;
+    passes.push_back(createRaisePass());
+    passes.push_back(createCheckConfigPass(std::filesystem::path(path).replace_filename("config.json")));
+    return pipeline.runPasses(std::move(passes));
   }));
   SMELT_TRY(pipeline.run(Phase::Fused, [&](const Pipeline::Report &) -> Status {
     std::vector<std::unique_ptr<mlir::Pass>> passes;
-    passes.push_back(createFusePass());
+    passes.push_back(createFuseQkvPass());
+    passes.push_back(createFuseGatedPass());
+    passes.push_back(createFuseResidualPass());
     SMELT_TRY(pipeline.runPasses(std::move(passes)));
     source.resolve = makeResolver(source.weights);
     SMELT_ASSIGN(source.graph, toGraph(*pipeline.module, source.resolve));

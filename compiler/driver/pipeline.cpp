@@ -95,6 +95,8 @@ Status Pipeline::collectDiagnostics(const std::function<Status()> &body) {
   ScopedDiagnosticHandler handler(&mlirContext, [&](Diagnostic &diagnostic) {
     if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
       text += (text.empty() ? "" : "\n") + diagnostic.str();
+    else if (diagnostic.getSeverity() == DiagnosticSeverity::Warning)
+      warn(diagnostic.str());
     return success();
   });
   Status status = body();

@@ -8,6 +8,9 @@
 #include "llvm/ADT/DenseMap.h"
 
 #include <cmath>
+#include <compare>
+#include <cstring>
+#include <map>
 
 using namespace mlir;
 
@@ -16,23 +19,20 @@ namespace {
 
 class Converter {
 public:
-  Converter(const WeightStore &weights, int64_t maxPositions)
-      : weights(weights), maxPositions(maxPositions) {}
+  explicit Converter(const WeightResolver &resolve) : resolve(resolve) {}
 
-  Result<ModelGraph> run(ModuleOp module);
+  Result<Graph> run(ModuleOp module);
 
 private:
   Status convert(Operation &op);
   Status convertLinear(slm::LinearOp op);
-  Status convertWeight(slm::WeightOp op);
-  void convertTable(slm::RotaryTableOp op);
+  Status convertWeight(Value value);
   int32_t add(Node node, Value value);
   int32_t nodeOf(Value value) const { return nodes.lookup(value); }
   int32_t weightOf(Value value) const { return weightIds.lookup(value); }
 
-  const WeightStore &weights;
-  int64_t maxPositions;
-  ModelGraph model;
+  const WeightResolver &resolve;
+  Graph graph;
   llvm::DenseMap<Value, int32_t> nodes, weightIds;
 };
 
@@ -40,34 +40,18 @@ ActivationKind kindOf(slm::Activation kind) { return ActivationKind(uint32_t(kin
 
 int32_t Converter::add(Node node, Value value) {
   node.width = node.width ? node.width : slm::widthOf(value);
-  model.graph.nodes.push_back(std::move(node));
-  int32_t index = int32_t(model.graph.nodes.size() - 1);
+  graph.nodes.push_back(std::move(node));
+  int32_t index = int32_t(graph.nodes.size() - 1);
   if (value)
     nodes[value] = index;
   return index;
 }
 
-Status Converter::convertWeight(slm::WeightOp op) {
-  SMELT_ASSIGN(WeightView view,
-               weights.view(int64_t(op.getId()), int64_t(op.getOffset()), slm::rowsOf(op),
-                            slm::widthOf(op), int64_t(op.getRowStride()),
-                            int64_t(op.getColStride())));
-  weightIds[op.getResult()] = int32_t(model.graph.weights.size());
-  model.graph.weights.push_back(std::move(view));
+Status Converter::convertWeight(Value value) {
+  SMELT_ASSIGN(WeightView view, resolve(value));
+  weightIds[value] = int32_t(graph.weights.size());
+  graph.weights.push_back(std::move(view));
   return {};
-}
-
-void Converter::convertTable(slm::RotaryTableOp op) {
-  int64_t half = slm::widthOf(op);
-  auto table = std::make_unique<std::vector<float>>(evaluateRotaryTable(op, maxPositions));
-  WeightView view;
-  view.name = op.getIsSin() ? "rotary sin" : "rotary cos";
-  view.data = reinterpret_cast<const std::byte *>(table->data());
-  view.rows = maxPositions;
-  view.cols = view.rowStride = half;
-  model.tables.push_back(std::move(table));
-  weightIds[op.getResult()] = int32_t(model.graph.weights.size());
-  model.graph.weights.push_back(std::move(view));
 }
 
 Status Converter::convertLinear(slm::LinearOp op) {
@@ -110,12 +94,8 @@ Status Converter::convertLinear(slm::LinearOp op) {
 }
 
 Status Converter::convert(Operation &op) {
-  if (auto weight = dyn_cast<slm::WeightOp>(op))
-    return convertWeight(weight);
-  if (auto table = dyn_cast<slm::RotaryTableOp>(op)) {
-    convertTable(table);
-    return {};
-  }
+  if (isa<slm::WeightOp, slm::RotaryTableOp>(op))
+    return convertWeight(op.getResult(0));
   if (auto linear = dyn_cast<slm::LinearOp>(op))
     return convertLinear(linear);
 
@@ -159,7 +139,7 @@ Status Converter::convert(Operation &op) {
     node.softcap = attention.getSoftcap().convertToDouble();
     node.window = int64_t(attention.getWindow());
     node.layer = int64_t(attention.getLayer());
-    model.graph.layers = std::max(model.graph.layers, node.layer + 1);
+    graph.layers = std::max(graph.layers, node.layer + 1);
   } else if (auto gated = dyn_cast<slm::GatedOp>(op)) {
     node.kind = NodeKind::Gated;
     node.activation = kindOf(gated.getKind());
@@ -189,7 +169,7 @@ Status Converter::convert(Operation &op) {
   return {};
 }
 
-Result<ModelGraph> Converter::run(ModuleOp module) {
+Result<Graph> Converter::run(ModuleOp module) {
   auto function = module.lookupSymbol<func::FuncOp>("main");
   if (!function || function.getNumArguments() != 1 || function.getNumResults() != 1)
     return internalError("the module has no @main from token ids to logits; raise comes before");
@@ -198,14 +178,35 @@ Result<ModelGraph> Converter::run(ModuleOp module) {
   Value logits = function.front().getTerminator()->getOperand(0);
   // The logits are the last node by construction of the block; if not, a slice of everything makes
   // them so.
-  if (nodeOf(logits) != int32_t(model.graph.nodes.size() - 1)) {
+  if (nodeOf(logits) != int32_t(graph.nodes.size() - 1)) {
     Node whole;
     whole.kind = NodeKind::Slice;
     whole.inputs = {nodeOf(logits)};
     add(whole, logits);
   }
-  model.graph.vocabSize = slm::widthOf(logits);
-  return std::move(model);
+  graph.vocabSize = slm::widthOf(logits);
+  return std::move(graph);
+}
+
+/// What makes two rotary tables the same.
+struct TableKey {
+  std::vector<double> frequencies;
+  bool isSin;
+  double factor;
+  auto operator<=>(const TableKey &) const = default;
+};
+
+/// f(position * frequency[i]) * factor as floats [positions, frequencies].
+std::vector<std::byte> evaluateTable(const TableKey &key, int64_t positions) {
+  size_t half = key.frequencies.size();
+  std::vector<std::byte> bytes(size_t(positions) * half * sizeof(float));
+  for (size_t p = 0; p < size_t(positions); ++p)
+    for (size_t i = 0; i < half; ++i) {
+      double angle = double(p) * key.frequencies[i];
+      float value = float(key.factor * (key.isSin ? std::sin(angle) : std::cos(angle)));
+      std::memcpy(bytes.data() + (p * half + i) * sizeof value, &value, sizeof value);
+    }
+  return bytes;
 }
 
 } // namespace
@@ -223,8 +224,33 @@ std::vector<float> evaluateRotaryTable(slm::RotaryTableOp op, int64_t positions)
   return table;
 }
 
-Result<ModelGraph> toGraph(ModuleOp module, const WeightStore &weights, int64_t maxPositions) {
-  return Converter(weights, maxPositions).run(module);
+WeightResolver makeResolver(std::shared_ptr<WeightStore> weights, int64_t positions) {
+  auto tables = std::make_shared<std::map<TableKey, int64_t>>();
+  return [weights = std::move(weights), tables = std::move(tables),
+          positions](Value value) -> Result<WeightView> {
+    if (auto weight = value.getDefiningOp<slm::WeightOp>())
+      return weights->view(int64_t(weight.getId()), int64_t(weight.getOffset()),
+                           slm::rowsOf(weight), slm::widthOf(weight),
+                           int64_t(weight.getRowStride()), int64_t(weight.getColStride()));
+    auto table = value.getDefiningOp<slm::RotaryTableOp>();
+    if (!table)
+      return internalError("a value that is neither slm.weight nor slm.rotary_table has no data");
+    ArrayRef<double> frequencies = table.getInvFreq();
+    int64_t half = int64_t(frequencies.size());
+    TableKey key{frequencies.vec(), table.getIsSin(), table.getFactor().convertToDouble()};
+    auto known = tables->find(key);
+    if (known == tables->end()) {
+      const char *name = table.getIsSin() ? "rotary sin" : "rotary cos";
+      SMELT_ASSIGN(int64_t id, weights->addOwned(name, evaluateTable(key, positions),
+                                                 StoredType::F32, {positions, half}));
+      known = tables->emplace(std::move(key), id).first;
+    }
+    return weights->view(known->second, 0, positions, half, half, 1);
+  };
+}
+
+Result<Graph> toGraph(ModuleOp module, const WeightResolver &resolve) {
+  return Converter(resolve).run(module);
 }
 
 } // namespace smelt

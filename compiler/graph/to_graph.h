@@ -2,31 +2,27 @@
 // the reference run.
 #pragma once
 
-#include "calibration/graph.h"
-#include "compiler/dialect/slm.h"
 #include "compiler/weights/weight_store.h"
+#include "passes/weight_sink.h"
 
 #include "mlir/IR/BuiltinOps.h"
 
 #include <memory>
-#include <vector>
 
 namespace smelt {
 
-/// A graph and the buffers that some of its weights live in; the weight store keeps the rest and
-/// must outlive it.
-struct ModelGraph {
-  Graph graph;
-  std::vector<std::unique_ptr<std::vector<float>>>
-      tables; ///< rotary tables that the compiler computed
-};
+/// Positions that rotary tables are made for where the graph computes its angles itself.
+constexpr int64_t defaultPositions = 8192;
 
-/// The values of a rotary table, [positions, columns]: evaluated in double, rounded once.
-std::vector<float> evaluateRotaryTable(slm::RotaryTableOp op, int64_t positions);
+/// Finds the data behind slm.weight and slm.rotary_table. Tables are evaluated in double for
+/// positions 0 .. positions - 1, rounded once, and kept in the store, once for each distinct table;
+/// all views stay valid while the store lives.
+WeightResolver makeResolver(std::shared_ptr<WeightStore> weights,
+                            int64_t positions = defaultPositions);
 
 /// Converts `@main` of slm ops, before or after fuse. A gated linear becomes one Linear of that
-/// name over gate and up, two slices and Gated; a residual becomes Add. Rotary tables are evaluated
-/// in double for positions 0 .. maxPositions - 1 and rounded once.
-Result<ModelGraph> toGraph(mlir::ModuleOp module, const WeightStore &weights, int64_t maxPositions);
+/// name over gate and up, two slices and Gated; a residual becomes Add. The graph's views live as
+/// long as the resolver's.
+Result<Graph> toGraph(mlir::ModuleOp module, const WeightResolver &resolve);
 
 } // namespace smelt
