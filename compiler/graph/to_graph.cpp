@@ -211,19 +211,6 @@ std::vector<std::byte> evaluateTable(const TableKey &key, int64_t positions) {
 
 } // namespace
 
-std::vector<float> evaluateRotaryTable(slm::RotaryTableOp op, int64_t positions) {
-  ArrayRef<double> frequencies = op.getInvFreq();
-  double factor = op.getFactor().convertToDouble();
-  std::vector<float> table; // [positions, half]
-  table.reserve(size_t(positions) * frequencies.size());
-  for (int64_t p = 0; p < positions; ++p)
-    for (double frequency : frequencies) {
-      double angle = double(p) * frequency;
-      table.push_back(float(factor * (op.getIsSin() ? std::sin(angle) : std::cos(angle))));
-    }
-  return table;
-}
-
 WeightResolver makeResolver(std::shared_ptr<WeightStore> weights, int64_t positions) {
   auto tables = std::make_shared<std::map<TableKey, int64_t>>();
   return [weights = std::move(weights), tables = std::move(tables),
