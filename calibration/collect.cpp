@@ -78,7 +78,8 @@ std::vector<SequenceBatch> makeTiles(const std::vector<std::vector<int32_t>> &sa
 /// same sums.
 class Accumulator {
 public:
-  Accumulator(int64_t cols, bool secondMoments) : cols(cols) {
+  Accumulator(int64_t cols, bool secondMoments, ProductPrecision precision)
+      : cols(cols), precision(precision) {
     sums.sumSquares.assign(size_t(cols), 0);
     sums.sumAbsolute.assign(size_t(cols), 0);
     sums.maxAbsolute.assign(size_t(cols), 0);
@@ -123,24 +124,36 @@ private:
     for (int64_t s = 0; s < strips; ++s)
       for (int64_t column = s * columnBlock; column < cols; column += widest)
         pieces.push_back({s * columnBlock, column, std::min(widest, cols - column)});
+    std::vector<uint16_t> rounded; // [tokens, cols]
+    if (precision == ProductPrecision::Bfloat16) {
+      rounded.resize(size_t(tokens * cols));
+      pool.run(tokens, [&](int64_t t) {
+        rowKernels().toBfloat16(x + t * cols, rounded.data() + t * cols, cols);
+      });
+    }
     pool.run(int64_t(pieces.size()), [&](int64_t item) {
       const Piece &piece = pieces[item];
       const int64_t rows = std::min(columnBlock, cols - piece.row);
       thread_local std::vector<float> product; // [rows, columns]
       product.resize(size_t(columnBlock * widest));
-      gemm(true, false, rows, piece.columns, tokens, 1.0f, x + piece.row, cols, x + piece.column,
-           cols, product.data(), piece.columns);
+      if (precision == ProductPrecision::Bfloat16)
+        gemmBfloat16(true, false, rows, piece.columns, tokens, rounded.data() + piece.row, cols,
+                     rounded.data() + piece.column, cols, product.data(), piece.columns);
+      else
+        gemm(true, false, rows, piece.columns, tokens, 1.0f, x + piece.row, cols, x + piece.column,
+             cols, product.data(), piece.columns);
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t k = piece.row + i, from = std::max(k, piece.column);
         double *sum = moments->data() + triangleRow(k, cols) - k;
-        const float *row = product.data() + i * piece.columns - piece.column;
+        const float *row = product.data() + i * piece.columns;
         for (int64_t column = from; column < piece.column + piece.columns; ++column)
-          sum[column] += double(row[column]);
+          sum[column] += double(row[column - piece.column]);
       }
     });
   }
 
   int64_t cols;
+  ProductPrecision precision;
   InputStatistics sums;
   std::shared_ptr<std::vector<double>> moments;
 };
@@ -157,7 +170,10 @@ Status checkFinite(const InputStatistics &statistics, const std::string &name) {
 class Collector {
 public:
   Collector(const Graph &graph, const CollectOptions &options)
-      : graph(graph), options(options), pool(options.threads), model(graph, pool) {}
+      : graph(graph), options(options), pool(options.threads),
+        precision(!options.exactProducts && bfloat16IsFast() ? ProductPrecision::Bfloat16
+                                                             : ProductPrecision::Float),
+        model(graph, pool, precision) {}
 
   Result<Statistics> collect(const std::vector<std::vector<int32_t>> &samples) {
     std::vector<int32_t> targets;
@@ -195,7 +211,8 @@ private:
         if (seen[maker])
           return {};
         seen[maker] = true;
-        auto place = accumulators.try_emplace(maker, input.cols, options.secondMoments).first;
+        auto place =
+            accumulators.try_emplace(maker, input.cols, options.secondMoments, precision).first;
         for (size_t s = 0; s + 1 < tiles[t].starts.size(); ++s)
           place->second.addSample(input.row(tiles[t].starts[s]),
                                   tiles[t].starts[s + 1] - tiles[t].starts[s], pool);
@@ -227,6 +244,7 @@ private:
   const Graph &graph;
   const CollectOptions &options;
   WorkerPool pool;
+  const ProductPrecision precision;
   FloatModel model;
   std::vector<bool> wanted;
   std::vector<SequenceBatch> tiles;
@@ -258,7 +276,7 @@ Result<std::vector<float>> floatLogits(const Graph &graph, const std::vector<int
       return invalidArgument("row " + std::to_string(row) + " of " + std::to_string(tokens.size()) +
                              " tokens was asked for");
   WorkerPool pool(threads);
-  FloatModel model(graph, pool);
+  FloatModel model(graph, pool, ProductPrecision::Float);
   const int32_t last = int32_t(graph.nodes.size()) - 1;
   FloatModel::Values values(graph.nodes.size());
   SequenceBatch batch{tokens, {0, int64_t(tokens.size())}, rows};

@@ -22,7 +22,8 @@ int64_t SequenceBatch::position(int64_t token) const {
   return token - *(std::upper_bound(starts.begin(), starts.end(), token) - 1);
 }
 
-FloatModel::FloatModel(const Graph &graph, WorkerPool &pool) : graph(graph), pool(pool) {}
+FloatModel::FloatModel(const Graph &graph, WorkerPool &pool, ProductPrecision precision)
+    : graph(graph), pool(pool), precision(precision) {}
 
 Matrix FloatModel::take(int64_t rows, int64_t cols) {
   const int64_t size = rows * cols;
@@ -120,14 +121,50 @@ Status FloatModel::embed(const SequenceBatch &batch, const Node &node, Matrix &o
   return {};
 }
 
+namespace {
+
+/// A run of outputs of one part for a run of tokens.
+struct Piece {
+  const WeightView *part;
+  int64_t firstRow, rows; ///< of the part
+  int64_t column;         ///< of the output
+  int64_t firstToken, tokens;
+};
+
+void floatPiece(const Piece &piece, const Matrix &in, Matrix &out) {
+  const WeightView &view = *piece.part;
+  float *y = out.row(piece.firstToken) + piece.column;
+  const float *x = in.row(piece.firstToken);
+  // Floats are read where they are mapped, in either orientation; everything else is converted.
+  const bool rowsTogether = view.colStride == 1 && view.rowStride >= view.cols;
+  const bool colsTogether = view.rowStride == 1 && view.colStride >= view.rows;
+  const bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0;
+  if (view.type == DataType::F32 && aligned && (rowsTogether || colsTogether)) {
+    const float *w = reinterpret_cast<const float *>(view.data) + piece.firstRow * view.rowStride;
+    return gemm(false, rowsTogether, piece.tokens, piece.rows, view.cols, 1.0f, x, in.cols, w,
+                rowsTogether ? view.rowStride : view.colStride, y, out.cols);
+  }
+  thread_local std::vector<float> weights; // [rows, cols]
+  weights.resize(size_t(piece.rows * view.cols));
+  readRows(view, piece.firstRow, piece.rows, weights.data());
+  gemm(false, true, piece.tokens, piece.rows, view.cols, 1.0f, x, in.cols, weights.data(),
+       view.cols, y, out.cols);
+}
+
+void bfloat16Piece(const Piece &piece, const uint16_t *in, int64_t cols, Matrix &out) {
+  thread_local std::vector<float> weights;    // [rows, cols]
+  thread_local std::vector<uint16_t> rounded; // [rows, cols]
+  weights.resize(size_t(piece.rows * cols));
+  rounded.resize(weights.size());
+  readRows(*piece.part, piece.firstRow, piece.rows, weights.data());
+  rowKernels().toBfloat16(weights.data(), rounded.data(), piece.rows * cols);
+  gemmBfloat16(false, true, piece.tokens, piece.rows, cols, in + piece.firstToken * cols, cols,
+               rounded.data(), cols, out.row(piece.firstToken) + piece.column, out.cols);
+}
+
+} // namespace
+
 void FloatModel::linear(const Node &node, const Matrix &in, Matrix &out) {
-  /// A run of outputs of one part for a run of tokens.
-  struct Piece {
-    const WeightView *part;
-    int64_t firstRow, rows; ///< of the part
-    int64_t column;         ///< of the output
-    int64_t firstToken, tokens;
-  };
   std::vector<Piece> pieces;
   const size_t parts = node.weights.size() - (node.hasBias ? 1 : 0);
   for (int64_t token = 0; token < in.rows; token += linearTokens)
@@ -143,27 +180,20 @@ void FloatModel::linear(const Node &node, const Matrix &in, Matrix &out) {
     bias.resize(size_t(node.width));
     readRows(graph.weights[node.weights.back()], 0, 1, bias.data());
   }
+  if (precision == ProductPrecision::Bfloat16) {
+    rounded.resize(size_t(in.rows * in.cols));
+    pool.run(blocksOf(in.rows, rowBlock), [&](int64_t block) {
+      const int64_t first = block * rowBlock, count = std::min(rowBlock, in.rows - first);
+      rowKernels().toBfloat16(in.row(first), rounded.data() + first * in.cols, count * in.cols);
+    });
+  }
   pool.run(int64_t(pieces.size()), [&](int64_t item) {
     const Piece &piece = pieces[item];
-    const WeightView &view = *piece.part;
+    if (precision == ProductPrecision::Bfloat16)
+      bfloat16Piece(piece, rounded.data(), in.cols, out);
+    else
+      floatPiece(piece, in, out);
     float *y = out.row(piece.firstToken) + piece.column;
-    const float *x = in.row(piece.firstToken);
-    // Floats are read where they are mapped, in either orientation; everything else is converted
-    // for this product.
-    const bool rowsTogether = view.colStride == 1 && view.rowStride >= view.cols;
-    const bool colsTogether = view.rowStride == 1 && view.colStride >= view.rows;
-    const bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0;
-    if (view.type == DataType::F32 && aligned && (rowsTogether || colsTogether)) {
-      const float *w = reinterpret_cast<const float *>(view.data) + piece.firstRow * view.rowStride;
-      gemm(false, rowsTogether, piece.tokens, piece.rows, view.cols, 1.0f, x, in.cols, w,
-           rowsTogether ? view.rowStride : view.colStride, y, out.cols);
-    } else {
-      thread_local std::vector<float> converted; // [rows, cols]
-      converted.resize(size_t(piece.rows * view.cols));
-      readRows(view, piece.firstRow, piece.rows, converted.data());
-      gemm(false, true, piece.tokens, piece.rows, view.cols, 1.0f, x, in.cols, converted.data(),
-           view.cols, y, out.cols);
-    }
     if (node.hasBias)
       for (int64_t t = 0; t < piece.tokens; ++t)
         rowKernels().add(y + t * out.cols, bias.data() + piece.column, y + t * out.cols,

@@ -33,6 +33,8 @@ struct RowKernels {
   /// Over rows of x [count, stride], columns [0, n): sum of squares, sum of |x|, maximum of |x|.
   void (*moments)(const float *x, int64_t count, int64_t stride, int64_t n, double *squares,
                   double *absolutes, float *maxima);
+  /// y = x as bfloat16, rounded to nearest even; NaN stays NaN.
+  void (*toBfloat16)(const float *x, uint16_t *y, int64_t n);
 };
 
 /// The kernels for the CPU this runs on.

@@ -206,10 +206,18 @@ void moments(const float *x, int64_t count, int64_t stride, int64_t n, double *s
   }
 }
 
+void toBfloat16(const float *x, uint16_t *y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t bits = __builtin_bit_cast(uint32_t, x[i]);
+    uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    y[i] = uint16_t((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16 | 0x40) : rounded);
+  }
+}
+
 } // namespace
 
 extern const RowKernels rowKernelTable;
-const RowKernels rowKernelTable = {activate, gated,     add,  multiply, scale,  softcap,
-                                   rmsNorm,  layerNorm, rope, softmax,  moments};
+const RowKernels rowKernelTable = {activate, gated,     add,  multiply, scale,   softcap,
+                                   rmsNorm,  layerNorm, rope, softmax,  moments, toBfloat16};
 
 } // namespace smelt::SMELT_LEVEL

@@ -18,10 +18,11 @@ std::vector<std::vector<int32_t>> makeSamples(int count, int64_t length, int64_t
 }
 
 Statistics collect(const Graph &graph, const std::vector<std::vector<int32_t>> &samples,
-                   int threads) {
+                   int threads, bool exact = false) {
   CollectOptions options;
   options.threads = threads;
   options.secondMoments = true;
+  options.exactProducts = exact;
   Result<Statistics> statistics = collectStatistics(graph, samples, options);
   EXPECT_TRUE(statistics.ok()) << statistics.status().message();
   return statistics.ok() ? *std::move(statistics) : Statistics();
@@ -45,7 +46,7 @@ TEST(Collect, SumsOfTheReference) {
     shape.parallel = parallel;
     RandomModel model = makeRandomModel(shape);
     const auto samples = makeSamples(3, 11, shape.vocab);
-    Statistics statistics = collect(model.graph, samples, 2);
+    Statistics statistics = collect(model.graph, samples, 2, true);
 
     std::map<std::string, InputStatistics> expected;
     std::map<std::string, std::vector<double>> moments;
@@ -115,6 +116,20 @@ TEST(Collect, ShardsMergeToTheWholeAndThreadsDoNotMatter) {
   Statistics rest = collect(model.graph, {samples.begin() + 2, samples.end()}, 2);
   ASSERT_TRUE(mergeStatistics(first, rest).ok());
   expectSame(whole, first);
+}
+
+TEST(Collect, RoundedProductsStayClose) {
+  ModelShape shape;
+  shape.layers = 4;
+  RandomModel model = makeRandomModel(shape);
+  const auto samples = makeSamples(4, 60, shape.vocab);
+  const Statistics exact = collect(model.graph, samples, 2, true);
+  const Statistics fast = collect(model.graph, samples, 2);
+  for (const auto &[name, input] : exact.inputs) {
+    const InputStatistics &other = fast.inputs.at(name);
+    for (int64_t k = 0; k < input.cols(); ++k)
+      EXPECT_NEAR(other.sumSquares[k], input.sumSquares[k], 0.02 * input.sumSquares[k]) << name;
+  }
 }
 
 TEST(Collect, LinearsOfOneInputShareTheirMoments) {
