@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-CACHE = Path(os.environ.get("SMELT_CACHE", Path.home() / ".cache" / "smelt")) / "models"
+CACHE = Path.home() / ".cache" / "smelt" / "models"
 ALIGNMENT = 64  # of each tensor in the data file: a cache line, so that a mapped weight can be read with aligned vectors
 
 

@@ -4,7 +4,7 @@
 # Everything it makes is under build/ and ~/.cache/smelt; logs of the build are under build/quickstart.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cache=${SMELT_CACHE:-$HOME/.cache/smelt}
+cache=$HOME/.cache/smelt
 work=build/quickstart
 started=$SECONDS
 

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .ci/setup --tests
-export PATH=${SMELT_CACHE:-$HOME/.cache/smelt}/venv/bin:$PATH
+export PATH=$HOME/.cache/smelt/venv/bin:$PATH
 cmake --preset default -DSMELT_TESTS=ON
 cmake --build build/default
 ctest --test-dir build/default --output-on-failure --no-tests=error -j "$(nproc)" "$@"

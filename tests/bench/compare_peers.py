@@ -20,7 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-CACHE = Path(os.environ.get("SMELT_CACHE", Path.home() / ".cache" / "smelt"))
+CACHE = Path.home() / ".cache" / "smelt"
 PEERS = CACHE / "peers"
 PACKAGES = ["llama-cpp-python==0.3.36", "onnxruntime-genai==0.18.0", "onnxruntime==1.32.0", "openvino-genai==2026.4.1.0"]
 # Only onnxruntime-genai's model builder needs these (several gigabytes), so they have an environment of their own.
