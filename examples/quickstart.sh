@@ -22,7 +22,7 @@ export PATH=$cache/venv/bin:$PATH
 
 step "build"
 quietly configure cmake --preset default -DSMELT_TESTS=OFF
-quietly build cmake --build build/default --target smelt
+quietly build cmake --build build/default --target smelt_program
 smelt=build/default/bin/smelt
 
 step "model: SmolLM2-135M-Instruct as ONNX"
