@@ -186,10 +186,11 @@ Result<TokenizerImport> import(const fs::path &folder) {
   result.padId = namedId(files, tokenizer, namedToken(files, "pad_token"), "pad_token_id");
   // Every file that names an end counts: chat models often stop at another token than their
   // tokenizer's.
-  takeIds(field(files.generation, "eos_token_id"), result.eosIds);
-  takeIds(field(field(files.genai, "model"), "eos_token_id"), result.eosIds);
+  // The tokenizer's own comes first: it is what a chat template writes.
   if (int32_t id = tokenizer.findToken(result.eosToken); id >= 0)
     takeIds(Json(id), result.eosIds);
+  takeIds(field(files.generation, "eos_token_id"), result.eosIds);
+  takeIds(field(field(files.genai, "model"), "eos_token_id"), result.eosIds);
   if (result.eosIds.empty())
     takeIds(field(files.config, "eos_token_id"), result.eosIds);
   for (int32_t id : result.eosIds)

@@ -161,7 +161,7 @@ Evaluator::Flow Evaluator::executeOne(const Statement &statement) {
     executeSet(statement);
     return Flow::Normal;
   case Statement::Macro:
-    assign({statement.text, {}, {}}, makeMacro(statement));
+    define(statement.text, makeMacro(statement));
     return Flow::Normal;
   case Statement::CallBlock:
     executeCallBlock(statement);
@@ -217,7 +217,6 @@ Evaluator::Flow Evaluator::executeFor(const Statement &statement) {
   }
   auto loop = std::make_shared<Loop>();
   loop->items = std::move(items);
-  loop->depth = ++loopDepth;
   bool ran = false;
   for (; loop->index < loop->items.size() && !failed() && step(); ++loop->index) {
     ran = true;
@@ -229,7 +228,6 @@ Evaluator::Flow Evaluator::executeFor(const Statement &statement) {
     if (flow == Flow::Break)
       break;
   }
-  --loopDepth;
   if (!ran && !failed()) {
     Scope inner;
     inner.parent = outer;
@@ -297,12 +295,17 @@ void Evaluator::assign(const Target &target, const Value &value) {
       space->attributes.emplace_back(target.attribute, value);
     return;
   }
-  for (auto &[name, held] : scope->variables)
-    if (name == target.name) {
-      held = value;
+  define(target.name, value);
+}
+
+/// Sets a variable of the innermost scope. `name` must live as long as the template.
+void Evaluator::define(std::string_view name, Value value) {
+  for (auto &[known, held] : scope->variables)
+    if (known == name) {
+      held = std::move(value);
       return;
     }
-  scope->variables.emplace_back(target.name, value);
+  scope->variables.emplace_back(name, std::move(value));
 }
 
 /// A macro sees the template's own variables as they are when it runs and, when it is defined
@@ -348,14 +351,11 @@ Value Evaluator::callMacro(const Function &function, Arguments arguments) {
   }
   std::string result;
   std::string *outerOutput = output;
-  unsigned outerLoops = loopDepth;
-  loopDepth = 0;
   output = &result;
   if (!failed())
     execute(macro.body);
   output = outerOutput;
   scope = outerScope;
-  loopDepth = outerLoops;
   return text(std::move(result));
 }
 

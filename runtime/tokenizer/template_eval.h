@@ -37,7 +37,6 @@ struct Namespace : Value::Object {
 struct Loop : Value::Object {
   std::vector<Value> items;
   size_t index = 0;
-  unsigned depth = 0;
   std::optional<Value> lastChanged;
 };
 
@@ -85,8 +84,9 @@ public:
   std::string print(const Value &value);
   Value attribute(const Value &object, std::string_view name);
   Value item(const Value &object, const Value &key);
-  /// item() along "a.b.0", as filters' `attribute` arguments do.
-  Value path(Value object, const Value &attribute);
+  /// item() along "a.b.0", as filters' `attribute` arguments do; `fallback` stands for what is
+  /// undefined on the way.
+  Value path(Value object, const Value &attribute, const Value *fallback = nullptr);
   Value call(const Value &callee, Arguments arguments, std::string_view name);
   Value filter(std::string_view name, const Value &input, const Arguments &arguments);
   bool test(std::string_view name, const Value &input, const Arguments &arguments);
@@ -108,6 +108,7 @@ private:
   std::string capture(const Block &block);
   void append(std::string_view piece);
   void assign(const Target &target, const Value &value);
+  void define(std::string_view name, Value value);
   Value makeMacro(const Statement &statement);
   Value callMacro(const Function &function, Arguments arguments);
 
@@ -133,7 +134,7 @@ private:
   Limits limits;
   Status failure;
   uint64_t stepsLeft, bytesLeft;
-  unsigned depth = 0, loopDepth = 0;
+  unsigned depth = 0;
   uint32_t line = 0;
   Scope root;
   Scope *scope = &root;

@@ -490,10 +490,8 @@ Value Evaluator::attribute(const Value &object, std::string_view name) {
     return Value(index + 1 == length);
   if (name == "length")
     return Value(length);
-  if (name == "depth")
-    return Value(int64_t(loop->depth));
-  if (name == "depth0")
-    return Value(int64_t(loop->depth) - 1);
+  if (name == "depth" || name == "depth0") // of recursion, which chat templates do not use
+    return Value(name == "depth" ? 1 : 0);
   if (name == "previtem")
     return index > 0 ? loop->items[size_t(index) - 1] : Value();
   if (name == "nextitem")
@@ -526,19 +524,23 @@ Value Evaluator::item(const Value &object, const Value &key) {
   return key.isString() ? attribute(object, key.string()) : Value();
 }
 
-Value Evaluator::path(Value object, const Value &attribute) {
-  if (!attribute.isString())
-    return item(object, attribute);
-  std::string_view rest = attribute.string();
+Value Evaluator::path(Value object, const Value &attribute, const Value *fallback) {
+  std::string_view rest;
+  if (attribute.isString())
+    rest = attribute.string();
   while (!failed()) {
     size_t dot = rest.find('.');
     std::string_view part = rest.substr(0, dot);
     bool digits = !part.empty() && part.size() < 10 &&
                   part.find_first_not_of("0123456789") == std::string_view::npos;
-    Value key = digits ? Value(int64_t(std::stoll(std::string(part)))) : Value(part);
+    Value key = !attribute.isString() ? attribute
+                : digits              ? Value(int64_t(std::stoll(std::string(part))))
+                                      : Value(part);
     if (object.isUndefined())
-      return fail("there is no '" + std::string(part) + "' of what is undefined");
+      return fail("there is no " + describeValue(key) + " of what is undefined");
     object = item(object, key);
+    if (object.isUndefined() && fallback && !fallback->isNone())
+      object = *fallback;
     if (dot == std::string_view::npos)
       break;
     rest.remove_prefix(dot + 1);

@@ -349,10 +349,8 @@ Value filterMap(Evaluator &e, const Value &self, const Arguments &a) {
     const Value *attribute = a.get(0, "attribute"), *fallback = a.get(1, "default");
     if (!attribute || !e.accept({{}, a.named}, "map", {"attribute", "default"}))
       return e.fail("'map' needs the name of a filter or an attribute");
-    for (const Value &item : e.iterate(self)) {
-      Value value = e.path(item, *attribute);
-      result.push_back(value.isUndefined() && fallback ? *fallback : value);
-    }
+    for (const Value &item : e.iterate(self))
+      result.push_back(e.path(item, *attribute, fallback));
     return e.list(std::move(result));
   }
   std::string name = a.positional[0].str();

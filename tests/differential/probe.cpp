@@ -1,5 +1,7 @@
-// Answers questions about tokenizers and chat templates on stdin, one JSON object per line, for the scripts here.
+// Answers questions about tokenizers and chat templates on stdin, one JSON object per line, for the
+// scripts here.
 #include "compiler/tokenizer/import.h"
+#include "runtime/tokenizer/chat_template.h"
 #include "runtime/tokenizer/tokenizer.h"
 
 #include <chrono>
@@ -10,7 +12,7 @@
 #include <string>
 
 using namespace smelt;
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json; // templates see keys in the order given
 
 namespace {
 
@@ -63,10 +65,50 @@ Json decode(const Json &question, const Loaded &loaded) {
   return {{"text", loaded.tokenizer->decode(ids, skip)}, {"stream", parts}};
 }
 
+Value toValue(const Json &json) {
+  switch (json.type()) {
+  case Json::value_t::boolean:
+    return Value(json.get<bool>());
+  case Json::value_t::number_integer:
+  case Json::value_t::number_unsigned:
+    return Value(json.get<int64_t>());
+  case Json::value_t::number_float:
+    return Value(json.get<double>());
+  case Json::value_t::string:
+    return Value(json.get<std::string>());
+  case Json::value_t::array: {
+    std::vector<Value> items;
+    for (const Json &item : json)
+      items.push_back(toValue(item));
+    return Value::list(std::move(items));
+  }
+  case Json::value_t::object: {
+    std::vector<Value::Entry> entries;
+    for (const auto &[key, value] : json.items())
+      entries.emplace_back(Value(key), toValue(value));
+    return Value::map(std::move(entries));
+  }
+  default:
+    return Value(nullptr);
+  }
+}
+
+Json render(const Json &question) {
+  auto chat = ChatTemplate::parse(question.at("template").get_ref<const std::string &>());
+  if (!chat.ok())
+    return errorAnswer(chat.status());
+  auto text = chat->render(toValue(question.at("variables")));
+  if (!text.ok())
+    return errorAnswer(text.status());
+  return {{"text", *text}};
+}
+
 Json answer(const Json &question, Loaded &loaded) {
   std::string op = question.at("op");
   if (op == "load")
     return load(question, loaded);
+  if (op == "render")
+    return render(question);
   if (!loaded.tokenizer)
     return {{"error", "no tokenizer is loaded"}};
   return op == "encode" ? encode(question, loaded) : decode(question, loaded);
