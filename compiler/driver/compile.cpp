@@ -61,6 +61,8 @@ Result<Calibration> calibrate(const SourceModel &source, const std::vector<std::
   TextEncoder encoder;
   encoder.tokenizer = &words;
   encoder.chatTemplate = chat ? &*chat : nullptr;
+  encoder.chatContext.bosToken = tokenizer->bosToken;
+  encoder.chatContext.eosToken = tokenizer->eosToken;
   encoder.bosToken = tokenizer->addBos ? tokenizer->bosId : -1;
   SMELT_ASSIGN(std::vector<Document> documents, readDocuments(data));
   SMELT_ASSIGN(SampleSet set, makeSamples(documents, encoder, sampling));
@@ -295,7 +297,7 @@ Status Compilation::run() {
   // Before the long work: a tokenizer that cannot be read is found out at once.
   SMELT_ASSIGN(tokenizer, findTokenizer(options.model));
   using Report = Pipeline::Report;
-  SMELT_TRY(runFrontend(pipeline, options.model, source));
+  SMELT_TRY(runFrontend(pipeline, options.model, options.lower.maxContext, source));
   SMELT_TRY(pipeline.run(Phase::Calibrated, [&](const Report &r) { return prepareStatistics(r); }));
   SMELT_TRY(pipeline.run(Phase::Quantized, [&](const Report &r) { return quantize(r); }));
   SMELT_TRY(pipeline.run(Phase::Lowered, [&](const Report &) { return lower(); }));
@@ -313,7 +315,7 @@ Status calibrateModel(const CalibrateOptions &options) {
   Pipeline pipeline(std::move(quiet));
   SMELT_ASSIGN(std::optional<TokenizerImport> tokenizer, findTokenizer(options.model));
   SourceModel source;
-  SMELT_TRY(runFrontend(pipeline, options.model, source));
+  SMELT_TRY(runFrontend(pipeline, options.model, options.samples.tokens, source));
   return pipeline.run(Phase::Calibrated, [&](const Pipeline::Report &report) -> Status {
     CollectOptions collect;
     collect.threads = options.threads;

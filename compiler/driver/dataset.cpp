@@ -125,7 +125,8 @@ Result<std::vector<int32_t>> encodeDocument(const Document &document, const Text
   if (!encoder.chatTemplate)
     return invalidArgument("the calibration data has conversations, but the model has no chat "
                            "template; give plain text or {\"text\": ...} lines");
-  SMELT_ASSIGN(std::string text, encoder.chatTemplate->render(document.messages, false));
+  SMELT_ASSIGN(std::string text,
+               encoder.chatTemplate->renderMessages(document.messages, false, encoder.chatContext));
   return encoder.tokenizer->encode(text, options);
 }
 

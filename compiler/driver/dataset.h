@@ -29,7 +29,8 @@ Result<std::vector<Document>> readDocuments(const std::vector<std::string> &path
 struct TextEncoder {
   const Tokenizer *tokenizer = nullptr;
   const ChatTemplate *chatTemplate = nullptr; ///< null: conversations are refused
-  int32_t bosToken = -1;                      ///< first token of every window; -1: none
+  ChatContext chatContext;
+  int32_t bosToken = -1; ///< first token of every window; -1: none
 };
 
 struct SampleOptions {

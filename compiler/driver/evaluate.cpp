@@ -83,10 +83,10 @@ private:
 /// The float model of an ONNX file, interpreted.
 class GraphSource : public LogitSource {
 public:
-  static Result<std::unique_ptr<GraphSource>> open(const std::string &path, int threads) {
+  static Result<std::unique_ptr<GraphSource>> open(const EvaluateOptions &options) {
     auto source = std::make_unique<GraphSource>();
-    source->threads = threads;
-    SMELT_ASSIGN(source->model, loadSourceModel(path));
+    source->threads = options.threads;
+    SMELT_ASSIGN(source->model, loadSourceModel(options.reference, options.context));
     return source;
   }
 
@@ -114,8 +114,7 @@ Result<std::unique_ptr<LogitSource>> openReference(const EvaluateOptions &option
                  ArtifactSource::open(options.reference, options));
     return source;
   }
-  SMELT_ASSIGN(std::unique_ptr<LogitSource> source,
-               GraphSource::open(options.reference, options.threads));
+  SMELT_ASSIGN(std::unique_ptr<LogitSource> source, GraphSource::open(options));
   return source;
 }
 

@@ -8,6 +8,7 @@
 #include "runtime/base/xxh64.h"
 
 #include <cstdio>
+#include <filesystem>
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -64,7 +65,8 @@ void releasePages(const WeightStore &weights, const WeightView &view) {
   }
 }
 
-Status runFrontend(Pipeline &pipeline, const std::string &path, SourceModel &source) {
+Status runFrontend(Pipeline &pipeline, const std::string &path, int64_t positions,
+                   SourceModel &source) {
   SMELT_TRY(pipeline.run(Phase::Imported, [&](const Pipeline::Report &) -> Status {
     SMELT_ASSIGN(ImportedModel imported, importOnnx(pipeline.context(), path));
     pipeline.module = std::move(imported.module);
@@ -75,7 +77,8 @@ Status runFrontend(Pipeline &pipeline, const std::string &path, SourceModel &sou
   SMELT_TRY(pipeline.run(Phase::Raised, [&](const Pipeline::Report &) {
     std::vector<std::unique_ptr<mlir::Pass>> passes;
     passes.push_back(createRaisePass());
-    passes.push_back(createCheckConfigPass(std::filesystem::path(path).replace_filename("config.json")));
+    passes.push_back(
+        createCheckConfigPass(std::filesystem::path(path).replace_filename("config.json")));
     return pipeline.runPasses(std::move(passes));
   }));
   SMELT_TRY(pipeline.run(Phase::Fused, [&](const Pipeline::Report &) -> Status {
@@ -84,19 +87,19 @@ Status runFrontend(Pipeline &pipeline, const std::string &path, SourceModel &sou
     passes.push_back(createFuseGatedPass());
     passes.push_back(createFuseResidualPass());
     SMELT_TRY(pipeline.runPasses(std::move(passes)));
-    source.resolve = makeResolver(source.weights);
+    source.resolve = makeResolver(source.weights, positions);
     SMELT_ASSIGN(source.graph, toGraph(*pipeline.module, source.resolve));
     return {};
   }));
   return {};
 }
 
-Result<SourceModel> loadSourceModel(const std::string &path) {
+Result<SourceModel> loadSourceModel(const std::string &path, int64_t positions) {
   PipelineOptions options;
   options.quiet = true;
   Pipeline pipeline(std::move(options));
   SourceModel source;
-  SMELT_TRY(runFrontend(pipeline, path, source));
+  SMELT_TRY(runFrontend(pipeline, path, positions, source));
   // The module goes with its pipeline.
   source.resolve = {};
   return source;

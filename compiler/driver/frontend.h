@@ -21,12 +21,13 @@ struct SourceModel {
   std::string hash;       ///< of the ONNX file and all weights: 16 hexadecimal digits
 };
 
-/// Runs the phases imported, raised and fused. `source` is complete only if the pipeline has not
-/// stopped.
-Status runFrontend(Pipeline &pipeline, const std::string &path, SourceModel &source);
+/// Runs the phases imported, raised and fused; rotary tables that the compiler computes have
+/// `positions` rows. `source` is complete only if the pipeline has not stopped.
+Status runFrontend(Pipeline &pipeline, const std::string &path, int64_t positions,
+                   SourceModel &source);
 
 /// Imports a model for running it in float.
-Result<SourceModel> loadSourceModel(const std::string &path);
+Result<SourceModel> loadSourceModel(const std::string &path, int64_t positions);
 
 /// Drops the pages of a view that is mapped; they are read again when needed. Bounds the memory of
 /// a pass over all weights.

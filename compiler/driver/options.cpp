@@ -5,6 +5,8 @@
 
 #include <filesystem>
 
+#include <unistd.h>
+
 namespace fs = std::filesystem;
 
 namespace smelt {
@@ -53,12 +55,19 @@ std::string defaultOutput(const std::string &model, const char *extension) {
   return fs::path(model).stem().string() + extension;
 }
 
+/// Found before the long work rather than after it.
 Status checkOutput(const std::string &model, const std::string &output) {
   std::error_code error;
   if (fs::is_directory(output, error))
     return invalidArgument("--output is the folder '" + output + "', expected a file name");
   if (fs::equivalent(model, output, error))
     return invalidArgument("--output '" + output + "' is the model itself; choose another name");
+  fs::path folder = fs::absolute(output, error).parent_path();
+  if (!fs::is_directory(folder, error))
+    return notFound("cannot write '" + output + "': there is no folder '" + folder.string() + "'");
+  if (::access(folder.c_str(), W_OK) != 0)
+    return invalidArgument("cannot write '" + output + "': folder '" + folder.string() +
+                           "' is not writable");
   return {};
 }
 

@@ -115,7 +115,9 @@ Status Pipeline::dump(Phase phase) {
   if (!error) {
     llvm::raw_fd_ostream stream(path.string(), error);
     if (!error) {
-      module->print(stream);
+      OpPrintingFlags flags;
+      flags.elideLargeElementsAttrs(64);
+      module->print(stream, flags);
       stream.close();
       error = stream.error();
       stream.clear_error();

@@ -1,0 +1,119 @@
+// The compiler's options: defaults, names, and what contradicts itself.
+#include "compiler/driver/options.h"
+
+#include <gtest/gtest.h>
+
+using namespace smelt;
+
+namespace {
+
+template <typename... Words> Result<CompileOptions> compileWith(Words... words) {
+  cli::Command command{"compile", "MODEL", "", nullptr, compilerOptions()};
+  std::vector<const char *> all = {"model.onnx", words...};
+  SMELT_ASSIGN(cli::Arguments arguments, cli::parseArguments(command, all));
+  return readCompileOptions(arguments);
+}
+
+/// The message of the failure; empty: there was none.
+template <typename... Words> std::string failureOf(Words... words) {
+  return compileWith(words...).status().message();
+}
+
+void expectContains(const std::string &text, const std::string &part) {
+  EXPECT_NE(text.find(part), std::string::npos) << "'" << text << "' lacks '" << part << "'";
+}
+
+TEST(Options, DefaultsNeedNoManual) {
+  auto options = compileWith();
+  ASSERT_TRUE(options.ok()) << options.status().message();
+  EXPECT_EQ(options->output, "model.smelt");
+  EXPECT_EQ(options->scheme.decoder, WeightFormat::A4G32);
+  EXPECT_EQ(options->scheme.head, WeightFormat::S8C);
+  EXPECT_EQ(options->scheme.embedding, WeightFormat::S8C);
+  EXPECT_EQ(options->scheme.activation, ActivationFormat::A8G32);
+  EXPECT_EQ(options->lower.cacheElementBytes, 2);
+  EXPECT_FALSE(options->algorithm.has_value());
+  EXPECT_EQ(options->targets.size(), kernelTargets().size());
+  EXPECT_EQ(options->samples.samples, 64);
+  EXPECT_EQ(options->samples.tokens, 512);
+  EXPECT_TRUE(options->given.empty());
+}
+
+TEST(Options, FloatWeightsMeanAFloatModel) {
+  auto options = compileWith("--weights", "f32");
+  ASSERT_TRUE(options.ok()) << options.status().message();
+  EXPECT_EQ(options->scheme.decoder, WeightFormat::F32);
+  EXPECT_EQ(options->scheme.head, WeightFormat::F32);
+  EXPECT_EQ(options->scheme.embedding, WeightFormat::F32);
+  EXPECT_EQ(options->scheme.activation, ActivationFormat::F32);
+  EXPECT_EQ(options->lower.cacheElementBytes, 4);
+}
+
+TEST(Options, NamesAndTableNames) {
+  auto options = compileWith("-w", "s4g32", "--head=int4", "--embedding", "f32", "--activations",
+                             "int8-token", "--kv", "f32", "-o", "x.smelt");
+  ASSERT_TRUE(options.ok()) << options.status().message();
+  EXPECT_EQ(options->scheme.decoder, WeightFormat::S4G32);
+  EXPECT_EQ(options->scheme.head, WeightFormat::A4G32);
+  EXPECT_EQ(options->scheme.embedding, WeightFormat::F32);
+  EXPECT_EQ(options->scheme.activation, ActivationFormat::A8T);
+  EXPECT_EQ(options->lower.cacheElementBytes, 4);
+  EXPECT_EQ(options->output, "x.smelt");
+  // Provenance has what decides the bytes, in the table's order.
+  ASSERT_EQ(options->given.size(), 5u);
+  EXPECT_EQ(options->given[0], (std::pair<std::string, std::string>("weights", "s4g32")));
+}
+
+TEST(Options, UnknownNamesListTheKnown) {
+  expectContains(failureOf("--weights", "int3"), "unknown weight format 'int3'");
+  expectContains(failureOf("--weights", "int3"), "a4g32, int4, int8");
+  expectContains(failureOf("--activations", "half"), "int8-group, int8-token, float");
+  expectContains(failureOf("--kv", "i8"), "--kv is 'i8', expected f16 or f32");
+  expectContains(failureOf("--algorithm", "magic"), "rtn");
+  expectContains(failureOf("--target", "z80"), "x86-64-v3");
+  expectContains(failureOf("--stop-after", "lunch"), "unknown phase 'lunch'");
+  expectContains(failureOf("--wieghts", "int4"), "did you mean --weights?");
+  expectContains(failureOf("--weights"), "--weights needs a value");
+  expectContains(failureOf("--samples", "many"), "not a whole number");
+}
+
+TEST(Options, Contradictions) {
+  expectContains(failureOf("--data", "a.txt", "--stats", "b.stats"), "contradict");
+  expectContains(failureOf("--samples", "8"), "need --data");
+  expectContains(failureOf("--weights", "f32", "--data", "a.txt"), "need no calibration");
+  expectContains(failureOf("--algorithm", "rtn", "--data", "a.txt"), "uses no calibration");
+  expectContains(failureOf("--algorithm", "search"), "needs calibration");
+  expectContains(failureOf("--data", "a.txt", "--samples", "0"), "at least 1");
+  expectContains(failureOf("--output", "/tmp"), "is the folder");
+  EXPECT_EQ(failureOf("--algorithm", "search", "--data", "a.txt"), "");
+}
+
+TEST(Options, TargetsByName) {
+  auto options = compileWith("--target", "aarch64-dotprod,x86-64-v3,aarch64-dotprod");
+  ASSERT_TRUE(options.ok()) << options.status().message();
+  ASSERT_EQ(options->targets.size(), 2u);
+  EXPECT_EQ(options->targets[0]->name, "aarch64-dotprod");
+  EXPECT_EQ(options->targets[1]->name, "x86-64-v3");
+  expectContains(failureOf("--target", ""), "--target");
+}
+
+TEST(Options, EveryPhaseCanBeNamed) {
+  for (const char *name : {"imported", "raised", "fused", "calibrated", "quantized", "lowered",
+                           "generated", "written"}) {
+    Result<Phase> phase = findPhase(name);
+    ASSERT_TRUE(phase.ok());
+    EXPECT_EQ(phaseName(*phase), name);
+  }
+}
+
+TEST(Options, CalibrateAndEvaluateSayWhatIsMissing) {
+  cli::Command calibrate{"calibrate", "MODEL", "", nullptr, compilerOptions()};
+  cli::Command eval{"eval", "ARTIFACT", "", nullptr, compilerOptions()};
+  std::vector<const char *> words = {"model.onnx"};
+  expectContains(readCalibrateOptions(*cli::parseArguments(calibrate, words)).status().message(),
+                 "--data is missing");
+  expectContains(readEvaluateOptions(*cli::parseArguments(eval, words)).status().message(),
+                 "--text is missing");
+}
+
+} // namespace

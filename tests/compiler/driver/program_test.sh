@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# The smelt program from outside: program_test.sh errors|compile|calibrate PROGRAM CASES
+set -uo pipefail
+part=$1 smelt=$2 cases=$3
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+llama=$cases/llama_gqa/genai_fp32/model.onnx
+failures=0
+
+fail() { echo "FAILED: $*"; failures=$((failures + 1)); }
+
+# refused TEXT WORDS...: smelt WORDS fails by itself (no signal) and says TEXT on stderr.
+refused() {
+  local text=$1 status
+  shift
+  "$smelt" "$@" >out.log 2>err.log
+  status=$?
+  if [ $status -eq 0 ] || [ $status -ge 126 ]; then fail "smelt $* ended with $status"; fi
+  grep -qF -- "$text" err.log || { fail "smelt $* did not say '$text':"; cat err.log; }
+}
+
+# works WORDS...: smelt WORDS succeeds; its stdout is in out.log.
+works() { "$smelt" "$@" >out.log 2>err.log || { fail "smelt $* ended with $?:"; cat err.log; }; }
+
+# only FILE...: nothing else is left in the folder but logs and these.
+only() {
+  local found
+  found=$(ls -A | grep -vxE "out.log|err.log|$(IFS='|'; echo "$*")")
+  [ -z "$found" ] || fail "left behind: $found"
+}
+
+# A tokenizer of single bytes that fits a vocabulary of 128: letters and signs from "!" to "~", space and newline.
+make_tokenizer() {
+  local vocab="" id=0 code
+  for code in $(seq 33 126); do
+    case $code in
+      34) vocab+="\"\\\"\": $id, " ;;
+      92) vocab+="\"\\\\\": $id, " ;;
+      *) vocab+="\"$(printf "\\x$(printf %x "$code")")\": $id, " ;;
+    esac
+    id=$((id + 1))
+  done
+  cat >"$1" <<JSON
+{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+ "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+ "post_processor": null,
+ "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+ "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+  "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+  "vocab": {$vocab "\u0120": $id, "\u010a": $((id + 1))}, "merges": []}}
+JSON
+}
+
+errors() {
+  refused "did you mean --weights?" compile "$llama" --wieghts int4
+  refused "--weights needs a value" compile "$llama" --weights
+  refused "found 0 operands" compile
+  refused "contradict" compile "$llama" --data a.txt --stats b.stats
+  refused "did you mean compile?" compil "$llama"
+  refused "none.onnx" compile none.onnx
+  echo "this is no protobuf" >text.onnx
+  refused "text.onnx" compile text.onnx
+  head -c 3000 "$llama" >cut.onnx
+  refused "cut.onnx" compile cut.onnx
+  refused "missing/x.smelt" compile "$llama" -o missing/x.smelt
+  mkdir folder
+  refused "is the folder" compile "$llama" -o folder
+  cp "$llama" model.onnx
+  refused "is the model itself" compile model.onnx -o model.onnx
+  refused "no tokenizer.json" compile model.onnx --data text.onnx
+  refused "lunch" compile model.onnx --stop-after lunch
+  # A classifier has no next token: refused with what stands in the way, not compiled wrongly.
+  refused "" compile "$cases/bert_cls/optimum/model.onnx" -o bert.smelt
+  only text.onnx cut.onnx folder model.onnx
+  cmp -s "$llama" model.onnx || fail "the model was changed"
+}
+
+compile() {
+  # Without a tokenizer an artifact is made; it says that it reads no text.
+  works compile "$llama" --weights int8 --target native -o model.smelt -q
+  refused "tokenizer" run model.smelt "hello"
+  works inspect model.smelt --json
+  grep -q '"s8c"' out.log || fail "inspect does not name the format"
+
+  # The same model gives the same bytes, whatever the number of threads.
+  works compile "$llama" --weights int8 --target native -o again.smelt -q --threads 1
+  cmp -s model.smelt again.smelt || fail "two compilations differ"
+  works eval --help
+  refused "tokenizer" eval model.smelt --text err.log
+
+  # Dumps have every phase, and stopping early writes no artifact.
+  works compile "$llama" --stop-after quantized --dump dumps
+  for name in 0_imported 1_raised 2_fused 4_quantized; do
+    [ -s dumps/$name.mlir ] || fail "no dump $name"
+  done
+  grep -q "onnx.node" dumps/0_imported.mlir || fail "the import has no onnx.node"
+  grep -q "packed_offset" dumps/4_quantized.mlir || fail "the quantized model has no offsets"
+  only model.smelt again.smelt dumps
+
+  # Killed in the middle: nothing that looks like an artifact, and nothing at all after the next compilation.
+  rm -r model.smelt dumps
+  for signal in TERM INT KILL; do
+    "$smelt" compile "$llama" -o killed.smelt -q &
+    local job=$!
+    for _ in $(seq 200); do
+      ls killed.smelt* >/dev/null 2>&1 && break
+      sleep 0.01
+    done
+    kill -$signal $job
+    wait $job 2>/dev/null
+    [ $? -ge 128 ] || fail "the compilation was not killed by $signal"
+    [ ! -e killed.smelt ] || fail "an artifact after $signal"
+    if [ $signal != KILL ]; then only again.smelt; fi
+  done
+  works compile "$llama" --weights int8 --target native -o killed.smelt -q
+  only again.smelt killed.smelt
+}
+
+calibrate() {
+  cp "$llama" model.onnx
+  make_tokenizer tokenizer.json
+  for _ in $(seq 60); do echo "the quick brown fox jumps over the lazy dog"; done >a.txt
+  for _ in $(seq 60); do echo '{"text": "1 + 2 = 3; 4 * 5 = 20; [6] {7} <8>"}'; done >b.jsonl
+  works calibrate model.onnx --data a.txt -o a.stats -q
+  works calibrate model.onnx --data b.jsonl -o b.stats -q --sample-tokens 64
+  cmp -s a.stats b.stats && fail "other text gave the same statistics"
+
+  # Statistics are read: other text gives other weights; the same text gives the same, from a file or at once.
+  for name in a b; do works compile model.onnx --stats $name.stats --target native -o $name.smelt -q; done
+  works compile model.onnx --data a.txt --target native -o c.smelt -q
+  cmp -s a.smelt b.smelt && fail "other statistics gave the same artifact"
+  works compile model.onnx --stats a.stats --stop-after quantized --dump a
+  works eval a.smelt --reference model.onnx --text a.txt --context 64 --json -q
+  grep -q '"mean_kl"' out.log || fail "no mean_kl in: $(cat out.log)"
+
+  # Statistics of another model.
+  mkdir other
+  cp "$cases/llama_gqa/optimum/model.onnx" other/
+  refused "collect them again" compile other/model.onnx --stats a.stats
+  head -c 100 a.stats >cut.stats
+  refused "cut.stats" compile model.onnx --stats cut.stats
+  echo '{"text": ' >bad.jsonl
+  refused "bad.jsonl:1" calibrate model.onnx --data bad.jsonl
+  refused "no calibration data" calibrate model.onnx --data nowhere
+  refused "missing/a.stats" calibrate model.onnx --data a.txt -o missing/a.stats
+}
+
+$part
+[ $failures -eq 0 ]
