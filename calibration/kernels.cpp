@@ -4,36 +4,43 @@
 
 namespace smelt {
 
-namespace base {
-extern const RowKernels rowKernelTable;
-extern const TileKernels tileKernelTable;
-} // namespace base
-#ifdef SMELT_HAS_V3
-namespace v3 {
-extern const RowKernels rowKernelTable;
-extern const TileKernels tileKernelTable;
-} // namespace v3
-static bool cpuHasV3() {
-  static const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                          __builtin_cpu_supports("bmi2");
-  return has;
-}
+// One namespace per level that CMakeLists.txt compiles the kernel files for.
+#define SMELT_DECLARE_LEVEL(level)                                                                 \
+  namespace level {                                                                                \
+  extern const RowKernels rowKernelTable;                                                          \
+  extern const TileKernels tileKernelTable;                                                        \
+  }
+SMELT_DECLARE_LEVEL(base)
+#ifdef SMELT_X86_LEVELS
+SMELT_DECLARE_LEVEL(v3)
+SMELT_DECLARE_LEVEL(v4)
 #endif
 
-const RowKernels &rowKernels() {
-#ifdef SMELT_HAS_V3
-  if (cpuHasV3())
-    return v3::rowKernelTable;
+namespace {
+
+std::vector<KernelLevel> findLevels() {
+  std::vector<KernelLevel> levels;
+#ifdef SMELT_X86_LEVELS
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
+    levels.push_back({"v4", v4::rowKernelTable, v4::tileKernelTable});
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("bmi2"))
+    levels.push_back({"v3", v3::rowKernelTable, v3::tileKernelTable});
 #endif
-  return base::rowKernelTable;
+  levels.push_back({"base", base::rowKernelTable, base::tileKernelTable});
+  return levels;
 }
 
-const TileKernels &tileKernels() {
-#ifdef SMELT_HAS_V3
-  if (cpuHasV3())
-    return v3::tileKernelTable;
-#endif
-  return base::tileKernelTable;
+} // namespace
+
+const std::vector<KernelLevel> &kernelLevels() {
+  static const std::vector<KernelLevel> levels = findLevels();
+  return levels;
 }
+
+const RowKernels &rowKernels() { return kernelLevels().front().rows; }
+const TileKernels &tileKernels() { return kernelLevels().front().tiles; }
 
 } // namespace smelt

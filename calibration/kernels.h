@@ -37,7 +37,18 @@ struct RowKernels {
   void (*toBfloat16)(const float *x, uint16_t *y, int64_t n);
 };
 
-/// The kernels for the CPU this runs on.
+struct TileKernels; // tile_kernels.h
+
+/// The kernels of one instruction set level.
+struct KernelLevel {
+  const char *name;
+  const RowKernels &rows;
+  const TileKernels &tiles;
+};
+
+/// The levels that this CPU runs, best first.
+const std::vector<KernelLevel> &kernelLevels();
+/// The kernels of the best level.
 const RowKernels &rowKernels();
 
 } // namespace smelt

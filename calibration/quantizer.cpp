@@ -182,14 +182,12 @@ private:
   void improve(const TileProblem &problem, const TileGrid &grid, Tile &tile,
                TileOutcome &outcome) const {
     tile.feedbackCodes.assign(size_t(padded * lanes), 0);
-    tile.errors.resize(size_t(cols * lanes));
+    tile.errors.resize(size_t(cols * 2 * lanes));
     const FeedbackOrder order{feedback->order.data(), feedback->factors.data(),
                               feedback->diagonal.data(), cols};
     double kept[lanes], fed[lanes];
-    tileKernels().roundFeedback(problem, grid, order, true, tile.codes.data(), tile.errors.data(),
-                                kept);
-    tileKernels().roundFeedback(problem, grid, order, false, tile.feedbackCodes.data(),
-                                tile.errors.data(), fed);
+    tileKernels().roundFeedback(problem, grid, order, tile.codes.data(), tile.feedbackCodes.data(),
+                                tile.errors.data(), kept, fed);
     for (int64_t row = 0; row < outcome.rows; ++row) {
       const bool better = fed[row] <= kept[row];
       outcome.searchLoss += kept[row];

@@ -323,36 +323,47 @@ void roundNearest(const TileProblem &problem, const TileGrid &grid, int8_t *code
 }
 
 void roundFeedback(const TileProblem &problem, const TileGrid &grid, const FeedbackOrder &feedback,
-                   bool keep, int8_t *codes, float *errors, double *loss) {
+                   const int8_t *nearestCodes, int8_t *codes, float *errors, double *nearestLoss,
+                   double *loss) {
   const Lanes low = splat(grid.lowest), high = splat(grid.highest);
-  Doubles total{};
+  Doubles nearestTotal{}, total{};
   for (int64_t i = 0; i < feedback.count; ++i) {
     const float *factors = feedback.factors + i * feedback.count;
-    Lanes partial[4] = {}; // four chains hide the latency of the sum
+    // Four chains each hide the latency of the sums.
+    Lanes nearestPartial[4] = {}, partial[4] = {};
     int64_t j = 0;
     for (; j + 4 <= i; j += 4)
-      for (int64_t c = 0; c < 4; ++c)
-        partial[c] += factors[j + c] * load(errors + (j + c) * lanes);
-    for (; j < i; ++j)
-      partial[0] += factors[j] * load(errors + j * lanes);
+      for (int64_t c = 0; c < 4; ++c) {
+        nearestPartial[c] += factors[j + c] * load(errors + (j + c) * 2 * lanes);
+        partial[c] += factors[j + c] * load(errors + ((j + c) * 2 + 1) * lanes);
+      }
+    for (; j < i; ++j) {
+      nearestPartial[0] += factors[j] * load(errors + j * 2 * lanes);
+      partial[0] += factors[j] * load(errors + (j * 2 + 1) * lanes);
+    }
+    const Lanes nearestCarried =
+        (nearestPartial[0] + nearestPartial[1]) + (nearestPartial[2] + nearestPartial[3]);
     const Lanes carried = (partial[0] + partial[1]) + (partial[2] + partial[3]);
 
     const int64_t k = feedback.order[i], g = k / grid.groupCols;
     const Lanes step = load(grid.steps + g * lanes), offset = load(grid.offsets + g * lanes);
     const Lanes w = load(problem.weights + k * lanes);
-    if (!keep) {
-      Lanes inverse = reciprocal(step);
-      Lanes q = clamped(nearest((w + carried + offset) * inverse), low, high);
-      Bytes bytes = toBytes(q);
-      __builtin_memcpy(codes + k * lanes, &bytes, sizeof bytes);
-    }
+    const Bytes bytes =
+        toBytes(clamped(nearest((w + carried + offset) * reciprocal(step)), low, high));
+    __builtin_memcpy(codes + k * lanes, &bytes, sizeof bytes);
+    const Lanes nearestError = w - (step * fromBytes(nearestCodes + k * lanes) - offset);
     const Lanes error = w - (step * fromBytes(codes + k * lanes) - offset);
-    store(errors + i * lanes, error);
+    store(errors + i * 2 * lanes, nearestError);
+    store(errors + (i * 2 + 1) * lanes, error);
+    const Doubles nearestRest = __builtin_convertvector(nearestError + nearestCarried, Doubles);
     const Doubles rest = __builtin_convertvector(error + carried, Doubles);
+    nearestTotal += double(feedback.diagonal[i]) * (nearestRest * nearestRest);
     total += double(feedback.diagonal[i]) * (rest * rest);
   }
-  for (int64_t row = 0; row < lanes; ++row)
+  for (int64_t row = 0; row < lanes; ++row) {
+    nearestLoss[row] = nearestTotal[row];
     loss[row] = total[row];
+  }
 }
 
 TileErrors measure(const TileProblem &problem, const TileGrid &grid, const int8_t *codes,

@@ -61,11 +61,12 @@ struct TileKernels {
   void (*fitSymmetric8)(const TileProblem &problem, bool search, const TileGrid &grid);
   /// q = nearest grid point; codes [cols, 16].
   void (*roundNearest)(const TileProblem &problem, const TileGrid &grid, int8_t *codes);
-  /// Rounds column by column, each weight first corrected by the errors made before; with `keep`
-  /// the codes are given and only the loss [16] is computed. `errors` is scratch, [count, 16].
+  /// Rounds column by column, each weight first corrected by the errors made before, into `codes`;
+  /// beside it the loss [16] of these codes and that of the given ones, `nearest`, with the same
+  /// factors. `errors` is scratch, [count, 2, 16].
   void (*roundFeedback)(const TileProblem &problem, const TileGrid &grid,
-                        const FeedbackOrder &feedback, bool keep, int8_t *codes, float *errors,
-                        double *loss);
+                        const FeedbackOrder &feedback, const int8_t *nearest, int8_t *codes,
+                        float *errors, double *nearestLoss, double *loss);
   /// Errors of rows [0, rows) of the tile.
   TileErrors (*measure)(const TileProblem &problem, const TileGrid &grid, const int8_t *codes,
                         int64_t rows);

@@ -69,7 +69,7 @@ TEST(ErrorFeedback, KernelComputesTheQuadraticForm) {
   std::mt19937_64 random(6);
   std::normal_distribution<float> normal;
   std::vector<float> weights(cols * 16), importance(cols, 1.0f), steps(16, 0.3f), offsets(16, 0.1f),
-      errors(cols * 16);
+      errors(cols * 2 * 16);
   for (float &weight : weights)
     weight = normal(random);
   std::vector<int8_t> codes(cols * 16);
@@ -79,17 +79,24 @@ TEST(ErrorFeedback, KernelComputesTheQuadraticForm) {
   const TileGrid grid{steps.data(), offsets.data(), cols, 0, 15};
   const FeedbackOrder order{feedback->order.data(), feedback->factors.data(),
                             feedback->diagonal.data(), cols};
-  double loss[16];
-  tileKernels().roundFeedback(problem, grid, order, true, codes.data(), errors.data(), loss);
+  std::vector<int8_t> fed(cols * 16);
+  double givenLoss[16], fedLoss[16];
+  tileKernels().roundFeedback(problem, grid, order, codes.data(), fed.data(), errors.data(),
+                              givenLoss, fedLoss);
   for (int64_t row = 0; row < 16; ++row) {
-    double expected = 0;
-    auto error = [&](int64_t k) {
-      return double(weights[k * 16 + row]) - (0.3 * codes[k * 16 + row] - 0.1);
+    auto loss = [&](const std::vector<int8_t> &of) {
+      auto error = [&](int64_t k) {
+        return double(weights[k * 16 + row]) - (0.3 * of[k * 16 + row] - 0.1);
+      };
+      double sum = 0;
+      for (int64_t a = 0; a < cols; ++a)
+        for (int64_t b = 0; b < cols; ++b)
+          sum += error(a) * error(b) * moment(input, a, b);
+      return sum;
     };
-    for (int64_t a = 0; a < cols; ++a)
-      for (int64_t b = 0; b < cols; ++b)
-        expected += error(a) * error(b) * moment(input, a, b);
-    EXPECT_NEAR(loss[row], expected, 1e-4 * expected);
+    EXPECT_NEAR(givenLoss[row], loss(codes), 1e-4 * loss(codes));
+    EXPECT_NEAR(fedLoss[row], loss(fed), 1e-4 * loss(fed));
+    EXPECT_LT(fedLoss[row], givenLoss[row]);
   }
 }
 

@@ -1,0 +1,165 @@
+// Every instruction set level gives the same bits, and the row kernels follow their formulas.
+#include "calibration/kernels.h"
+#include "calibration/tile_kernels.h"
+
+#include <cmath>
+#include <functional>
+#include <gtest/gtest.h>
+#include <random>
+
+namespace smelt {
+namespace {
+
+std::vector<float> normals(int64_t count, double spread, uint64_t seed = 1) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal(0, float(spread));
+  std::vector<float> values;
+  for (int64_t i = 0; i < count; ++i)
+    values.push_back(normal(random));
+  return values;
+}
+
+/// Everything that one level computes from fixed inputs, as one sequence of numbers.
+std::vector<double> everyRowKernel(const RowKernels &kernels) {
+  constexpr int64_t n = 333;
+  const std::vector<float> x = normals(n, 3), y = normals(n, 1, 2), w = normals(n, 1, 3);
+  std::vector<double> seen;
+  auto keep = [&](const std::vector<float> &values) {
+    seen.insert(seen.end(), values.begin(), values.end());
+  };
+  std::vector<float> out(n);
+  for (ActivationKind kind :
+       {ActivationKind::Identity, ActivationKind::Relu, ActivationKind::Relu2, ActivationKind::Silu,
+        ActivationKind::GeluTanh, ActivationKind::GeluErf}) {
+    kernels.activate(kind, x.data(), out.data(), n);
+    keep(out);
+    kernels.gated(kind, x.data(), y.data(), out.data(), n);
+    keep(out);
+  }
+  kernels.add(x.data(), y.data(), out.data(), n);
+  keep(out);
+  kernels.multiply(x.data(), y.data(), out.data(), n);
+  keep(out);
+  kernels.scale(0.3f, x.data(), out.data(), n);
+  keep(out);
+  kernels.softcap(2.5f, x.data(), out.data(), n);
+  keep(out);
+  kernels.rmsNorm(x.data(), w.data(), 1e-5, out.data(), n);
+  keep(out);
+  kernels.layerNorm(x.data(), w.data(), y.data(), 1e-5, out.data(), n);
+  keep(out);
+  for (bool interleaved : {false, true}) {
+    kernels.rope(x.data(), y.data(), w.data(), 100, n, interleaved, out.data());
+    keep(out);
+  }
+  out = x;
+  kernels.softmax(out.data(), 5, 300, n);
+  keep(out);
+  std::vector<double> squares(111), absolutes(111);
+  std::vector<float> maxima(111);
+  kernels.moments(x.data(), 3, 111, 111, squares.data(), absolutes.data(), maxima.data());
+  seen.insert(seen.end(), squares.begin(), squares.end());
+  seen.insert(seen.end(), absolutes.begin(), absolutes.end());
+  keep(maxima);
+  std::vector<uint16_t> halves(n);
+  kernels.toBfloat16(x.data(), halves.data(), n);
+  seen.insert(seen.end(), halves.begin(), halves.end());
+  return seen;
+}
+
+std::vector<double> everyTileKernel(const TileKernels &kernels) {
+  constexpr int64_t cols = 96, groups = 3;
+  const std::vector<float> weights = normals(cols * 16, 1);
+  std::vector<float> importance = normals(cols, 1, 5), factors = normals(cols * cols, 0.05, 6);
+  std::vector<float> diagonal(cols, 1.5f), errors(cols * 2 * 16);
+  std::vector<int32_t> order;
+  for (int64_t k = 0; k < cols; ++k) {
+    importance[k] *= importance[k];
+    order.push_back(int32_t((k * 5) % cols));
+  }
+  const TileProblem problem{weights.data(), importance.data(), cols, cols};
+  const FeedbackOrder feedback{order.data(), factors.data(), diagonal.data(), cols};
+  std::vector<double> seen;
+  for (int format = 0; format < 3; ++format)
+    for (bool search : {false, true}) {
+      std::vector<float> steps(groups * 16), offsets(groups * 16), rowSteps(16), rowOffsets(16);
+      std::vector<uint8_t> groupSteps(groups * 16), groupOffsets(groups * 16);
+      TileGrid grid{steps.data(), offsets.data(), format == 1 ? cols : 32,
+                    std::array{0.0f, -127.0f, -8.0f}[format],
+                    std::array{15.0f, 127.0f, 7.0f}[format]};
+      if (format == 0) {
+        kernels.fitAsymmetric(problem, search, grid);
+        kernels.quantizeAsymmetric(
+            problem, search, grid,
+            {rowSteps.data(), rowOffsets.data(), groupSteps.data(), groupOffsets.data()});
+      } else {
+        (format == 1 ? kernels.fitSymmetric8 : kernels.fitSymmetric4)(problem, search, grid);
+      }
+      std::vector<int8_t> codes(cols * 16), fed(cols * 16);
+      kernels.roundNearest(problem, grid, codes.data());
+      double nearestLoss[16], loss[16];
+      kernels.roundFeedback(problem, grid, feedback, codes.data(), fed.data(), errors.data(),
+                            nearestLoss, loss);
+      const TileErrors total = kernels.measure(problem, grid, fed.data(), 13);
+      seen.insert(seen.end(), steps.begin(), steps.end());
+      seen.insert(seen.end(), offsets.begin(), offsets.end());
+      seen.insert(seen.end(), codes.begin(), codes.end());
+      seen.insert(seen.end(), fed.begin(), fed.end());
+      seen.insert(seen.end(), nearestLoss, nearestLoss + 16);
+      seen.insert(seen.end(), loss, loss + 16);
+      seen.insert(seen.end(), {total.squares, total.weighted});
+    }
+  return seen;
+}
+
+TEST(Kernels, EveryLevelGivesTheSameBits) {
+  const std::vector<KernelLevel> &levels = kernelLevels();
+  ASSERT_STREQ(levels.back().name, "base");
+  const std::vector<double> rows = everyRowKernel(levels.back().rows);
+  const std::vector<double> tiles = everyTileKernel(levels.back().tiles);
+  for (double value : rows)
+    ASSERT_TRUE(std::isfinite(value));
+  for (const KernelLevel &level : levels) {
+    EXPECT_EQ(everyRowKernel(level.rows), rows) << level.name;
+    EXPECT_EQ(everyTileKernel(level.tiles), tiles) << level.name;
+  }
+}
+
+/// Largest distance of the kernel from the exact function, over a range that holds both tails.
+double worst(ActivationKind kind, const std::function<double(double)> &exact) {
+  std::vector<float> x, y;
+  for (int i = -20000; i <= 20000; ++i)
+    x.push_back(float(i) * 0.005f);
+  y.resize(x.size());
+  rowKernels().activate(kind, x.data(), y.data(), int64_t(x.size()));
+  double worst = 0;
+  for (size_t i = 0; i < x.size(); ++i)
+    worst = std::max(worst, std::fabs(y[i] - exact(x[i])) / (1 + std::fabs(x[i])));
+  return worst;
+}
+
+TEST(Kernels, ActivationsAreAccurate) {
+  EXPECT_LT(worst(ActivationKind::Silu, [](double x) { return x / (1 + std::exp(-x)); }), 3e-7);
+  EXPECT_LT(worst(ActivationKind::GeluErf,
+                  [](double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }),
+            3e-7);
+  EXPECT_LT(worst(ActivationKind::GeluTanh,
+                  [](double x) {
+                    return 0.5 * x *
+                           (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+                  }),
+            3e-7);
+}
+
+TEST(Kernels, Bfloat16RoundsToNearestEven) {
+  const std::vector<float> x = {
+      1.0f, 1.0f + 0x1p-8f, 1.0f + 3 * 0x1p-8f, -1.0f - 0x1.8p-8f, 3.4e38f, INFINITY, NAN};
+  std::vector<uint16_t> y(x.size());
+  rowKernels().toBfloat16(x.data(), y.data(), int64_t(x.size()));
+  EXPECT_EQ(std::vector<uint16_t>(y.begin(), y.end() - 1),
+            (std::vector<uint16_t>{0x3f80, 0x3f80, 0x3f82, 0xbf81, 0x7f80, 0x7f80}));
+  EXPECT_EQ(y.back() & 0x7fc0, 0x7fc0);
+}
+
+} // namespace
+} // namespace smelt
