@@ -66,12 +66,9 @@ private:
 void emitNorm(KernelBuilder &k) {
   const int64_t cols = k.spec.cols;
   if (k.spec.normOutput == NormOutput::Activation) {
-    Buffer out = k.operand(3, k.i8);
-    const int64_t groups = activationLayout(k.spec.activation, cols, k.spec.one).groups;
-    forRows(k, groups, [&](Value row, Value begin, Value end) {
+    emitActivations(k, k.operand(3, k.i8), [&](Value row) -> ColumnSource {
       NormRow norm(k, k.mul(sourceRow(k, 4, row), k.spec.inStride));
-      emitActivationRow(k, out, row, begin, end,
-                        [&](Value column, int64_t n) { return norm.result(column, n); });
+      return [norm](Value column, int64_t n) mutable { return norm.result(column, n); };
     });
     return;
   }

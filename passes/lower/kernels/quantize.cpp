@@ -73,8 +73,12 @@ void writeFloats(KernelBuilder &k, Buffer out, const ActivationLayout &layout, V
 } // namespace
 
 std::pair<Value, Value> quantizationScale(KernelBuilder &k, Value amax) {
-  Value enough = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, amax, k.f32Const(0x1p-100));
-  Value zero = k.f32Const(0), most = k.f32Const(127);
+  auto constant = [&](double value) -> Value {
+    auto type = dyn_cast<VectorType>(amax.getType());
+    return type ? k.splatF(value, type.getNumElements()) : k.f32Const(value);
+  };
+  Value enough = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, amax, constant(0x1p-100));
+  Value zero = constant(0), most = constant(127);
   return {k.select(enough, k.fdiv(amax, most), zero), k.select(enough, k.fdiv(most, amax), zero)};
 }
 
@@ -87,17 +91,24 @@ void emitQuantizeGroup(KernelBuilder &k, Buffer out, const ActivationLayout &lay
   writeCodes(k, out, layout, block, row, group, low, high, inverse, scale);
 }
 
-void emitActivationRow(KernelBuilder &k, Buffer out, Value row, Value begin, Value end,
-                       const std::function<Value(Value, int64_t)> &input) {
+namespace {
+
+/// Scale and inverse of a whole row.
+std::pair<Value, Value> rowScale(KernelBuilder &k, const ColumnSource &input) {
+  Value most = foldColumns(
+      k, k.spec.cols,
+      [&](Value acc, Value column, int64_t n) { return k.fmax(k.fabs(input(column, n)), acc); },
+      [&](Value a, Value c) { return k.fmax(a, c); });
+  return quantizationScale(k, k.reduceMax(most));
+}
+
+/// Groups [begin, end) of one row.
+void writeRow(KernelBuilder &k, Buffer out, Value row, Value begin, Value end,
+              const ColumnSource &input) {
   const ActivationLayout layout = activationLayout(k.spec.activation, k.spec.cols, k.spec.one);
   Value inverse, scale;
-  if (k.spec.activation == ActivationFormat::A8T) {
-    Value most = foldColumns(
-        k, k.spec.cols,
-        [&](Value acc, Value column, int64_t n) { return k.fmax(k.fabs(input(column, n)), acc); },
-        [&](Value a, Value c) { return k.fmax(a, c); });
-    std::tie(scale, inverse) = quantizationScale(k, k.reduceMax(most));
-  }
+  if (k.spec.activation == ActivationFormat::A8T)
+    std::tie(scale, inverse) = rowScale(k, input);
   Value block = k.mul(k.div(row, layout.interleave), layout.blockBytes);
   Value rowInBlock = k.rem(row, layout.interleave);
   forUnits(k, k.spec.cols, groupInputs, layout.groups, begin, end, [&](Value column, int64_t n) {
@@ -106,14 +117,143 @@ void emitActivationRow(KernelBuilder &k, Buffer out, Value row, Value begin, Val
   });
 }
 
+Value shuffle(KernelBuilder &k, Value a, Value c, ArrayRef<int64_t> mask) {
+  return vector::ShuffleOp::create(k.b, a, c, mask);
+}
+
+/// Eight vectors of 16 lanes -> one of 8, lane r the combination of vector r's lanes. `combine`
+/// must not care about the order.
+Value reduceRows(KernelBuilder &k, Values rows, const std::function<Value(Value, Value)> &combine) {
+  // Every vector is segments of `segment` lanes, one per row; each round halves them and joins two
+  // vectors.
+  for (int64_t segment = lanes; segment > 1; segment /= 2) {
+    SmallVector<int64_t> low, high;
+    const int64_t total = rows.size() > 1 ? 2 * lanes : lanes;
+    for (int64_t first = 0; first < total; first += segment)
+      for (int64_t i = 0; i < segment / 2; ++i) {
+        low.push_back(first + i);
+        high.push_back(first + segment / 2 + i);
+      }
+    Values next;
+    for (size_t i = 0; i < rows.size(); i += 2) {
+      Value a = rows[i], c = rows[rows.size() > 1 ? i + 1 : i];
+      next.push_back(combine(shuffle(k, a, c, low), shuffle(k, a, c, high)));
+    }
+    rows = next;
+  }
+  return rows[0];
+}
+
+/// Eight vectors of 8 dwords -> the transposed eight.
+Values transpose8(KernelBuilder &k, Values rows) {
+  // Pairs of dwords, of quadwords, of halves; each step works within what the next one exchanges.
+  auto step = [&](int64_t distance, ArrayRef<int64_t> low, ArrayRef<int64_t> high) {
+    Values next(8);
+    for (int64_t i = 0; i < 8; ++i)
+      if (!(i & distance)) {
+        next[i] = shuffle(k, rows[i], rows[i + distance], low);
+        next[i + distance] = shuffle(k, rows[i], rows[i + distance], high);
+      }
+    rows = next;
+  };
+  step(1, {0, 8, 2, 10, 4, 12, 6, 14}, {1, 9, 3, 11, 5, 13, 7, 15});
+  step(2, {0, 1, 8, 9, 4, 5, 12, 13}, {2, 3, 10, 11, 6, 7, 14, 15});
+  step(4, {0, 1, 2, 3, 8, 9, 10, 11}, {4, 5, 6, 7, 12, 13, 14, 15});
+  return rows;
+}
+
+/// A whole block of eight rows as INT8: the same codes as row by row, with the exchange of rows and
+/// columns in registers.
+void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, ArrayRef<ColumnSource> inputs) {
+  const ActivationLayout layout = activationLayout(k.spec.activation, k.spec.cols, false);
+  constexpr int64_t rows = manyInterleave;
+  Buffer words = viewAs(k, out, k.i32), floats = viewAs(k, out, k.f32);
+  Value block = k.mul(rowBlock, layout.blockBytes), none = k.idx(0);
+  Value wholeScale, wholeInverse;
+  if (k.spec.activation == ActivationFormat::A8T) {
+    Values scales, inverses;
+    for (const ColumnSource &input : inputs) {
+      auto [scale, inverse] = rowScale(k, input);
+      scales.push_back(scale);
+      inverses.push_back(inverse);
+    }
+    wholeScale = vector::FromElementsOp::create(k.b, k.vec(rows, k.f32), scales);
+    wholeInverse = vector::FromElementsOp::create(k.b, k.vec(rows, k.f32), inverses);
+  }
+  forUnits(k, k.spec.cols, groupInputs, layout.groups, none, k.idx(layout.groups),
+           [&](Value column, int64_t n) {
+             Value group = k.div(column, groupInputs), scale = wholeScale, inverse = wholeInverse;
+             Values low, high, most, sums, quads;
+             for (const ColumnSource &input : inputs) {
+               low.push_back(input(column, n));
+               high.push_back(input(k.add(column, lanes), n - lanes));
+             }
+             if (!scale) {
+               for (int64_t r = 0; r < rows; ++r)
+                 most.push_back(k.fmax(k.fabs(low[r]), k.fabs(high[r])));
+               Value amax = reduceRows(k, most, [&](Value a, Value c) { return k.fmax(a, c); });
+               std::tie(scale, inverse) = quantizationScale(k, amax);
+             }
+             for (int64_t r = 0; r < rows; ++r) {
+               Value factor = k.splat(k.lane(inverse, r));
+               Value first = k.toInt(k.roundEven(k.fmul(low[r], factor)));
+               Value second = k.toInt(k.roundEven(k.fmul(high[r], factor)));
+               sums.push_back(k.iadd(first, second));
+               Value bytes = k.concat(k.narrow(first, k.i8), k.narrow(second, k.i8));
+               quads.push_back(k.bitcast(bytes, k.vec(groupInputs / 4, k.i32)));
+             }
+             Value sum = reduceRows(k, sums, [&](Value a, Value c) { return k.iadd(a, c); });
+             Value first = place(k, layout, block, 0, k.mul(group, groupInputs / 4), none);
+             for (auto [i, quad] : llvm::enumerate(transpose8(k, quads)))
+               k.storeVector(words, k.add(first, int64_t(i) * rows), quad, rows * 4);
+             k.storeVector(floats, place(k, layout, block, layout.scaleOffset, group, none), scale);
+             k.storeVector(words, place(k, layout, block, layout.sumOffset, group, none), sum);
+             k.storeVector(floats, place(k, layout, block, layout.scaledSumOffset, group, none),
+                           k.fmul(scale, k.toFloat(sum)));
+           });
+}
+
+} // namespace
+
+void emitActivations(KernelBuilder &k, Buffer out,
+                     const std::function<ColumnSource(Value row)> &open) {
+  const ActivationLayout layout = activationLayout(k.spec.activation, k.spec.cols, k.spec.one);
+  if (k.spec.one || !layout.quantized) {
+    forRows(k, layout.groups, [&](Value row, Value begin, Value end) {
+      writeRow(k, out, row, begin, end, open(row));
+    });
+    return;
+  }
+  // Threads take whole blocks of eight rows; the last one may be short.
+  Value rows = k.rowCount();
+  auto [begin, end] = k.threadShare(k.ceilDiv(rows, manyInterleave));
+  k.loop(begin, end, 1, [&](Value rowBlock) {
+    Value first = k.mul(rowBlock, manyInterleave);
+    k.ifElse(
+        k.lessEqual(k.add(first, manyInterleave), rows), {},
+        [&]() -> Values {
+          SmallVector<ColumnSource> inputs;
+          for (int64_t r = 0; r < manyInterleave; ++r)
+            inputs.push_back(open(k.add(first, r)));
+          writeBlock(k, out, rowBlock, inputs);
+          return {};
+        },
+        [&]() -> Values {
+          k.loop(first, rows, 1, [&](Value row) {
+            writeRow(k, out, row, k.idx(0), k.idx(layout.groups), open(row));
+          });
+          return {};
+        });
+  });
+}
+
 void emitQuantize(KernelBuilder &k) {
   Buffer in = k.operand(0, k.f32), out = k.operand(1, k.i8);
-  const int64_t groups = activationLayout(k.spec.activation, k.spec.cols, k.spec.one).groups;
-  forRows(k, groups, [&](Value row, Value begin, Value end) {
+  emitActivations(k, out, [&](Value row) -> ColumnSource {
     Value first = k.mul(sourceRow(k, 2, row), k.spec.inStride);
-    emitActivationRow(k, out, row, begin, end, [&](Value column, int64_t n) {
+    return [&k, in, first](Value column, int64_t n) {
       return loadFirst(k, in, k.add(first, column), n);
-    });
+    };
   });
 }
 

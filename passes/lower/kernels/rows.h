@@ -26,12 +26,16 @@ inline Value sourceRow(KernelBuilder &k, int i, Value row) {
 }
 
 /// Scale and inverse of symmetric INT8 codes for values up to `amax`: amax / 127 and 127 / amax,
-/// both 0 for amax <= 2^-100.
+/// both 0 for amax <= 2^-100; of a scalar
+/// or of every lane.
 std::pair<Value, Value> quantizationScale(KernelBuilder &k, Value amax);
 
-/// Writes groups [begin, end) of one row as activations of the spec's format. `input(column, n)`
-/// gives 16 lanes from `column`, of which n exist (the others are zero; n <= 0: none).
-void emitActivationRow(KernelBuilder &k, Buffer out, Value row, Value begin, Value end,
-                       const std::function<Value(Value, int64_t)> &input);
+/// Gives 16 lanes from a column, of which n exist (the others are zero; n <= 0: none).
+using ColumnSource = std::function<Value(Value column, int64_t n)>;
+
+/// Writes this thread's share of all rows as activations of the spec's format. `open(row)` prepares
+/// a row (may emit code) and returns its columns.
+void emitActivations(KernelBuilder &k, Buffer out,
+                     const std::function<ColumnSource(Value row)> &open);
 
 } // namespace smelt
