@@ -35,8 +35,9 @@ TEST(Cpu, ForeignArchitecturesAreMissingAsAWhole) {
 #else
     bool foreign = target.triple.starts_with("x86_64");
 #endif
-    if (foreign)
+    if (foreign) {
       EXPECT_EQ(missingFeatures(target).size(), 1u) << target.name;
+    }
   }
 }
 
