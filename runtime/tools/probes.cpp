@@ -6,6 +6,8 @@
 #include <chrono>
 #include <cstring>
 
+#include <sys/mman.h>
+
 namespace smelt::cli {
 
 namespace {
@@ -45,6 +47,8 @@ constexpr int barriers = 2000;
 
 Result<ReadProbe> ReadProbe::create(ThreadTeam &team) {
   SMELT_ASSIGN(Pages pages, Pages::allocate(bytes, "the bandwidth probe"));
+  // The machine's limit, not that of its page tables.
+  ::madvise(pages.data(), bytes, MADV_HUGEPAGE);
   Share share{pages.data(), bytes, &team};
   team.run(
       [](void *context, unsigned thread) {

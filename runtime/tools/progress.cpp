@@ -11,6 +11,9 @@ namespace smelt::cli {
 
 namespace {
 
+/// What a log is spared: lines of phases that will end soon anyway.
+constexpr double logSeconds = 10;
+
 std::string clockText(double seconds) {
   char text[32];
   if (seconds < 10)
@@ -37,7 +40,7 @@ void Progress::begin(std::string name, uint64_t units) {
   phase = std::move(name);
   total = units;
   done = 0;
-  shownTenths = -1;
+  nextLogSeconds = logSeconds;
   started = Clock::now();
   drawn = {};
   active = true;
@@ -80,11 +83,8 @@ void Progress::draw(bool last) {
   if (terminal) {
     std::fprintf(stderr, "\r\033[K%s%s", text.c_str(), last ? "\n" : "");
     std::fflush(stderr);
-    return;
-  }
-  int tenths = int(share * 10);
-  if (last || (shownTenths >= 0 && tenths >= shownTenths + 5) || shownTenths < 0) {
-    shownTenths = tenths;
+  } else if (last || seconds >= nextLogSeconds) {
+    nextLogSeconds = seconds + logSeconds;
     std::fprintf(stderr, "%s\n", text.c_str());
   }
 }

@@ -32,7 +32,7 @@ private:
   bool active = false;
   std::string phase;
   uint64_t total = 0, done = 0;
-  int shownTenths = -1; ///< plain lines: last tenth that was printed
+  double nextLogSeconds = 0; ///< plain lines: not before this time of the phase
   Clock::time_point started, drawn;
 };
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks the layer table of the design: who may include whom, file by file, and the house rules that go with it.
+"""Checks the layer table of the design: who may include whom, file by file, and the house rules that go with it (size of
+files, intrinsics, environment variables, options that nothing reads, what stands at the top level).
 
 usage: check_layers.py SOURCE_FOLDER
 """
@@ -94,9 +95,27 @@ def check_file(root, path, problems):
             problems.append(f"{path}:{number}: reads the environment; only the driver may")
 
 
+def check_options(root, folder, problems):
+    """Every option of a table is read somewhere in its folder."""
+    path = os.path.join(folder, "options.def")
+    if not os.path.exists(os.path.join(root, path)):
+        return
+    code = ""
+    for name in sorted(os.listdir(os.path.join(root, folder))):
+        if name.endswith(".cpp"):
+            with open(os.path.join(root, folder, name), encoding="utf-8") as file:
+                code += file.read()
+    with open(os.path.join(root, path), encoding="utf-8") as file:
+        for option in sorted(set(re.findall(r'^OPTION\(\w+, "([^"]+)"', file.read(), re.M))):
+            if f'"{option}"' not in code:
+                problems.append(f"{path}: nothing reads --{option}")
+
+
 def main():
     root = sys.argv[1]
     problems = []
+    for folder in ("runtime/tools", "compiler/driver", "compiler/opt"):
+        check_options(root, folder, problems)
     count = 0
     for entry in sorted(os.listdir(root)):
         if not entry.startswith(".") and entry not in TOP_LEVEL:
