@@ -30,8 +30,8 @@ public:
   void scores(Value head, Value start, Value count);
   /// Scores -> p, maxima, sums.
   void softmax(Value start);
-  /// o of the positions [first, first + count) of the block; `write(pair, piece of headDim,
-  /// vector)` takes each finished vector; piece.first is static within `base`.
+  /// o of the positions [first, first + count) of the block; `write(pair, column, vector)` takes
+  /// each finished vector of the columns from `column`.
   void values(Value head, Value start, Value first, Value count,
               const std::function<void(int64_t pair, Value column, Value o)> &write);
 

@@ -163,12 +163,4 @@ void emitAttentionMerge(KernelBuilder &k);
 void emitAttentionMany(KernelBuilder &k);
 void emitElementwise(KernelBuilder &k);
 
-/// Writes one group of 32 floats of one row as activations (kernels/quantize.cpp; used by Norm and
-/// Quantize). `x` is two vectors of 16 (inputs 0-15, 16-31, zero beyond K), `group` the group's
-/// index, `block` the byte offset of the row's activation block, `row` its row within the block,
-/// `inverse`/`scale` for a8t the row's (else null: computed from x).
-void emitQuantizeGroup(KernelBuilder &k, Buffer out, const ActivationLayout &layout, Value block,
-                       Value row, Value group, Value low, Value high, Value inverse = {},
-                       Value scale = {});
-
 } // namespace smelt

@@ -70,8 +70,7 @@ void writeFloats(KernelBuilder &k, Buffer out, const ActivationLayout &layout, V
   k.store(floats, place(k, layout, block, layout.sumOffset, group, row), sum);
 }
 
-} // namespace
-
+/// amax / 127 and 127 / amax, both 0 where amax <= 2^-100; of a scalar or of every lane.
 std::pair<Value, Value> quantizationScale(KernelBuilder &k, Value amax) {
   auto constant = [&](double value) -> Value {
     auto type = dyn_cast<VectorType>(amax.getType());
@@ -82,16 +81,15 @@ std::pair<Value, Value> quantizationScale(KernelBuilder &k, Value amax) {
   return {k.select(enough, k.fdiv(amax, most), zero), k.select(enough, k.fdiv(most, amax), zero)};
 }
 
-void emitQuantizeGroup(KernelBuilder &k, Buffer out, const ActivationLayout &layout, Value block,
-                       Value row, Value group, Value low, Value high, Value inverse, Value scale) {
+/// One group of one row; `inverse` and `scale` are the row's for a8t, else null.
+void writeGroup(KernelBuilder &k, Buffer out, const ActivationLayout &layout, Value block,
+                Value row, Value group, Value low, Value high, Value inverse, Value scale) {
   if (!layout.quantized)
     return writeFloats(k, out, layout, block, row, group, low, high);
   if (!inverse)
     std::tie(scale, inverse) = quantizationScale(k, k.reduceMax(k.fmax(k.fabs(low), k.fabs(high))));
   writeCodes(k, out, layout, block, row, group, low, high, inverse, scale);
 }
-
-namespace {
 
 /// Scale and inverse of a whole row.
 std::pair<Value, Value> rowScale(KernelBuilder &k, const ColumnSource &input) {
@@ -112,8 +110,8 @@ void writeRow(KernelBuilder &k, Buffer out, Value row, Value begin, Value end,
   Value block = k.mul(k.div(row, layout.interleave), layout.blockBytes);
   Value rowInBlock = k.rem(row, layout.interleave);
   forUnits(k, k.spec.cols, groupInputs, layout.groups, begin, end, [&](Value column, int64_t n) {
-    emitQuantizeGroup(k, out, layout, block, rowInBlock, k.div(column, groupInputs),
-                      input(column, n), input(k.add(column, lanes), n - lanes), inverse, scale);
+    writeGroup(k, out, layout, block, rowInBlock, k.div(column, groupInputs), input(column, n),
+               input(k.add(column, lanes), n - lanes), inverse, scale);
   });
 }
 

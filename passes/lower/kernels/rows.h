@@ -25,11 +25,6 @@ inline Value sourceRow(KernelBuilder &k, int i, Value row) {
   return k.spec.gatherRows ? k.toIndex(k.load(k.operand(i, k.i32), row)) : row;
 }
 
-/// Scale and inverse of symmetric INT8 codes for values up to `amax`: amax / 127 and 127 / amax,
-/// both 0 for amax <= 2^-100; of a scalar
-/// or of every lane.
-std::pair<Value, Value> quantizationScale(KernelBuilder &k, Value amax);
-
 /// Gives 16 lanes from a column, of which n exist (the others are zero; n <= 0: none).
 using ColumnSource = std::function<Value(Value column, int64_t n)>;
 
