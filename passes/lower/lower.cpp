@@ -315,7 +315,8 @@ Status Lowering::lowerNorm(Operation *op, Value input, Value weight, Value bias,
     spec.activation = *format;
     out = {OperandKind::Scratch, 0, newBuffer(activationBytes(*format, spec.cols, rowsOf(domain)))};
     activations[{result.getAsOpaquePointer(), *format}] = out;
-  } else if (residual && residual != result && places.count(residual) && !in.gather &&
+  } else if (residual && residual != result && places.count(residual) &&
+             places[residual].domain == domain && !places[residual].gather &&
              places[residual].location.kind == OperandKind::Scratch &&
              isLastUse(residual, addition)) {
     Place target = places[residual];
@@ -432,7 +433,27 @@ Status Lowering::lowerSlice(slm::SliceOp op) {
 Status Lowering::lowerSelectRows(slm::SelectRowsOp op) {
   SMELT_ASSIGN(Place place, placeOf(op.getInput()));
   place.gather = true;
-  places[op.getResult()] = place;
+  Value result = op.getResult();
+  places[result] = place;
+  // Norms and linears read selected rows where they lie. Everything else, and a residual that is
+  // added to, needs them side by side.
+  bool readInPlace = llvm::all_of(op->getUsers(), [&](Operation *user) {
+    auto linear = dyn_cast<slm::LinearOp>(user);
+    return isa<slm::RmsNormOp, slm::LayerNormOp>(user) ||
+           (linear && linear.getResidual() != result);
+  });
+  if (readInPlace)
+    return {};
+  Place out = newRows(result, Domain::LogitRows);
+  KernelSpec copy;
+  copy.kind = KernelKind::Elementwise;
+  copy.elementwise = ElementwiseKind::Scale;
+  copy.cols = slm::widthOf(result);
+  copy.inStride = place.stride;
+  copy.outStride = out.stride;
+  copy.logitRows = copy.gatherRows = true;
+  emit(copy, Domain::LogitRows, OpLabel::Elementwise,
+       {place.location, {}, out.location, {OperandKind::LogitRows, 0}});
   return {};
 }
 

@@ -1,8 +1,9 @@
 // Elementwise: add, mul, scale, softcap, activation, gated on float rows.
 //
 // Operands: p0 float a [.][inStride], p1 float b [.][keyStride] (Add, Mul; Gated: a = gate, b =
-// up), p2 float out [.][outStride].
+// up), p2 float out [.][outStride], p3 int32 LogitRows when gatherRows (rows of a).
 #include "passes/lower/kernels/columns.h"
+#include "passes/lower/kernels/rows.h"
 
 using namespace mlir;
 
@@ -39,8 +40,9 @@ void emitElementwise(KernelBuilder &k) {
   auto [begin, end] = k.threadShare(k.mul(k.rowCount(), units));
   k.loop(begin, end, 1, [&](Value item) {
     Value row = k.div(item, units), u = k.rem(item, units);
+    Value source = sourceRow(k, 3, row);
     auto chunk = [&](Value column, int64_t n) {
-      Value x = loadFirst(k, a, k.add(k.mul(row, k.spec.inStride), column), n);
+      Value x = loadFirst(k, a, k.add(k.mul(source, k.spec.inStride), column), n);
       Value y = combine(k, x, [&] {
         return loadFirst(k, other, k.add(k.mul(row, k.spec.keyStride), column), n);
       });
