@@ -23,6 +23,7 @@ struct smelt_session {
   std::unique_ptr<Session> session;
   std::atomic<bool> cancel{false};
   std::vector<Token> tokens; ///< for smelt_step, capacity reserved at creation
+  std::vector<int32_t> generated;
 };
 
 namespace {
@@ -332,19 +333,32 @@ smelt_status smelt_generate(smelt_session *session, int32_t slot, const int32_t 
         return taken.on_text(text.data(), text.size(), taken.user) == 0;
       };
     session->cancel = false;
+    session->generated.clear();
     SMELT_ASSIGN(GenerateResult done, generate(*session->session, slot, {prompt, count}, wanted,
                                                onText, &session->cancel));
+    session->generated = std::move(done.tokens);
     if (!result)
       return {};
     smelt_generate_result value = SMELT_GENERATE_RESULT_INIT;
+    static_assert(int(FinishReason::Callback) == SMELT_FINISH_CALLBACK);
     value.finish = smelt_finish(done.finish);
     value.prompt_tokens = done.promptTokens;
     value.reused_tokens = done.reusedTokens;
-    value.answer_tokens = uint32_t(done.tokens.size());
+    value.answer_tokens = uint32_t(session->generated.size());
     value.prompt_seconds = done.promptSeconds;
     value.first_token_seconds = done.firstTokenSeconds;
     value.decode_seconds = done.decodeSeconds;
     return giveStruct(value, "smelt_generate_result", result);
+  });
+}
+
+smelt_status smelt_generated_tokens(const smelt_session *session, int32_t *tokens, size_t capacity,
+                                    size_t *needed) {
+  return guarded([&]() -> smelt_status {
+    if (!session || !needed)
+      return report(nullArgument(session ? "needed" : "session"));
+    return giveArray(session->generated.data(), session->generated.size(), tokens, capacity,
+                     needed);
   });
 }
 

@@ -51,6 +51,7 @@ TEST_F(CapiTest, AnswersInCpp) {
   EXPECT_EQ(result.finish, SMELT_FINISH_MAX_TOKENS);
   EXPECT_EQ(result.answer_tokens, 9u);
   EXPECT_EQ(session.length(1), 16);
+  EXPECT_EQ(fakeText(session.generatedTokens()), streamed);
   EXPECT_EQ(model.detokenize(prompt), "HI THERE");
   EXPECT_EQ(model.applyTemplate(std::vector<smelt::api::Message>{{"user", "A"}}),
             "USER: A / ASSISTANT: ");
@@ -157,6 +158,9 @@ TEST_F(CapiTest, MisuseIsAStatus) {
   generate.struct_size = 0;
   EXPECT_EQ(smelt_generate(session, 0, &token, 1, &generate, nullptr), SMELT_INVALID_ARGUMENT);
   EXPECT_EQ(smelt_generate(session, 0, &token, 1, nullptr, nullptr), SMELT_OK);
+  EXPECT_EQ(smelt_generated_tokens(session, nullptr, 0, &needed), SMELT_BUFFER_TOO_SMALL);
+  EXPECT_EQ(smelt_generated_tokens(session, &token, 1, nullptr), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_generated_tokens(nullptr, &token, 1, &needed), SMELT_INVALID_ARGUMENT);
   smelt_cancel(session);
   smelt_cancel(nullptr);
   smelt_session_free(session);

@@ -208,6 +208,9 @@ typedef struct smelt_generate_result {
 SMELT_API smelt_status smelt_generate(smelt_session *session, int32_t slot, const int32_t *prompt,
                                       size_t count, const smelt_generate_options *options,
                                       smelt_generate_result *result);
+/* The ids that the last smelt_generate() of this session sampled, the end token included. */
+SMELT_API smelt_status smelt_generated_tokens(const smelt_session *session, int32_t *tokens,
+                                              size_t capacity, size_t *needed);
 /* Ends a running smelt_generate() or smelt_append() of this session soon; without one it does nothing. May be called
  * from any thread and from signal handlers. */
 SMELT_API void smelt_cancel(smelt_session *session);

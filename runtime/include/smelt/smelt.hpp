@@ -164,6 +164,15 @@ public:
     return result;
   }
 
+  /// The ids that the last generate() sampled, the end token included.
+  std::vector<int32_t> generatedTokens() const {
+    size_t needed = 0;
+    (void)smelt_generated_tokens(get(), nullptr, 0, &needed);
+    std::vector<int32_t> tokens(needed);
+    check(smelt_generated_tokens(get(), tokens.data(), tokens.size(), &needed));
+    return tokens;
+  }
+
   /// May be called from any thread and from signal handlers.
   void cancel() { smelt_cancel(get()); }
   smelt_session *get() const { return handle.get(); }
