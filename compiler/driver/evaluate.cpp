@@ -35,7 +35,7 @@ public:
   static Result<std::unique_ptr<ArtifactSource>> open(const std::string &path,
                                                       const EvaluateOptions &options) {
     auto source = std::make_unique<ArtifactSource>();
-    SMELT_ASSIGN(source->model, Model::open(path));
+    SMELT_ASSIGN(source->model, Model::open(path, options.target));
     int64_t limit = source->model->config().maxContext;
     if (options.context > limit)
       return invalidArgument("--context is " + std::to_string(options.context) + ", but '" + path +

@@ -17,6 +17,7 @@ struct EvaluateOptions {
   int64_t context = 512; ///< tokens of a window
   int64_t chunks = 0;    ///< windows at most; 0: all
   int threads = 0;       ///< 0: one per core
+  std::string target;    ///< code of artifacts to use; empty: the best for this CPU
   bool quiet = false;    ///< no progress
 };
 

@@ -224,6 +224,7 @@ Result<EvaluateOptions> readEvaluateOptions(const cli::Arguments &arguments) {
   options.context = arguments.whole("context");
   options.chunks = arguments.whole("chunks");
   options.threads = int(arguments.whole("threads"));
+  options.target = arguments.text("target");
   options.quiet = arguments.flag("quiet");
   return options;
 }
