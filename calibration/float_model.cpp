@@ -131,19 +131,31 @@ struct Piece {
   int64_t firstToken, tokens;
 };
 
+/// The weights as an array of floats if the file holds aligned floats, otherwise null.
+const float *mappedFloats(const WeightView &view) {
+  const bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0;
+  return view.type == DataType::F32 && aligned ? reinterpret_cast<const float *>(view.data)
+                                               : nullptr;
+}
+/// The same if every row, or every column, lies together.
+const float *mappedRows(const WeightView &view) {
+  return view.colStride == 1 && view.rowStride >= view.cols ? mappedFloats(view) : nullptr;
+}
+const float *mappedColumns(const WeightView &view) {
+  return view.rowStride == 1 && view.colStride >= view.rows ? mappedFloats(view) : nullptr;
+}
+
 void floatPiece(const Piece &piece, const Matrix &in, Matrix &out) {
   const WeightView &view = *piece.part;
   float *y = out.row(piece.firstToken) + piece.column;
   const float *x = in.row(piece.firstToken);
   // Floats are read where they are mapped, in either orientation; everything else is converted.
-  const bool rowsTogether = view.colStride == 1 && view.rowStride >= view.cols;
-  const bool colsTogether = view.rowStride == 1 && view.colStride >= view.rows;
-  const bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0;
-  if (view.type == DataType::F32 && aligned && (rowsTogether || colsTogether)) {
-    const float *w = reinterpret_cast<const float *>(view.data) + piece.firstRow * view.rowStride;
-    return gemm(false, rowsTogether, piece.tokens, piece.rows, view.cols, 1.0f, x, in.cols, w,
-                rowsTogether ? view.rowStride : view.colStride, y, out.cols);
-  }
+  if (const float *mapped = mappedRows(view))
+    return gemm(false, true, piece.tokens, piece.rows, view.cols, 1.0f, x, in.cols,
+                mapped + piece.firstRow * view.rowStride, view.rowStride, y, out.cols);
+  if (const float *mapped = mappedColumns(view))
+    return gemm(false, false, piece.tokens, piece.rows, view.cols, 1.0f, x, in.cols,
+                mapped + piece.firstRow, view.colStride, y, out.cols);
   thread_local std::vector<float> weights; // [rows, cols]
   weights.resize(size_t(piece.rows * view.cols));
   readRows(view, piece.firstRow, piece.rows, weights.data());
@@ -154,10 +166,16 @@ void floatPiece(const Piece &piece, const Matrix &in, Matrix &out) {
 void bfloat16Piece(const Piece &piece, const uint16_t *in, int64_t cols, Matrix &out) {
   thread_local std::vector<float> weights;    // [rows, cols]
   thread_local std::vector<uint16_t> rounded; // [rows, cols]
-  weights.resize(size_t(piece.rows * cols));
-  rounded.resize(weights.size());
-  readRows(*piece.part, piece.firstRow, piece.rows, weights.data());
-  rowKernels().toBfloat16(weights.data(), rounded.data(), piece.rows * cols);
+  rounded.resize(size_t(piece.rows * cols));
+  if (const float *mapped = mappedRows(*piece.part)) {
+    for (int64_t row = 0; row < piece.rows; ++row)
+      rowKernels().toBfloat16(mapped + (piece.firstRow + row) * piece.part->rowStride,
+                              rounded.data() + row * cols, cols);
+  } else {
+    weights.resize(rounded.size());
+    readRows(*piece.part, piece.firstRow, piece.rows, weights.data());
+    rowKernels().toBfloat16(weights.data(), rounded.data(), piece.rows * cols);
+  }
   gemmBfloat16(false, true, piece.tokens, piece.rows, cols, in + piece.firstToken * cols, cols,
                rounded.data(), cols, out.row(piece.firstToken) + piece.column, out.cols);
 }
