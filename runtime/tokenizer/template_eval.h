@@ -13,9 +13,9 @@ namespace smelt::jinja {
 
 /// What one rendering may use. A hostile template fails instead of hanging or filling the memory.
 struct Limits {
-  uint64_t steps = 50'000'000; ///< statements, expressions and items touched
-  uint64_t bytes = 64u << 20;  ///< of text and lists made, all together, and of output
-  unsigned depth = 1000;       ///< of nested evaluation
+  uint64_t steps = 5'000'000; ///< statements, expressions and items touched
+  uint64_t bytes = 64u << 20; ///< of text and lists made, all together, and of output
+  unsigned depth = 1000;      ///< of nested evaluation
 };
 
 /// The values of a call's arguments.
