@@ -10,6 +10,8 @@
 #include "passes/lower/plan_memory.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Transforms/Passes.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/StringMap.h"
 
@@ -696,6 +698,11 @@ void rewriteAsCalls(func::FuncOp main, const LoweredProgram &program) {
 
 Result<LoweredProgram> lowerProgram(ModuleOp module, const WeightResolver &weights,
                                     WeightSink &sink, const LowerOptions &options) {
+  // Layers that read one weight or rotary table each name it once more; the section holds it once.
+  PassManager passes(module.getContext());
+  passes.addPass(createCSEPass());
+  if (failed(passes.run(module)))
+    return internalError("eliminating common subexpressions before lowering failed");
   auto main = module.lookupSymbol<func::FuncOp>("main");
   if (!main)
     return corrupt("the module has no function @main to lower");
