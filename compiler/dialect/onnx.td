@@ -20,10 +20,13 @@ def ONNX_NodeOp : ONNX_Op<"node", [Pure]> {
     An omitted optional input is the result of `onnx.none`. Tensors have the types that shape inference found, unranked where
     it found none.
   }];
-  let arguments = (ins Variadic<AnyType>:$inputs, StrAttr:$type, StrAttr:$domain, StrAttr:$name,
+  let arguments = (ins Variadic<AnyType>:$inputs, StrAttr:$type, DefaultValuedStrAttr<StrAttr, "">:$domain, StrAttr:$name,
                        DictionaryAttr:$node_attributes);
   let results = (outs Variadic<AnyType>:$outputs);
   let regions = (region VariadicRegion<AnyRegion>:$bodies);
+  let assemblyFormat = [{
+    $type $name `(` $inputs `)` $node_attributes ($bodies^)? attr-dict `:` functional-type($inputs, $outputs)
+  }];
 }
 
 def ONNX_NoneOp : ONNX_Op<"none", [Pure]> {

@@ -19,10 +19,9 @@ struct Table {
 /// Positions the rows may stand for: those given to the graph, or past + index.
 enum class Meaning { Given, Index };
 
-std::optional<Table> tableAt(RaiseContext &context, Value cos, Value sin, size_t index,
-                             Meaning meaning) {
-  const Binding &binding = context.binding(index);
-  Table table{{}, 0, context.sample(cos, index), context.sample(sin, index)};
+std::optional<Table> tableAt(Samples &samples, Value cos, Value sin, Meaning meaning) {
+  const Binding &binding = samples.inputs();
+  Table table{{}, 0, samples.get(cos), samples.get(sin)};
   if (!table.cos || !table.sin || !table.cos->hasData() || !table.sin->hasData() ||
       table.cos->shape != table.sin->shape || table.cos->shape.empty())
     return std::nullopt;
@@ -84,7 +83,7 @@ std::optional<Angles> anglesOf(RaiseContext &context, Value cos, Value sin, bool
   why = "cos and sin are not computed from the positions";
   for (Meaning meaning : {Meaning::Given, Meaning::Index}) {
     // Binding 2 starts at position 0 with four tokens: position 1 is among them.
-    std::optional<Table> first = tableAt(context, cos, sin, 2, meaning);
+    std::optional<Table> first = tableAt(context.samplesAt(2), cos, sin, meaning);
     if (!first)
       continue;
     int64_t half = isDoubled ? first->columns / 2 : first->columns;
@@ -95,8 +94,9 @@ std::optional<Angles> anglesOf(RaiseContext &context, Value cos, Value sin, bool
         !readFrequencies(*first, half, columnOf, angles))
       continue;
     bool isLinear = true;
-    for (size_t i = 0; i < context.bindings() && isLinear; ++i) {
-      std::optional<Table> table = tableAt(context, cos, sin, i, meaning);
+    for (size_t i = 0; i <= context.bindings() && isLinear; ++i) {
+      Samples &samples = i < context.bindings() ? context.samplesAt(i) : context.longSample();
+      std::optional<Table> table = tableAt(samples, cos, sin, meaning);
       isLinear = table && table->columns == first->columns && agrees(*table, angles, frequencyOf);
     }
     if (isLinear)

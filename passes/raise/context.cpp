@@ -78,6 +78,10 @@ std::optional<Tensor> RaiseContext::constant(Value value) {
     if (!other || !other->hasData() || other->shape != first->shape || *other->data != *first->data)
       return std::nullopt;
   }
+  // A value that holds only while the context is short is no constant either.
+  const Tensor *late = longSample().get(value);
+  if (!late || !late->hasData() || late->shape != first->shape || *late->data != *first->data)
+    return std::nullopt;
   return *first;
 }
 
@@ -125,7 +129,10 @@ static bool transposeWeight(WeightRef &weight, NodeOp node) {
   return true;
 }
 
-std::optional<WeightRef> RaiseContext::weightOf(Value value) {
+std::optional<WeightRef> RaiseContext::weightOf(Value value, int depth) {
+  constexpr int deepest = 16;
+  if (depth > deepest)
+    return std::nullopt;
   value = strip(value);
   Operation *op = value ? value.getDefiningOp() : nullptr;
   WeightRef weight;
@@ -157,7 +164,7 @@ std::optional<WeightRef> RaiseContext::weightOf(Value value) {
   StringRef type = node.getType();
   if (type != "Transpose" && type != "Reshape" && type != "Squeeze" && type != "Unsqueeze")
     return std::nullopt;
-  std::optional<WeightRef> inner = weightOf(node.getInputs()[0]);
+  std::optional<WeightRef> inner = weightOf(node.getInputs()[0], depth + 1);
   if (!inner)
     return std::nullopt;
   weight = *inner;

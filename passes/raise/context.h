@@ -12,14 +12,15 @@
 
 namespace smelt {
 
-/// The outcome of trying one pattern on one node. `Near`: the op fits but something else does not;
-/// `why` says what.
+/// The outcome of trying one pattern on one node. `Near`: the op fits but something else does not,
+/// and `why` says what. `Blocked`: it would fit, but an input was not raised.
 struct Match {
-  enum Kind { No, Near, Yes } kind = No;
+  enum Kind { No, Blocked, Near, Yes } kind = No;
   std::string why;
 
   static Match no() { return {}; }
   static Match yes() { return {Yes, {}}; }
+  static Match blocked() { return {Blocked, {}}; }
   static Match near(std::string why) { return {Near, std::move(why)}; }
 };
 
@@ -87,6 +88,7 @@ public:
   size_t bindings() const { return small.size(); }
   const Tensor *sample(mlir::Value value, size_t binding) { return small[binding].get(value); }
   const Binding &binding(size_t index) const { return small[index].inputs(); }
+  Samples &samplesAt(size_t binding) { return small[binding]; }
   Samples &longSample();
   /// The value of a tensor that is the same at every binding.
   std::optional<Tensor> constant(mlir::Value value);
@@ -98,7 +100,7 @@ public:
 
   // --- weights
   /// An initializer, seen through transposes, reshapes that keep its elements' order, and slices.
-  std::optional<WeightRef> weightOf(mlir::Value value);
+  std::optional<WeightRef> weightOf(mlir::Value value, int depth = 0);
   /// slm.weight of a matrix.
   mlir::Value makeWeight(const WeightRef &weight, int64_t offset, int64_t rows, int64_t cols,
                          int64_t rowStride, int64_t colStride);
@@ -109,7 +111,8 @@ public:
   mlir::Value makeMatrix(mlir::Value value);
 
   // --- movement
-  std::optional<Movement> movementOf(mlir::Value value, size_t binding);
+  /// `isDeep` looks through slm.slice and slm.scale too, to the rows that are neither.
+  std::optional<Movement> movementOf(mlir::Value value, size_t binding, bool isDeep = false);
   llvm::DenseMap<mlir::Value, Cached> cached;
   /// Values that only carry the cache to the next step: graph outputs that the runtime keeps
   /// itself.
@@ -125,8 +128,14 @@ public:
   int64_t layers = 0; ///< attention layers raised so far
 
 private:
-  bool trace(mlir::Value value, size_t binding, int depth, int &budget, mlir::Value &source,
-             Tensor &tags);
+  struct Trace {
+    size_t binding;
+    bool isDeep;
+    int budget;
+    mlir::Value source;
+  };
+  bool trace(Trace &state, mlir::Value value, int depth, Tensor &tags);
+  bool traceRows(Trace &state, const Rows &rows, Tensor &tags);
 
   std::vector<Samples> small;
   std::optional<Samples> large;

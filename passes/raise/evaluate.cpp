@@ -13,7 +13,8 @@ namespace smelt {
 int64_t Tensor::elements() const {
   int64_t count = 1;
   for (int64_t dim : shape)
-    count *= dim;
+    if (__builtin_mul_overflow(count, dim, &count))
+      return std::numeric_limits<int64_t>::max();
   return count;
 }
 

@@ -166,8 +166,8 @@ Results evaluateCast(const Call &call) {
 
 Results evaluateRange(const Call &call) {
   const Tensor *start = call.input(0), *limit = call.input(1), *delta = call.input(2);
-  if (!start || !limit || !delta || !start->hasData() || !limit->hasData() || !delta->hasData() ||
-      delta->at(0) == 0)
+  if (!start || !limit || !delta || !start->isSingle() || !limit->isSingle() ||
+      !delta->isSingle() || delta->at(0) == 0)
     return std::nullopt;
   double count = std::max(0.0, std::ceil((limit->at(0) - start->at(0)) / delta->at(0)));
   if (!(count <= double(evaluationLimit)))
@@ -257,7 +257,7 @@ Results evaluateReductionNamed(const Call &call) {
 
 Results evaluateCumSum(const Call &call) {
   const Tensor *input = call.input(0), *axis = call.input(1);
-  if (!input || !axis || !axis->hasData() || call.integer("exclusive", 0) ||
+  if (!input || !axis || !axis->isSingle() || call.integer("exclusive", 0) ||
       call.integer("reverse", 0))
     return std::nullopt;
   auto along = axisOf(axis->integer(0), input->shape.size());
@@ -278,7 +278,7 @@ Results evaluateCumSum(const Call &call) {
 
 Results evaluateTrilu(const Call &call) {
   const Tensor *input = call.input(0), *k = call.input(1);
-  if (!input || input->shape.size() < 2 || (k && !k->hasData()))
+  if (!input || input->shape.size() < 2 || (k && !k->isSingle()))
     return std::nullopt;
   int64_t shift = k ? k->integer(0) : 0;
   bool upper = call.integer("upper", 1) != 0;
@@ -310,7 +310,7 @@ Results evaluateMatMul(const Call &call) {
   result.shape.append({rows, cols});
   result.kind = a->kind;
   if (!a->hasData() || !b->hasData() ||
-      result.elements() * std::max<int64_t>(inner, 1) > evaluationLimit)
+      __int128(result.elements()) * std::max<int64_t>(inner, 1) > evaluationLimit)
     return one(result);
   SmallVector<int64_t> as = stridesOf(aShape.drop_back(2)), bs = stridesOf(bShape.drop_back(2));
   std::vector<double> values;
@@ -331,7 +331,8 @@ Results evaluateMatMul(const Call &call) {
 bool keepsShape(StringRef type) {
   return llvm::StringSwitch<bool>(type)
       .Cases({"Softmax", "Gelu", "LayerNormalization", "RMSNormalization",
-             "SimplifiedLayerNormalization"}, true)
+              "SimplifiedLayerNormalization"},
+             true)
       .Default(false);
 }
 
@@ -366,7 +367,7 @@ Results evaluateArithmetic(const Call &call) {
         *applyUnary(*first, [](double x) { return double(std::isnan(x)); }, TensorKind::Boolean));
   if (call.type == "Clip") {
     const Tensor *low = call.input(1), *high = call.input(2);
-    if ((low && !low->hasData()) || (high && !high->hasData()))
+    if ((low && !low->isSingle()) || (high && !high->isSingle()))
       return std::nullopt;
     double from = low ? low->at(0) : -std::numeric_limits<double>::infinity();
     double to = high ? high->at(0) : std::numeric_limits<double>::infinity();

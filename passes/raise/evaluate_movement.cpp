@@ -283,7 +283,7 @@ Results evaluateConcat(const Call &call) {
       if (i != size_t(*axis) && input->shape[i] != result.shape[i])
         return std::nullopt;
     result.shape[size_t(*axis)] += input->shape[size_t(*axis)];
-    hasData &= input->hasData();
+    hasData &= input->hasData() || input->elements() == 0;
   }
   if (!hasData || result.elements() > evaluationLimit)
     return one(result);
@@ -295,8 +295,9 @@ Results evaluateConcat(const Call &call) {
   for (int64_t o = 0; o < outer; ++o)
     for (const Tensor *input : call.inputs) {
       int64_t block = outer ? input->elements() / outer : 0;
-      values.insert(values.end(), input->data->begin() + o * block,
-                    input->data->begin() + (o + 1) * block);
+      if (block != 0)
+        values.insert(values.end(), input->data->begin() + o * block,
+                      input->data->begin() + (o + 1) * block);
     }
   return one(Tensor::make(result.kind, result.shape, std::move(values)));
 }

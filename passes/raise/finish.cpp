@@ -50,6 +50,26 @@ bool isRows(Value value) {
          !isa<slm::WeightOp, slm::RotaryTableOp>(value.getDefiningOp());
 }
 
+/// Gives a reason to every node that was not raised although nothing before it is to blame: no
+/// pattern knows its op. Arithmetic on shapes and masks is not to blame; it is there for others.
+void explainRest(RaiseContext &context) {
+  auto isAuxiliary = [&](NodeOp node) {
+    const Tensor *value = node->getNumResults() ? context.sample(node->getResult(0), 0) : nullptr;
+    return value && value->hasData();
+  };
+  for (NodeOp node : context.function.front().getOps<NodeOp>()) {
+    if (node->hasAttr(whyAttribute) || isAuxiliary(node))
+      continue;
+    bool isBlocked = llvm::any_of(node.getInputs(), [&](Value input) {
+      auto before = input.getDefiningOp<NodeOp>();
+      return before && !isAuxiliary(before);
+    });
+    if (!isBlocked)
+      node->setAttr(whyAttribute,
+                    context.builder.getStringAttr("no pattern raises this use of the op"));
+  }
+}
+
 } // namespace
 
 void placeSelectRows(func::FuncOp function) {
@@ -103,7 +123,7 @@ void finishRaising(RaiseContext &context) {
   bool isRaised =
       logits >= 0 && llvm::all_of(function.front(), [](Operation &op) { return !isa<NodeOp>(op); });
   if (!isRaised)
-    return;
+    return explainRest(context);
   BitVector unused(function.getNumArguments());
   for (BlockArgument argument : function.getArguments())
     unused[argument.getArgNumber()] = argument.use_empty();

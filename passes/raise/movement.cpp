@@ -19,28 +19,29 @@ bool movesElements(StringRef type) {
       .Default(false);
 }
 
-/// Tags of rows seen through axes: 1 + token * width + column.
-Tensor rowTags(const Samples &samples, ArrayRef<int64_t> axes, int64_t width) {
+/// Tags of rows seen through axes: factor * (1 + token * width + first + column), `width` being the
+/// source's.
+Tensor rowTags(const Samples &samples, ArrayRef<int64_t> axes, int64_t width, int64_t first,
+               double factor) {
   SmallVector<int64_t, 5> shape = samples.shapeOf(axes);
   SmallVector<int64_t> strides(axes.size(), 0);
-  int64_t column = 1;
-  for (size_t i = axes.size(); i-- > 0;)
+  int64_t column = 1, count = 1;
+  for (size_t i = axes.size(); i-- > 0;) {
     if (axes[i] > 0) {
       strides[i] = column;
       column *= axes[i];
     } else {
       strides[i] = axes[i] == axisBatch ? samples.inputs().sequence * width : width;
     }
+    count *= shape[i];
+  }
   std::vector<double> values;
-  SmallVector<int64_t> index(shape.size(), 0);
-  int64_t count = 1;
-  for (int64_t dim : shape)
-    count *= dim;
+  values.reserve(size_t(count));
   for (int64_t i = 0; i < count; ++i) {
-    int64_t rest = i, tag = 1;
+    int64_t rest = i, tag = 1 + first;
     for (size_t axis = shape.size(); axis-- > 0; rest /= shape[axis])
       tag += rest % shape[axis] * strides[axis];
-    values.push_back(double(tag));
+    values.push_back(factor * double(tag));
   }
   return Tensor::make(TensorKind::Float, shape, std::move(values));
 }
@@ -50,28 +51,42 @@ constexpr int64_t maximalTags = 1 << 20;
 
 } // namespace
 
-bool RaiseContext::trace(Value value, size_t binding, int depth, int &budget, Value &source,
-                         Tensor &tags) {
-  if (depth > maximalDepth || --budget < 0)
-    return false;
-  auto takeSource = [&](Value found) {
-    if (source && source != found)
-      return false;
-    source = found;
-    return true;
-  };
-  if (std::optional<Rows> rows = rowsOf(value)) {
-    if (!takeSource(rows->value) ||
-        this->binding(binding).batch * this->binding(binding).sequence * rows->width() >
-            maximalTags)
-      return false;
-    tags = rowTags(small[binding], rows->axes, rows->width());
-    return true;
+bool RaiseContext::traceRows(Trace &state, const Rows &rows, Tensor &tags) {
+  const Samples &samples = small[state.binding];
+  // Where column c of these rows lies in the source, and by what it was multiplied.
+  Value source = rows.value;
+  int64_t first = 0;
+  double factor = 1;
+  while (state.isDeep) {
+    if (auto slice = source.getDefiningOp<slm::SliceOp>()) {
+      first += int64_t(slice.getFirst());
+      source = slice.getInput();
+    } else if (auto scale = source.getDefiningOp<slm::ScaleOp>()) {
+      factor *= scale.getFactor().convertToDouble();
+      source = scale.getInput();
+    } else {
+      break;
+    }
   }
+  int64_t width = slm::widthOf(source);
+  if (samples.inputs().batch * samples.inputs().sequence * rows.width() > maximalTags ||
+      (state.source && state.source != source))
+    return false;
+  state.source = source;
+  tags = rowTags(samples, rows.axes, width, first, factor);
+  return true;
+}
+
+bool RaiseContext::trace(Trace &state, Value value, int depth, Tensor &tags) {
+  if (depth > maximalDepth || --state.budget < 0)
+    return false;
+  if (std::optional<Rows> rows = rowsOf(value))
+    return traceRows(state, *rows, tags);
   if (cached.count(value)) {
-    const Tensor *shape = sample(value, binding);
-    if (!shape || shape->elements() > maximalTags || !takeSource(value))
+    const Tensor *shape = sample(value, state.binding);
+    if (!shape || shape->elements() > maximalTags || (state.source && state.source != value))
       return false;
+    state.source = value;
     std::vector<double> values;
     for (int64_t i = 0; i < shape->elements(); ++i)
       values.push_back(double(i + 1));
@@ -83,21 +98,24 @@ bool RaiseContext::trace(Value value, size_t binding, int depth, int &budget, Va
     return false;
   SmallVector<Tensor> inputs(node.getInputs().size());
   SmallVector<const Tensor *> pointers;
-  int moved = 0;
+  int moved = 0, empty = 0;
   for (auto [index, input] : llvm::enumerate(node.getInputs())) {
-    const Tensor *known = input.getDefiningOp<NoneOp>() ? nullptr : sample(input, binding);
+    const Tensor *known = input.getDefiningOp<NoneOp>() ? nullptr : sample(input, state.binding);
     if (input.getDefiningOp<NoneOp>()) {
       pointers.push_back(nullptr);
-      continue;
-    }
-    if (known && known->hasData()) {
+    } else if (known && known->elements() == 0) {
+      // Nothing moves: the rest of a head that is rotated as a whole.
+      inputs[index] = Tensor::make(known->kind, known->shape, {});
+      pointers.push_back(&inputs[index]);
+      ++empty;
+    } else if (known && known->hasData()) {
       pointers.push_back(known);
-      continue;
+    } else {
+      if (!trace(state, input, depth + 1, inputs[index]))
+        return false;
+      pointers.push_back(&inputs[index]);
+      ++moved;
     }
-    if (!trace(input, binding, depth + 1, budget, source, inputs[index]))
-      return false;
-    pointers.push_back(&inputs[index]);
-    ++moved;
   }
   // Products scale only by a constant, and only what is moved may be divided.
   if (node.getType() == "Mul" || node.getType() == "Div") {
@@ -105,7 +123,7 @@ bool RaiseContext::trace(Value value, size_t binding, int depth, int &budget, Va
     const Tensor *factor = left == &inputs[0] ? right : left;
     if (moved != 1 || factor->elements() != 1 || (node.getType() == "Div" && factor == left))
       return false;
-  } else if (moved != (node.getType() == "Concat" ? int(inputs.size()) : 1)) {
+  } else if (moved == 0 || moved + empty != (node.getType() == "Concat" ? int(inputs.size()) : 1)) {
     return false;
   }
   auto results =
@@ -116,11 +134,12 @@ bool RaiseContext::trace(Value value, size_t binding, int depth, int &budget, Va
   return tags.hasData() && tags.elements() <= maximalTags;
 }
 
-std::optional<Movement> RaiseContext::movementOf(Value value, size_t binding) {
+std::optional<Movement> RaiseContext::movementOf(Value value, size_t binding, bool isDeep) {
+  Trace state{binding, isDeep, maximalNodes, {}};
   Movement movement;
-  int budget = maximalNodes;
-  if (!trace(value, binding, 0, budget, movement.source, movement.tags) || !movement.source)
+  if (!trace(state, value, 0, movement.tags) || !state.source)
     return std::nullopt;
+  movement.source = state.source;
   return movement;
 }
 

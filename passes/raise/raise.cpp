@@ -39,21 +39,21 @@ llvm::StringMap<SmallVector<const Pattern *>> patternsByAnchor() {
 void raiseNode(RaiseContext &context, NodeOp node, ArrayRef<const Pattern *> candidates) {
   context.builder.setInsertionPoint(node);
   const Pattern *closest = candidates.empty() ? nullptr : candidates.front();
-  std::string why;
+  Match best = Match::no();
   for (const Pattern *pattern : candidates) {
     Match match = pattern->function(context, node);
     if (match.kind == Match::Yes)
       return;
-    if (match.kind == Match::Near && why.empty()) {
-      closest = pattern;
-      why = std::move(match.why);
-    }
+    if (match.kind <= best.kind)
+      continue;
+    closest = pattern;
+    best = std::move(match);
   }
   // For the report, should the node be needed in the end.
   if (closest)
     node->setAttr(closestAttribute, context.builder.getStringAttr(closest->name));
-  if (!why.empty())
-    node->setAttr(whyAttribute, context.builder.getStringAttr(why));
+  if (best.kind == Match::Near)
+    node->setAttr(whyAttribute, context.builder.getStringAttr(best.why));
 }
 
 class RaisePass : public PassWrapper<RaisePass, OperationPass<ModuleOp>> {

@@ -71,6 +71,17 @@ llvm::SmallVector<int64_t, 5> Samples::shapeOf(ArrayRef<int64_t> axes) const {
   return shape;
 }
 
+/// Heads or head size of a cache that only the type of what is appended to it tells.
+static int64_t appendedDim(BlockArgument cache, size_t axis) {
+  for (Operation *user : cache.getUsers())
+    if (auto node = dyn_cast<NodeOp>(user); node && node.getType() == "Concat")
+      for (Value input : node.getInputs())
+        if (auto type = dyn_cast<RankedTensorType>(input.getType());
+            type && type.getRank() == 4 && !type.isDynamicDim(unsigned(axis)))
+          return type.getDimSize(unsigned(axis));
+  return ShapedType::kDynamic;
+}
+
 std::optional<Tensor> Samples::argument(BlockArgument argument) {
   if (argument.getOwner()->getParentOp() != function.getOperation())
     return std::nullopt;
@@ -90,8 +101,12 @@ std::optional<Tensor> Samples::argument(BlockArgument argument) {
     tensor.shape[0] = batch;
     if (tensor.shape[2] == ShapedType::kDynamic)
       tensor.shape[2] = binding.past;
+    for (size_t axis : {1, 3})
+      if (tensor.shape[axis] == ShapedType::kDynamic)
+        tensor.shape[axis] = appendedDim(argument, axis);
+    constexpr int64_t largest = 1 << 20; // of any real head count or head size
     for (int64_t dim : tensor.shape)
-      if (dim == ShapedType::kDynamic)
+      if (dim < 0 || dim > largest)
         return std::nullopt;
     return tensor;
   }

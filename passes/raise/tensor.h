@@ -21,7 +21,8 @@ struct Tensor {
   llvm::SmallVector<int64_t, 5> shape;
   std::shared_ptr<const std::vector<double>> data; ///< null: elements unknown
 
-  int64_t elements() const;
+  int64_t elements() const; ///< saturated
+  bool isSingle() const { return hasData() && elements() == 1; }
   bool hasData() const { return data != nullptr; }
   double at(int64_t index) const { return (*data)[size_t(index)]; }
   /// Element `index` as a whole number, saturated.

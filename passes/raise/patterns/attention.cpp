@@ -13,7 +13,7 @@ namespace smelt {
 Match raiseAttention(RaiseContext &context, NodeOp node) {
   std::optional<Rows> query = context.rowsOf(inputOf(node, 0));
   if (!query)
-    return Match::near("its query was not raised");
+    return Match::blocked();
   if (query->axes.size() != 4 || query->axes[0] != axisBatch || query->axes[2] != axisSequence)
     return Match::near("its query is not [batch, heads, sequence, head size]");
   if (inputOf(node, 4) || inputOf(node, 5) || inputOf(node, 6))

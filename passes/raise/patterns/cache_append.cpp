@@ -16,11 +16,14 @@ Match raiseCacheAppend(RaiseContext &context, NodeOp node) {
   int64_t axis = integerOf(node, "axis", 0);
   std::optional<Rows> rows = context.rowsOf(node.getInputs()[1]);
   if (!rows)
-    return Match::near("the appended keys or values were not raised");
+    return Match::blocked();
   if ((axis != 2 && axis != -2) || rows->axes.size() != 4 || rows->axes[0] != axisBatch ||
       rows->axes[2] != axisSequence)
     return Match::near(
         "the cache is not [batch, heads, positions, head size] with new positions appended");
+  // What the caller feeds back must be what attention reads.
+  if (llvm::none_of(node->getUsers(), [](Operation *user) { return isa<func::ReturnOp>(user); }))
+    return Match::near("the extended cache is not an output of the graph");
   for (const auto &[value, other] : context.cached)
     if (other.argument == past.getArgNumber())
       return Match::near("two nodes append to the same cache");

@@ -10,7 +10,7 @@ Match raiseElementwise(RaiseContext &context, NodeOp node) {
   std::optional<Rows> a = context.rowsOf(node.getInputs()[0]),
                       b = context.rowsOf(node.getInputs()[1]);
   if (!a || !b)
-    return a || b ? Match::near("one of its inputs was not raised") : Match::no();
+    return a || b ? Match::blocked() : Match::no();
   if (a->axes != b->axes)
     return Match::near("its inputs differ in shape");
   OpBuilder &builder = context.builder;

@@ -62,7 +62,7 @@ Match raiseGroupQueryAttention(RaiseContext &context, NodeOp node) {
   int64_t heads = integerOf(node, "num_heads", 0), kvHeads = integerOf(node, "kv_num_heads", 0);
   std::optional<Rows> query = context.rowsOf(inputOf(node, 0));
   if (!query)
-    return Match::near("its query input was not raised");
+    return Match::blocked();
   if (std::string name = unknownAttribute(node); !name.empty())
     return Match::near("attribute " + name + " is set, whose meaning is not known");
   for (unsigned i : {10u, 11u, 12u, 13u})
@@ -96,7 +96,7 @@ Match raiseGroupQueryAttention(RaiseContext &context, NodeOp node) {
     std::optional<Rows> key = context.rowsOf(inputOf(node, 1)),
                         value = context.rowsOf(inputOf(node, 2));
     if (!key || !value)
-      return Match::near("its key or value input was not raised");
+      return Match::blocked();
     if (key->width() != kvHeads * dim || value->width() != kvHeads * dim || !key->isFlat() ||
         !value->isFlat())
       return Match::near("its keys or values do not have kv_num_heads * head size columns");

@@ -75,7 +75,7 @@ Match raiseLayerNorm(RaiseContext &context, NodeOp node) {
   if (node.getType() == "LayerNormalization") {
     std::optional<Rows> rows = context.rowsOf(node.getInputs()[0]);
     if (!rows)
-      return Match::near("its input was not raised");
+      return Match::blocked();
     int64_t axis = integerOf(node, "axis", -1);
     if ((axis != -1 && axis != int64_t(rows->axes.size()) - 1) ||
         integerOf(node, "stash_type", 1) != 1)

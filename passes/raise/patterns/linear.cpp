@@ -24,7 +24,7 @@ Match raiseLinear(RaiseContext &context, NodeOp node) {
   if (!weight || weight->shape.size() != 2)
     return Match::no();
   if (!rows)
-    return Match::near("its input was not raised");
+    return Match::blocked();
   bool isGemm = node.getType() == "Gemm";
   if (!rows->isFlat() || (isGemm && integerOf(node, "transA", 0) != 0))
     return Match::near("its input is not [.., columns]");

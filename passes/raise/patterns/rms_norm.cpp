@@ -133,7 +133,7 @@ Match raiseRmsNorm(RaiseContext &context, NodeOp node) {
   // The op itself: axis -1, computed in float (stash_type 1).
   std::optional<Rows> rows = context.rowsOf(node.getInputs()[0]);
   if (!rows)
-    return Match::near("its input was not raised");
+    return Match::blocked();
   if (!isLastAxis(integerOf(node, "axis", -1), *rows) || integerOf(node, "stash_type", 1) != 1)
     return Match::near("only axis -1 and stash_type 1 are known");
   for (unsigned i = 1; i < node->getNumResults(); ++i)

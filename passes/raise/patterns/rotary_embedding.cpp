@@ -11,7 +11,7 @@ Match raiseRotaryEmbedding(RaiseContext &context, NodeOp node) {
   bool isMicrosoft = node.getDomain() == "com.microsoft";
   std::optional<Rows> rows = context.rowsOf(inputOf(node, 0));
   if (!rows)
-    return Match::near("its input was not raised");
+    return Match::blocked();
   // ai.onnx: (x, cos, sin, positions?); com.microsoft: (x, positions, cos, sin)
   Value cos = inputOf(node, isMicrosoft ? 2 : 1), sin = inputOf(node, isMicrosoft ? 3 : 2);
   Value positions = inputOf(node, isMicrosoft ? 1 : 3);

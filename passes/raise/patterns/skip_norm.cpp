@@ -11,7 +11,7 @@ Match raiseSkipNorm(RaiseContext &context, NodeOp node) {
   bool isLayerNorm = node.getType() == "SkipLayerNormalization";
   std::optional<Rows> x = context.rowsOf(inputOf(node, 0)), skip = context.rowsOf(inputOf(node, 1));
   if (!x || !skip)
-    return Match::near("its inputs were not raised");
+    return Match::blocked();
   if (x->axes != skip->axes || !x->isFlat())
     return Match::near("its inputs differ in shape");
   for (unsigned i = 1; i < node->getNumResults(); ++i)

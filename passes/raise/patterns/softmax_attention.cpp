@@ -94,7 +94,7 @@ Match raiseSoftmaxAttention(RaiseContext &context, NodeOp node) {
   // q [batch, heads, sequence, dim]
   std::optional<Rows> query = context.rowsOf(strip(scores.product.getInputs()[0]));
   if (!query)
-    return Match::near("its query was not raised");
+    return Match::blocked();
   if (query->axes.size() != 4 || query->axes[0] != axisBatch || query->axes[2] != axisSequence)
     return Match::near("its query is not [batch, heads, sequence, head size]");
   int64_t heads = query->axes[1], dim = query->axes[3];
