@@ -8,6 +8,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -16,14 +17,27 @@
 
 namespace smelt {
 
-/// A word that one thread raises and one other thread awaits; spins shortly, then sleeps on a
-/// futex. The value counts in steps of 2; bit 0 says that the waiter sleeps.
+/// How long a thread spins before it sleeps; each thread has its own. On an idle machine what it
+/// waits for comes within microseconds, and spinning is cheapest. On a busy one the other thread
+/// may have lost its processor, to this very thread at worst, and every spin is lost time: patience
+/// halves with each vain spin and grows slowly again.
+class Patience {
+public:
+  std::chrono::nanoseconds spin() const { return current; }
+  void adjust(bool vain);
+
+private:
+  std::chrono::nanoseconds current = std::chrono::microseconds(50);
+};
+
+/// A word that one thread raises and one other thread awaits; spins, then sleeps on a futex.
+/// The value counts in steps of 2; bit 0 says that the waiter sleeps.
 class alignas(64) Signal {
 public:
   /// Raises the count to `count` (even) and wakes the waiter if it sleeps.
   void raise(uint32_t count);
   /// Returns once the count has reached `count`.
-  void await(uint32_t count);
+  void await(uint32_t count, Patience &patience);
 
 private:
   std::atomic<uint32_t> word{0};
@@ -72,11 +86,12 @@ private:
   /// further on and awaits the one 2^r before; signals[thread * rounds + round]. For two threads
   /// this is one exchange of flags.
   std::unique_ptr<Signal[]> signals;
-  struct alignas(64) Count {
-    uint32_t value = 0;
+  struct alignas(64) Own {
+    uint32_t barriers = 0;
+    Patience patience;
   };
-  std::unique_ptr<Count[]> barrierCounts; ///< each thread's own
-  std::unique_ptr<Signal[]> starts;       ///< one per thread
+  std::unique_ptr<Own[]> own;       ///< what each thread keeps for itself
+  std::unique_ptr<Signal[]> starts; ///< one per thread
   uint32_t jobs = 0;
   void (*job)(void *, unsigned) = nullptr; ///< null: the threads end
   void *jobContext = nullptr;
