@@ -25,7 +25,7 @@ def ONNX_NodeOp : ONNX_Op<"node", [Pure]> {
   let results = (outs Variadic<AnyType>:$outputs);
   let regions = (region VariadicRegion<AnyRegion>:$bodies);
   let assemblyFormat = [{
-    $type $name `(` $inputs `)` $node_attributes ($bodies^)? attr-dict `:` functional-type($inputs, $outputs)
+    $type $name `(` $inputs `)` $node_attributes attr-dict-with-keyword ($bodies^)? `:` functional-type($inputs, $outputs)
   }];
 }
 
