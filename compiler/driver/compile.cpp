@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <thread>
 
 namespace fs = std::filesystem;
@@ -101,6 +102,21 @@ bool hasSecondMoments(const Statistics &statistics) {
 /// Less text than this tells little about which inputs matter.
 constexpr int64_t fewTokens = 8192;
 
+/// Second moments are collected unasked up to this size; beyond it the search does without them.
+constexpr int64_t momentBytesLimit = int64_t(640) << 20;
+
+/// Bytes of the second moments (a triangle of doubles) of every linear's input.
+int64_t momentBytes(const Graph &graph) {
+  std::map<int32_t, int64_t> inputs; // node -> columns
+  for (const Node &node : graph.nodes)
+    if (node.kind == NodeKind::Linear)
+      inputs[node.inputs[0]] = graph.nodes[node.inputs[0]].width;
+  int64_t bytes = 0;
+  for (auto [input, cols] : inputs)
+    bytes += cols * (cols + 1) / 2 * int64_t(sizeof(double));
+  return bytes;
+}
+
 /// One compilation: what the phases hand to each other.
 class Compilation {
 public:
@@ -164,7 +180,9 @@ Status Compilation::prepareStatistics(const Pipeline::Report &report) {
   } else if (!options.data.empty()) {
     CollectOptions collect;
     collect.threads = options.threads;
-    collect.secondMoments = options.algorithm && needsSecondMoments(*options.algorithm);
+    collect.secondMoments = options.algorithm ? needsSecondMoments(*options.algorithm)
+                                              : scheme.decoder != WeightFormat::F32 &&
+                                                    momentBytes(source.graph) <= momentBytesLimit;
     collect.progress = [&](double share) {
       report(share);
       return true;
