@@ -222,6 +222,11 @@ private:
       if (segment.carried >= 0)
         boundary[t] = std::move(values[segment.carried]);
     }
+    if (options.release)
+      for (int32_t i = segment.first; i < segment.last; ++i)
+        for (int32_t weight : graph.nodes[i].weights)
+          if (wanted[i])
+            options.release(graph.weights[weight]);
     return finish(segment, accumulators);
   }
 

@@ -15,6 +15,9 @@ struct CollectOptions {
   /// Float products even where the CPU multiplies bfloat16 twice as fast. Rounding operands to
   /// bfloat16 moves the sums by some 0.1 %, far less than another choice of samples does.
   bool exactProducts = false;
+  /// Called for every weight that has been used and is not needed for a while, so that its owner
+  /// may drop the mapped pages; may be empty.
+  std::function<void(const WeightView &)> release;
   /// Called with 0..1 now and then; returning false cancels.
   std::function<bool(double)> progress;
 };

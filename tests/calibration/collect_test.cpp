@@ -142,6 +142,22 @@ TEST(Collect, LinearsOfOneInputShareTheirMoments) {
   EXPECT_EQ(users.size(), 2u * 4 + 1); // q, k, v and gate, up
 }
 
+TEST(Collect, ReleasesEveryWeightItUsedAfterItsLastSegment) {
+  RandomModel model = makeRandomModel({});
+  CollectOptions options;
+  std::map<std::string, double> released;
+  double now = 0;
+  options.progress = [&](double done) {
+    now = done;
+    return true;
+  };
+  options.release = [&](const WeightView &view) { released[view.name] = now; };
+  ASSERT_TRUE(collectStatistics(model.graph, makeSamples(1, 5, 61), options).ok());
+  // All but the rotation tables belong to one layer and go with it.
+  EXPECT_EQ(released.size(), model.graph.weights.size());
+  EXPECT_LT(released[model.graph.weights[3].name], 0.5);
+}
+
 TEST(Collect, ProgressRisesAndCancels) {
   RandomModel model = makeRandomModel({});
   CollectOptions options;
