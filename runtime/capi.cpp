@@ -111,7 +111,7 @@ const char *smelt_version(void) { return SMELT_VERSION; }
 int32_t smelt_api_version(void) { return SMELT_API_VERSION; }
 const char *smelt_last_error(void) { return lastError; }
 
-const char *smelt_status_name(smelt_status status) {
+const char *smelt_status_name(int32_t status) {
   constexpr const char *names[] = {"ok",        "invalid argument", "not found",
                                    "corrupt",   "unsupported",      "exhausted",
                                    "cancelled", "internal",         "buffer too small"};

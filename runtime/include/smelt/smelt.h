@@ -49,8 +49,8 @@ SMELT_API const char *smelt_version(void);
 SMELT_API int32_t smelt_api_version(void);
 /* What went wrong in the last call on this thread that failed; "" if none did. Valid until the next call. */
 SMELT_API const char *smelt_last_error(void);
-/* The name of a status, "corrupt". */
-SMELT_API const char *smelt_status_name(smelt_status status);
+/* The name of a smelt_status, "corrupt"; "unknown" for other numbers. */
+SMELT_API const char *smelt_status_name(int32_t status);
 
 /* ---- Models ---- */
 
