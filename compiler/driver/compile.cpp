@@ -183,6 +183,7 @@ Status Compilation::prepareStatistics(const Pipeline::Report &report) {
     collect.secondMoments = options.algorithm ? needsSecondMoments(*options.algorithm)
                                               : scheme.decoder != WeightFormat::F32 &&
                                                     momentBytes(source.graph) <= momentBytesLimit;
+    collect.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
     collect.progress = [&](double share) {
       report(share);
       return true;
@@ -338,6 +339,7 @@ Status calibrateModel(const CalibrateOptions &options) {
     CollectOptions collect;
     collect.threads = options.threads;
     collect.secondMoments = options.secondMoments;
+    collect.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
     collect.progress = [&](double share) {
       report(share);
       return true;
