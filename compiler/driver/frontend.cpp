@@ -7,6 +7,8 @@
 #include "passes/raise/raise.h"
 #include "runtime/base/xxh64.h"
 
+#include "mlir/Transforms/Passes.h"
+
 #include <cstdio>
 #include <filesystem>
 
@@ -86,6 +88,8 @@ Status runFrontend(Pipeline &pipeline, const std::string &path, int64_t position
     passes.push_back(createFuseQkvPass());
     passes.push_back(createFuseGatedPass());
     passes.push_back(createFuseResidualPass());
+    // Every layer names the same rotary tables: as one value they are stored once.
+    passes.push_back(mlir::createCSEPass());
     SMELT_TRY(pipeline.runPasses(std::move(passes)));
     source.resolve = makeResolver(source.weights, positions);
     SMELT_ASSIGN(source.graph, toGraph(*pipeline.module, source.resolve));
