@@ -19,7 +19,8 @@ inline float exponential(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;
   constexpr float shift = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
-  float n = (x * 1.44269504088896341f + shift) - shift;
+  float shifted = x * 1.44269504088896341f + shift;
+  float n = shifted - shift;
   float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
@@ -28,7 +29,9 @@ inline float exponential(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  return p * __builtin_bit_cast(float, (int(n) + 127) << 23);
+  // The low bits of the sum are the integer; taken so, a NaN is no conversion out of range.
+  uint32_t integer = __builtin_bit_cast(uint32_t, shifted) - __builtin_bit_cast(uint32_t, shift);
+  return p * __builtin_bit_cast(float, (integer + 127) << 23);
 }
 
 /// tanh by e^-2|x|, and by its series near zero, where the quotient cancels.
