@@ -6,10 +6,12 @@
 
 #include "mlir/IR/BuiltinOps.h"
 
+#include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/MemoryBuffer.h"
 
 #include <cmath>
+#include <cstdio>
 #include <set>
 
 using namespace mlir;
@@ -17,24 +19,32 @@ using namespace mlir;
 namespace smelt {
 namespace {
 
+/// A number as people write it: 512, 1e-05.
+std::string shortest(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", value);
+  return text;
+}
+
 class CheckConfigPass : public PassWrapper<CheckConfigPass, OperationPass<ModuleOp>> {
 public:
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(CheckConfigPass)
 
-  explicit CheckConfigPass(std::string path) : path(std::move(path)) {}
+  CheckConfigPass() = default;
+  CheckConfigPass(const CheckConfigPass &other) : PassWrapper(other) {}
   StringRef getArgument() const override { return "check-config"; }
   StringRef getDescription() const override {
     return "warn where config.json disagrees with the graph";
   }
 
   void runOnOperation() override {
-    auto buffer = llvm::MemoryBuffer::getFile(path);
+    auto buffer = llvm::MemoryBuffer::getFile(path.getValue());
     if (!buffer)
       return;
     llvm::Expected<llvm::json::Value> parsed = llvm::json::parse((*buffer)->getBuffer());
     if (!parsed) {
       getOperation().emitWarning()
-          << path << " is not JSON: " << llvm::toString(parsed.takeError());
+          << path.getValue() << " is not JSON: " << llvm::toString(parsed.takeError());
       return;
     }
     const llvm::json::Object *config = parsed->getAsObject();
@@ -49,8 +59,11 @@ public:
 
 private:
   void warn(StringRef what, double inConfig, double inGraph) {
-    getOperation().emitWarning() << what << " is " << inConfig << " in " << path << " but "
-                                 << inGraph << " in the graph; the graph is compiled";
+    getOperation().emitWarning()
+        << what
+        << llvm::formatv(" is {0} in {1} but {2} in the graph; the graph is compiled",
+                         shortest(inConfig), path.getValue(), shortest(inGraph))
+               .str();
   }
 
   /// Any window or softcap the graph has must be the config's, and the other way round unless the
@@ -123,13 +136,17 @@ private:
       warn("rope_theta", *base, *found.begin());
   }
 
-  std::string path;
+public:
+  Option<std::string> path{*this, "path",
+                           llvm::cl::desc("config.json to compare with; need not exist")};
 };
 
 } // namespace
 
 std::unique_ptr<Pass> createCheckConfigPass(std::string path) {
-  return std::make_unique<CheckConfigPass>(std::move(path));
+  auto pass = std::make_unique<CheckConfigPass>();
+  pass->path = std::move(path);
+  return pass;
 }
 
 } // namespace smelt

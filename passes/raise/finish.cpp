@@ -45,9 +45,9 @@ void eraseDead(func::FuncOp function) {
       op.erase();
 }
 
+/// One row a token: activations, and the token ids themselves.
 bool isRows(Value value) {
-  return isa<RankedTensorType>(value.getType()) && value.getDefiningOp() &&
-         !isa<slm::WeightOp, slm::RotaryTableOp>(value.getDefiningOp());
+  return !value.getDefiningOp() || !isa<slm::WeightOp, slm::RotaryTableOp>(value.getDefiningOp());
 }
 
 /// Gives a reason to every node that was not raised although nothing before it is to blame: no
@@ -88,7 +88,7 @@ void placeSelectRows(func::FuncOp function) {
     for (Operation *later = op->getNextNode(); later && isCut; later = later->getNextNode())
       for (Value operand : later->getOperands())
         isCut &= operand == op->getResult(0) || !isRows(operand) ||
-                 op->isBeforeInBlock(operand.getDefiningOp());
+                 (operand.getDefiningOp() && op->isBeforeInBlock(operand.getDefiningOp()));
     if (!isCut)
       continue;
     OpBuilder builder(op->getContext());

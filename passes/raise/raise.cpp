@@ -101,6 +101,7 @@ void addRaisePasses(OpPassManager &passes, const std::string &configPath) {
 void registerRaisePasses() {
   registerPass(createRaisePass);
   registerPass(createCheckRaisedPass);
+  registerPass([] { return createCheckConfigPass(); });
 }
 
 } // namespace smelt
