@@ -1,6 +1,6 @@
-// The statistics file.
+// The statistics file: writing whole files only, refusing everything that was not written so.
 //
-// Little endian. "SMELTSTA", u32 version 1, u32 zero, then the body, then u64 FNV-1a hash of
+// Little endian. "SMELTSTA", u32 version 1, u32 zero, then the body, then u64 Checksum of
 // everything before it. Body:
 //   u32 length + bytes of the model hash
 //   u32 number of second moment blocks; each: u64 cols, f64[cols * (cols + 1) / 2]
