@@ -69,7 +69,7 @@ class Pattern::Matcher {
 public:
   Matcher(const Pattern &pattern, std::string_view text)
       : code(pattern.code), sets(*pattern.sets), text(text),
-        budget(uint64_t(text.size()) * 2000 + 1000000) {}
+        budget(uint64_t(text.size()) * 2000 + 100000) {}
 
   static constexpr size_t noMatch = ~size_t(0);
 
