@@ -46,6 +46,13 @@ Samples &RaiseContext::longSample() {
   return *large;
 }
 
+int64_t RaiseContext::opset() {
+  auto module = function->getParentOfType<ModuleOp>();
+  auto opsets = module ? module->getAttrOfType<DictionaryAttr>("onnx.opsets") : DictionaryAttr();
+  auto version = opsets ? opsets.getAs<IntegerAttr>("ai.onnx") : IntegerAttr();
+  return version ? version.getInt() : 0;
+}
+
 // --- rows
 
 std::optional<Rows> RaiseContext::rowsOf(Value value) const {

@@ -78,6 +78,9 @@ public:
   mlir::OpBuilder builder; ///< stands before the node being raised
   mlir::Value ids;         ///< the tokens of the step, tensor<?xi32>
 
+  /// Version of the standard operators that the graph was written for.
+  int64_t opset();
+
   // --- rows
   std::optional<Rows> rowsOf(mlir::Value value) const;
   /// Says that `value` (a node's result) is `rows` seen through `axes`; its users read that from
