@@ -3,6 +3,7 @@
 
 #include "compiler/tokenizer/tokenizer_json.h"
 #include "runtime/tokenizer/tokenizer.h"
+#include "runtime/tokenizer/unicode.h"
 
 #include <algorithm>
 #include <fstream>
@@ -59,8 +60,12 @@ std::string tokenText(const Json &token) {
   return content.is_string() ? content.get<std::string>() : std::string();
 }
 
+/// Takes a setting that is not yet known, when it has the type it must have.
 template <typename T> void take(std::optional<T> &into, const Json &value) {
-  if (!into && (value.is_number() || value.is_boolean()))
+  bool fits = std::is_same_v<T, bool>     ? value.is_boolean()
+              : std::is_same_v<T, double> ? value.is_number()
+                                          : value.is_number_integer();
+  if (!into && fits)
     into = value.get<T>();
 }
 
@@ -115,8 +120,14 @@ std::string chatTemplate(const Files &files) {
 
 void takeIds(const Json &value, std::vector<int32_t> &ids) {
   auto takeOne = [&](const Json &id) {
-    if (id.is_number_integer() && std::find(ids.begin(), ids.end(), id.get<int32_t>()) == ids.end())
-      ids.push_back(id.get<int32_t>());
+    if (!id.is_number_integer())
+      return;
+    // What does not fit is kept as -1, which the check against the vocabulary refuses.
+    int64_t wide =
+        id.is_number_unsigned() && id.get<uint64_t>() > INT32_MAX ? -1 : id.get<int64_t>();
+    int32_t value = wide < 0 ? -1 : int32_t(wide);
+    if (std::find(ids.begin(), ids.end(), value) == ids.end())
+      ids.push_back(value);
   };
   if (value.is_array())
     for (const Json &id : value)
@@ -214,16 +225,23 @@ Result<TokenizerImport> import(const fs::path &folder) {
   return result;
 }
 
+/// Messages quote what the files hold; a file that is not UTF-8 must not make the message so.
+Status legible(const Status &status) { return {status.code(), toValidUtf8(status.message())}; }
+
 } // namespace
 
 Result<TokenizerImport> importTokenizer(const fs::path &modelFolder) {
   try {
-    return import(modelFolder);
+    auto result = import(modelFolder);
+    if (!result.ok())
+      return legible(result.status());
+    return result;
   } catch (const Json::exception &e) { // a field of another type than the format says
-    return corrupt("a tokenizer file in " + modelFolder.string() +
-                   " does not have the expected form: " + e.what());
+    return legible(corrupt("a tokenizer file in " + modelFolder.string() +
+                           " does not have the expected form: " + e.what()));
   } catch (const std::exception &e) {
-    return corrupt("can not read the tokenizer in " + modelFolder.string() + ": " + e.what());
+    return legible(
+        corrupt("can not read the tokenizer in " + modelFolder.string() + ": " + e.what()));
   }
 }
 

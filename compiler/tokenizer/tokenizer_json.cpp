@@ -65,6 +65,14 @@ private:
   std::unordered_map<std::string, uint32_t> modelVocabulary;
 };
 
+/// A count or token id: a whole number that fits 32 bits.
+Result<uint32_t> wholeNumber(const Json &value) {
+  if (!value.is_number_unsigned() || value.get<uint64_t>() > UINT32_MAX)
+    return corrupt("found " + value.dump().substr(0, 40) +
+                   " in tokenizer.json, expected a whole number from 0 to 4294967295");
+  return uint32_t(value.get<uint64_t>());
+}
+
 /// A string operand of a step: UTF-8 and short.
 Result<std::string> operand(const Json &component, const char *name) {
   std::string text = component.at(name).get<std::string>();
@@ -107,8 +115,9 @@ Status Translator::model() {
   blob.continuingPrefix = text("continuing_subword_prefix");
   blob.wordSuffix = text("end_of_word_suffix");
   for (const auto &[token, id] : model.at("vocab").items()) {
-    SMELT_TRY(addToken(id.get<uint32_t>(), token));
-    modelVocabulary.emplace(token, id.get<uint32_t>());
+    SMELT_ASSIGN(uint32_t number, wholeNumber(id));
+    SMELT_TRY(addToken(number, token));
+    modelVocabulary.emplace(token, number);
   }
   if (modelVocabulary.empty())
     return corrupt("the vocabulary of tokenizer.json is empty");
@@ -161,7 +170,7 @@ Status Translator::addedTokens() {
     std::string text = token.at("content").get<std::string>();
     if (text.empty())
       continue;
-    uint32_t id = token.at("id").get<uint32_t>();
+    SMELT_ASSIGN(uint32_t id, wholeNumber(token.at("id")));
     uint8_t flags = 0;
     auto flag = [&](const char *name, AddedFlag bit) {
       if (token.value(name, false))
@@ -359,8 +368,10 @@ Status Translator::templatePiece(const Json &piece, const Json &specials, bool &
     return {};
   }
   std::string name = piece.at("SpecialToken").at("id").get<std::string>();
-  for (const Json &id : specials.at(name).at("ids"))
-    (afterText ? blob.after : blob.before).push_back(id.get<uint32_t>());
+  for (const Json &id : specials.at(name).at("ids")) {
+    SMELT_ASSIGN(uint32_t number, wholeNumber(id));
+    (afterText ? blob.after : blob.before).push_back(number);
+  }
   return {};
 }
 
@@ -384,8 +395,10 @@ Status Translator::postProcessor(const Json &component, unsigned depth) {
     return {};
   }
   if (type == "BertProcessing" || type == "RobertaProcessing") {
-    blob.before.push_back(component.at("cls").at(1).get<uint32_t>());
-    blob.after.push_back(component.at("sep").at(1).get<uint32_t>());
+    SMELT_ASSIGN(uint32_t first, wholeNumber(component.at("cls").at(1)));
+    SMELT_ASSIGN(uint32_t last, wholeNumber(component.at("sep").at(1)));
+    blob.before.push_back(first);
+    blob.after.push_back(last);
     return {};
   }
   return unsupportedComponent("post-processor", type);
@@ -422,10 +435,12 @@ Status Translator::decoder(const Json &component, unsigned depth) {
     if (content.empty() || at != content.size())
       return corrupt("the decoder 'Strip' of tokenizer.json strips '" + content +
                      "', expected one character");
+    SMELT_ASSIGN(uint32_t start, wholeNumber(component.at("start")));
+    SMELT_ASSIGN(uint32_t stop, wholeNumber(component.at("stop")));
     ByteWriter &out = steps.add(DecoderStep::Strip);
     out.u32(character);
-    out.u32(component.at("start").get<uint32_t>());
-    out.u32(component.at("stop").get<uint32_t>());
+    out.u32(start);
+    out.u32(stop);
     return {};
   }
   if (type == "Replace") {

@@ -167,7 +167,8 @@ TEST_F(ImportTest, RefusesFalseContent) {
   refuses([&] { tokenizer["model"]["merges"].push_back("a b c"); }, "expected two tokens");
   refuses([&] { tokenizer["model"]["unk_token"] = "nope"; }, "the unknown token 'nope'");
   refuses([&] { tokenizer["model"]["vocab"]["big"] = 4000000000u; }, "beyond the limits");
-  refuses([&] { tokenizer["model"]["vocab"]["a"] = "text"; }, "does not have the expected form");
+  refuses([&] { tokenizer["model"]["vocab"]["a"] = "text"; },
+          "found \"text\" in tokenizer.json, expected a whole number");
   refuses([&] { tokenizer["model"]["dropout"] = 0.1; }, "dropout");
   refuses([&] { tokenizer["model"]["vocab"] = Json::object(); }, "empty");
   refuses([&] { tokenizer.erase("model"); }, "does not have the expected form");
