@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <thread>
 
@@ -43,13 +44,22 @@ Result<std::optional<TokenizerImport>> findTokenizer(const std::string &model) {
   return std::optional(std::move(found));
 }
 
+/// Positions that the model's rotary tables cover.
+int64_t positionLimit(const Graph &graph) {
+  int64_t limit = std::numeric_limits<int64_t>::max();
+  for (const Node &node : graph.nodes)
+    if (node.kind == NodeKind::Rope)
+      limit = std::min(limit, graph.weights[size_t(node.weights[0])].rows);
+  return limit;
+}
+
 /// Tokenizes calibration data and runs the float model over it.
 struct Calibration {
   Statistics statistics;
   CalibrationRecord record;
 };
 Result<Calibration> calibrate(const SourceModel &source, const std::vector<std::string> &data,
-                              const SampleOptions &sampling,
+                              SampleOptions sampling,
                               const std::optional<TokenizerImport> &tokenizer,
                               const CollectOptions &options) {
   if (!tokenizer)
@@ -65,6 +75,7 @@ Result<Calibration> calibrate(const SourceModel &source, const std::vector<std::
   encoder.chatContext.bosToken = tokenizer->bosToken;
   encoder.chatContext.eosToken = tokenizer->eosToken;
   encoder.bosToken = tokenizer->addBos ? tokenizer->bosId : -1;
+  sampling.tokens = std::min(sampling.tokens, positionLimit(source.graph));
   SMELT_ASSIGN(std::vector<Document> documents, readDocuments(data));
   SMELT_ASSIGN(SampleSet set, makeSamples(documents, encoder, sampling));
   for (const std::vector<int32_t> &sample : set.samples)

@@ -119,7 +119,7 @@ TEST_F(DatasetTest, LongTextIsCutAtLineEnds) {
 
 TEST_F(DatasetTest, WindowsAreEvenAndBeginWithBos) {
   Tokenizer words = tokenizer();
-  TextEncoder encoder{&words, nullptr, 12};
+  TextEncoder encoder{&words, nullptr, {}, 12};
   std::vector<Document> documents = {{"abcdefghij", {}}, {"jihgfedcba", {}}};
   auto set = makeSamples(documents, encoder, {2, 5});
   ASSERT_TRUE(set.ok()) << set.status().message();
@@ -138,7 +138,7 @@ TEST_F(DatasetTest, WindowsAreEvenAndBeginWithBos) {
 
 TEST_F(DatasetTest, SpecialTokensInTextArePlainText) {
   Tokenizer words = tokenizer();
-  TextEncoder encoder{&words, nullptr, -1};
+  TextEncoder encoder{&words, nullptr, {}, -1};
   auto set = makeSamples({{"ab<s>cd", {}}}, encoder, {1, 64});
   ASSERT_TRUE(set.ok());
   for (int32_t id : set->samples[0])
@@ -148,19 +148,19 @@ TEST_F(DatasetTest, SpecialTokensInTextArePlainText) {
 TEST_F(DatasetTest, ConversationsNeedATemplate) {
   Tokenizer words = tokenizer();
   std::vector<Document> documents = {{"", {{"user", "ab"}, {"assistant", "cd"}}}};
-  auto refused = makeSamples(documents, {&words, nullptr, -1}, {1, 64});
+  auto refused = makeSamples(documents, {&words, nullptr, {}, -1}, {1, 64});
   ASSERT_FALSE(refused.ok());
   EXPECT_NE(refused.status().message().find("no chat template"), std::string::npos);
   auto chat = ChatTemplate::parse("{% for m in messages %}<s>{{ m['content'] }}{% endfor %}");
   ASSERT_TRUE(chat.ok()) << chat.status().message();
-  auto set = makeSamples(documents, {&words, &*chat, -1}, {1, 64});
+  auto set = makeSamples(documents, {&words, &*chat, {}, -1}, {1, 64});
   ASSERT_TRUE(set.ok()) << set.status().message();
   EXPECT_EQ(set->samples[0], (std::vector<int32_t>{12, 0, 1, 12, 2, 3}));
 }
 
 TEST_F(DatasetTest, NoText) {
   Tokenizer words = tokenizer();
-  auto set = makeSamples({}, {&words, nullptr, -1}, {1, 64});
+  auto set = makeSamples({}, {&words, nullptr, {}, -1}, {1, 64});
   ASSERT_FALSE(set.ok());
   EXPECT_NE(set.status().message().find("no text"), std::string::npos);
 }
