@@ -80,8 +80,8 @@ def white_space(limit, random_):
 
 
 def every_code_point(random_):
-    """Each assigned code point up to Unicode 15 (as far as this Python knows them), in order and shuffled."""
-    points = [chr(c) for c in range(0x30000) if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")]
+    """Each code point of the planes with characters, assigned or not (this Python may not know all), in order and shuffled."""
+    points = [chr(c) for c in range(0x32400) if unicodedata.category(chr(c)) not in ("Cs", "Co")]
     shuffled = points[:]
     random_.shuffle(shuffled)
     marks = [p for p in points if unicodedata.combining(p)]
