@@ -206,8 +206,7 @@ Results evaluateSlice(const Call &call) {
     int64_t dim = input->shape[size_t(*axis)];
     auto wrap = [&](int64_t index) { return index < 0 ? index + dim : index; };
     int64_t low = stride > 0 ? 0 : -1, high = stride > 0 ? dim : dim - 1;
-    int64_t first = std::clamp(wrap((*starts)[i]), stride > 0 ? int64_t(0) : int64_t(0),
-                               std::max<int64_t>(high, 0));
+    int64_t first = std::clamp<int64_t>(wrap((*starts)[i]), 0, std::max<int64_t>(high, 0));
     int64_t last = (*ends)[i] < -dim && stride < 0 ? -1 : std::clamp(wrap((*ends)[i]), low, dim);
     int64_t span = stride > 0 ? last - first : first - last;
     int64_t width = stride > 0 ? stride : -stride;

@@ -32,7 +32,7 @@ Match raiseRotaryEmbedding(RaiseContext &context, NodeOp node) {
   if (headDim <= 0 || rows->width() % headDim)
     return Match::near("its input is neither [batch, heads, sequence, dim] nor [batch, sequence, "
                        "columns] with num_heads");
-  bool isInterleaved = integerOf(node, isMicrosoft ? "interleaved" : "interleaved", 0) != 0;
+  bool isInterleaved = integerOf(node, "interleaved", 0) != 0;
   int64_t rotary = integerOf(node, "rotary_embedding_dim", 0);
   Value result;
   if (positions) {
