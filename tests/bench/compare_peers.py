@@ -130,6 +130,9 @@ class Comparison:
         return json.loads(call(self.limits, threads))
 
     def run(self):
+        busy = os.getloadavg()[0]
+        if busy > 0.5:
+            say(f"warning: other work is running here (load {busy:.1f}); the figures will not mean anything before it has ended")
         blocks = [(engine, threads) for engine in ["smelt", *self.args.peers] for threads in self.args.threads]
         for number in range(self.args.rounds):
             for engine, threads in random.sample(blocks, len(blocks)):
@@ -169,7 +172,7 @@ class Comparison:
             cells = [f"{key} {statistics.median(values):.1f} ({min(values):.1f}..{max(values):.1f})" for key in ("read_512", "read_96", "dot8", "barrier_ns")
                      if (values := [p[key] for p in probes])]
             print(f"{threads}T limits: " + ", ".join(cells))
-        return {"rows": rows, "blocks": self.blocks, "peers": PACKAGES}
+        return {"rows": rows, "blocks": self.blocks, "peers": PACKAGES, "load_at_end": os.getloadavg()[0]}
 
 
 def main():
