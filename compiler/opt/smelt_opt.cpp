@@ -4,6 +4,7 @@
 #include "compiler/dialect/slm.h"
 #include "compiler/onnx/importer.h"
 #include "passes/fuse/fuse.h"
+#include "passes/quantize/quantize.h"
 #include "passes/raise/raise.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -41,6 +42,7 @@ static int runOnModel(const std::string &path, const mlir::PassPipelineCLParser 
 int main(int argc, char **argv) {
   smelt::registerRaisePasses();
   smelt::registerFusePasses();
+  smelt::registerQuantizePasses();
   mlir::DialectRegistry registry;
   registry.insert<mlir::func::FuncDialect, smelt::onnx_ir::ONNXDialect, smelt::slm::SLMDialect>();
   for (int i = 1; i < argc; ++i) {
