@@ -186,27 +186,6 @@ Status ArtifactWriter::addSection(SectionKind kind, std::string_view text) {
   return addSection(kind, std::as_bytes(std::span(text.data(), text.size())));
 }
 
-Status ArtifactWriter::addFile(SectionKind kind, const std::string &name) {
-  int source = ::open(name.c_str(), O_RDONLY | O_CLOEXEC);
-  if (source < 0)
-    return failure("read " + name);
-  Status status = beginSection(kind);
-  std::vector<std::byte> piece(bufferBytes);
-  while (status.ok()) {
-    ssize_t got = ::read(source, piece.data(), piece.size());
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got < 0)
-      status = failure("read " + name);
-    if (got <= 0)
-      break;
-    status = write(std::span(piece.data(), size_t(got)));
-  }
-  ::close(source);
-  SMELT_TRY(std::move(status));
-  return endSection();
-}
-
 Status ArtifactWriter::finish() {
   if (inSection || finished)
     return internalError("an artifact was finished twice or inside a section");

@@ -44,8 +44,6 @@ public:
   Status addSection(format::SectionKind kind, std::span<const std::byte> bytes,
                     uint32_t target = 0);
   Status addSection(format::SectionKind kind, std::string_view text);
-  /// A section whose bytes are those of a file, copied piecewise: it is never in memory as a whole.
-  Status addFile(format::SectionKind kind, const std::string &file);
 
   /// Where the bytes are until finish(): for a signal handler that has to remove them.
   const std::string &temporaryPath() const { return temporary; }
