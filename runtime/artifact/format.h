@@ -45,6 +45,7 @@ enum class SectionKind : uint32_t {
   Tokenizer = 5, ///< runtime/tokenizer/blob.h
   Template = 6,  ///< chat template, UTF-8 Jinja source
   Metadata = 7,  ///< UTF-8 JSON, see below; for people, `inspect` and `bench`, never needed to run
+  TensorProgram = 8, ///< TensorProgramHeader and what follows it; such an artifact runs whole tensors, not tokens
 };
 
 // Metadata is one JSON object; every key is optional, unknown keys are shown as they are:
@@ -131,6 +132,8 @@ enum class OperandKind : uint32_t {
   Positions = 6, ///< int32[2][maxTokens]: position of each token in its slot, then (from maxTokens on) each token's cache slot
   LogitRows = 8,  ///< int32[logitRows]: which tokens' logits are wanted
   Logits = 9,     ///< float[logitRows][vocabSize]
+  RowsIn = 10,    ///< tensor programs: rows of the input of a Rows instruction
+  RowsOut = 11,   ///< tensor programs: rows of its output
 };
 
 struct Operand {
@@ -193,5 +196,110 @@ enum StepField : uint32_t {
 /// not allocate, block or call out.
 using KernelFunction = void (*)(const int64_t *info, void *p0, void *p1, void *p2, void *p3,
                                 void *p4, void *p5, void *p6, void *p7);
+
+//===--- Tensor programs ------------------------------------------------------------------------===//
+//
+// A graph that is not raised to a token program runs as it stands: whole tensors of any shape, one instruction a
+// node. Such an artifact holds a TensorProgram section beside the Program section, whose instructions are then only
+// called by Rows instructions. Every tensor is contiguous, row-major, of the rank that the program states; its
+// dimensions are known when it is made. Half-precision graphs compute in float.
+
+inline constexpr uint32_t maxRank = 8;
+inline constexpr uint32_t tensorOperandCount = 7;
+inline constexpr uint32_t noTensor = 0xffffffffu;
+
+enum class ElementType : uint32_t { F32 = 0, F64 = 1, I64 = 2, I32 = 3, I8 = 4, U8 = 5, Bool = 6 /* a byte, 0 or 1 */ };
+
+/// TensorProgram section: TensorProgramHeader, TensorKernelEntry[kernelCount], TensorEntry[tensorCount],
+/// TensorInstruction[instructionCount], TensorPort[inputCount], TensorPort[outputCount], names.
+struct TensorProgramHeader {
+  uint32_t kernelCount;
+  uint32_t tensorCount;
+  uint32_t instructionCount;
+  uint32_t inputCount;
+  uint32_t outputCount;
+  uint32_t nameBytes; ///< zero-terminated names, back to back
+};
+static_assert(sizeof(TensorProgramHeader) == 24);
+
+struct TensorKernelEntry {
+  uint32_t nameOffset;
+  uint32_t reserved;
+};
+
+/// A value of the graph. Constants lie in the weights section, 64-byte aligned.
+struct TensorEntry {
+  ElementType type;
+  uint32_t rank;
+  uint32_t isConstant;
+  uint32_t reserved;
+  uint64_t offset; ///< constants: byte offset in the weights section
+  int64_t dims[maxRank]; ///< constants: the shape; others: -1 where not known at compile time
+};
+static_assert(sizeof(TensorEntry) == 88);
+
+enum class TensorAction : uint32_t {
+  Kernel = 0, ///< shape kernel on one thread, then memory for the outputs, then the compute kernel on all threads
+  Alias = 1,  ///< shape kernel; the output shares the memory of the first input (operands: out, in, ...)
+  Rows = 2,   ///< instructions [first, first + count) of the Program section over the rows of a matrix, in chunks of at
+              ///< most ModelConfig::maxTokens rows; operands: out, in, both rank 2 float [rows, width], or in int32 [rows]
+  Jump = 3,   ///< to instruction `target`, which lies further on
+  JumpIfFalse = 4, ///< the same if operand 0, a Bool of one element, is false
+  Take = 5,   ///< operand 0 becomes operand 1 (same type and rank): results of the branches of an If
+};
+
+/// Kernel operands: outputs first, then inputs; omitted inputs are noTensor (null pointer, rank 0).
+struct TensorInstruction {
+  TensorAction action;
+  uint32_t label; ///< OpLabel of the profile
+  uint32_t shapeKernel;
+  uint32_t computeKernel;
+  uint32_t outputs; ///< how many of the operands are outputs, 0 .. 2
+  uint32_t operandCount;
+  uint32_t operands[tensorOperandCount]; ///< tensors
+  uint32_t nodeName; ///< offset in the names: the ONNX node it came from, for messages and profiles
+  uint32_t first, count; ///< Rows
+  uint32_t target;       ///< jumps
+  uint32_t release[tensorOperandCount]; ///< tensors that nothing reads after this instruction; noTensor: none
+};
+static_assert(sizeof(TensorInstruction) == 96);
+
+/// What an input or output of the graph is, so that text can be run through it; Other: only by name.
+enum class PortRole : uint32_t {
+  Other = 0,
+  Ids = 1,           ///< int64 [batch, sequence]
+  Mask = 2,          ///< int64 [batch, past + sequence], 1 for tokens
+  Positions = 3,     ///< int64 [batch, sequence]
+  TokenTypes = 4,    ///< int64 [batch, sequence], zeros
+  State = 5,         ///< carried from step to step: input `partner` of the next step is this output
+  Logits = 6,        ///< float [batch, sequence or 1, vocabulary]
+  HiddenState = 7,   ///< float [batch, sequence, width]
+  Embedding = 8,     ///< float [batch, width]
+  Classes = 9,       ///< float [batch, labels]
+  TokenClasses = 10, ///< float [batch, sequence, labels]
+};
+
+struct TensorPort {
+  uint32_t tensor;
+  uint32_t nameOffset;
+  PortRole role;
+  uint32_t partner; ///< State: index of the matching output (inputs) or input (outputs); else noTensor
+  int32_t growAxis; ///< State inputs: the axis that grows with the positions, of length 0 at the start; -1: a fixed
+                    ///< shape that starts as zeros
+  uint32_t reserved;
+};
+static_assert(sizeof(TensorPort) == 24);
+
+// Tensor kernels have the signature of KernelFunction: info as above (FieldThread and FieldThreads are all they read);
+// p0: the frame, int64[1 + 7 * 8]: frame[0] is 0 and set to a TensorFault by a kernel that finds one (its thread then
+// stops, its outputs hold anything); frame[1 + 8 * i + a] is dimension a of operand i. p1..p7: the data of the operands.
+// A shape kernel writes the dimensions of its outputs into the frame and nothing else; it may read the data of its inputs.
+// A compute kernel writes all elements of its outputs, dealt to the threads. Kernels never touch memory beyond the
+// elements of their operands, whatever indices the data holds.
+enum TensorFault : int64_t {
+  FaultNone = 0,
+  FaultShape = 1, ///< operand shapes do not fit together
+  FaultIndex = 2, ///< an index is out of range
+};
 
 } // namespace smelt::format
