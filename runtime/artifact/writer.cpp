@@ -66,6 +66,41 @@ std::vector<std::byte> encodeProgram(const ProgramImage &program) {
   return out;
 }
 
+std::vector<std::byte> encodeTensorProgram(const TensorProgramImage &program) {
+  std::string names;
+  auto add = [&](const std::string &name) {
+    auto offset = uint32_t(names.size());
+    names += name;
+    names += '\0';
+    return offset;
+  };
+  std::vector<TensorKernelEntry> kernels;
+  for (const std::string &name : program.kernelNames)
+    kernels.push_back({add(name), 0});
+  std::vector<uint32_t> nodeNames;
+  for (const std::string &name : program.nodeNames)
+    nodeNames.push_back(add(name));
+  std::vector<TensorInstruction> instructions = program.instructions;
+  for (TensorInstruction &instruction : instructions)
+    instruction.nodeName = nodeNames[instruction.nodeName];
+  std::vector<TensorPort> ports;
+  for (const auto *list : {&program.inputs, &program.outputs})
+    for (const TensorProgramImage::Port &entry : *list)
+      ports.emplace_back(entry.port).nameOffset = add(entry.name);
+
+  TensorProgramHeader header{uint32_t(kernels.size()),         uint32_t(program.tensors.size()),
+                             uint32_t(instructions.size()),    uint32_t(program.inputs.size()),
+                             uint32_t(program.outputs.size()), uint32_t(names.size())};
+  std::vector<std::byte> out;
+  append(out, std::span<const TensorProgramHeader>(&header, 1));
+  append(out, std::span<const TensorKernelEntry>(kernels));
+  append(out, std::span<const TensorEntry>(program.tensors));
+  append(out, std::span<const TensorInstruction>(instructions));
+  append(out, std::span<const TensorPort>(ports));
+  append(out, std::span<const char>(names));
+  return out;
+}
+
 ArtifactWriter::ArtifactWriter(std::string path, std::string temporary, int file)
     : path(std::move(path)), temporary(std::move(temporary)), file(file) {
   buffer.reserve(bufferBytes);

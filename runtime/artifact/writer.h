@@ -21,6 +21,21 @@ struct ProgramImage {
 };
 std::vector<std::byte> encodeProgram(const ProgramImage &program);
 
+/// The tensor program section before encoding.
+struct TensorProgramImage {
+  struct Port {
+    std::string name;
+    format::TensorPort port; ///< `nameOffset` is filled in by the encoder
+  };
+  std::vector<std::string> kernelNames; ///< instructions refer to kernels by index into this
+  std::vector<format::TensorEntry> tensors;
+  /// `nodeName` is an index into `nodeNames`; the encoder makes it an offset.
+  std::vector<format::TensorInstruction> instructions;
+  std::vector<std::string> nodeNames;
+  std::vector<Port> inputs, outputs;
+};
+std::vector<std::byte> encodeTensorProgram(const TensorProgramImage &program);
+
 /// One artifact being written. Everything goes to `<path>.tmp-<pid>`, which is renamed to `path` by
 /// finish() and removed by the destructor otherwise; temporary files that killed writers left
 /// beside `path` are removed at the start.
