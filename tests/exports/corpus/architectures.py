@@ -142,7 +142,8 @@ def build(name):
     if name in DECODERS:
         cls, args = DECODERS[name]
         config = getattr(transformers, cls + "Config")(**args)
-        model = transformers.AutoModelForCausalLM.from_config(config)
+        with transformers.modeling_utils.no_init_weights():
+            model = transformers.AutoModelForCausalLM.from_config(config)
     else:
         base, head = split(name)
         cls, args = ENCODERS[base]

@@ -1,0 +1,158 @@
+"""The exporters: each writes model.onnx (and what comes with it) for one model into a folder."""
+import os
+import shutil
+
+import torch
+
+import architectures
+
+OPTIMUM_DECODER_TASK = "text-generation-with-past"
+
+
+def versions(*names):
+    import importlib.metadata as md
+
+    return ", ".join(f"{n} {md.version(n)}" for n in names)
+
+
+def tidy(folder):
+    """Keeps the graph, its external data and the configurations."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        elif not name.startswith("model.onnx") and name not in ("genai_config.json", "config.json"):
+            os.remove(path)
+
+
+# --- optimum (TorchScript) ---------------------------------------------------------------------------------------------
+def optimum(root, name, folder, opset=18, dtype=None, **_):
+    from optimum.exporters.onnx import onnx_export_from_model
+
+    base, head = architectures.split(name)
+    if head == "_st":
+        return sentence_torchscript(root, name, folder, opset)
+    model = architectures.load(root, name)
+    if dtype:
+        model = model.to(dtype)
+    task = OPTIMUM_DECODER_TASK if architectures.kind(name) == "decoder" else architectures.HEADS[head][1]
+    onnx_export_from_model(model, folder, opset=opset, task=task, do_validation=False, device="cpu", no_dynamic_axes=False)
+    tidy(folder)
+    return f"optimum-onnx (TorchScript), {versions('optimum-onnx', 'torch', 'transformers')}, opset {opset}"
+
+
+class Sentence(torch.nn.Module):
+    """What sentence-transformers computes after its tokenizer: token embeddings, their masked mean, normalized."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        tokens = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        weight = attention_mask.unsqueeze(-1).expand(tokens.size()).to(tokens.dtype)
+        mean = (tokens * weight).sum(1) / torch.clamp(weight.sum(1), min=1e-9)
+        return tokens, torch.nn.functional.normalize(mean, p=2, dim=1)
+
+
+ENCODER_AXES = {0: "batch_size", 1: "sequence_length"}
+
+
+def sentence_torchscript(root, name, folder, opset):
+    model = Sentence(architectures.load(root, name)).eval()
+    ids = torch.randint(3, 200, (2, 9))
+    torch.onnx.export(model, (ids, torch.ones_like(ids)), os.path.join(folder, "model.onnx"), dynamo=False, opset_version=opset,
+                      input_names=["input_ids", "attention_mask"], output_names=["token_embeddings", "sentence_embedding"],
+                      dynamic_axes={"input_ids": ENCODER_AXES, "attention_mask": ENCODER_AXES, "token_embeddings": ENCODER_AXES,
+                                    "sentence_embedding": {0: "batch_size"}})
+    model.model.config.save_pretrained(folder)
+    tidy(folder)
+    return f"torch.onnx.export (TorchScript) of a mean-pooling wrapper, {versions('torch', 'transformers')}, opset {opset}"
+
+
+# --- torch.onnx.export(dynamo=True) of a wrapper with a flat cache -------------------------------------------------------
+class Flat(torch.nn.Module):
+    """A causal LM with its cache as flat tensors: ids, mask, positions, then key and value of each layer."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask, position_ids, past):
+        from transformers.cache_utils import DynamicCache
+
+        cache = DynamicCache()
+        for i in range(len(past) // 2):
+            cache.update(past[2 * i], past[2 * i + 1], i)
+        extra = {} if self.model.config.model_type in ("bloom",) else {"position_ids": position_ids}
+        out = self.model(input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=True, **extra)
+        return (out.logits, *[t for layer in out.past_key_values.layers for t in (layer.keys, layer.values)])
+
+
+class Heads(torch.nn.Module):
+    """An encoder with its main output alone."""
+
+    def __init__(self, model, output):
+        super().__init__()
+        self.model, self.output = model, output
+
+    def forward(self, input_ids, attention_mask):
+        return getattr(self.model(input_ids=input_ids, attention_mask=attention_mask), self.output)
+
+
+def cache_shape(config):
+    """(layers, KV heads, head size) of a model's attention cache."""
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kv = getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None) or heads
+    if config.model_type == "falcon" and not config.new_decoder_architecture:
+        kv = 1 if config.multi_query else heads
+    return config.num_hidden_layers, kv, size
+
+
+def dynamo(root, name, folder, opset=18, dtype=None, external=False, **_):
+    model = architectures.load(root, name)
+    if dtype:
+        model = model.to(dtype)
+    dt = dtype or torch.float32
+    seq = {0: "batch", 1: "seq"}
+    with torch.no_grad():
+        if architectures.kind(name) == "decoder":
+            layers, kv, size = cache_shape(model.config)
+            names = [f"past_key_values.{i}.{k}" for i in range(layers) for k in ("key", "value")]
+            past = [torch.zeros(2, kv, 5, size, dtype=dt) for _ in names]
+            args = (torch.ones(2, 3, dtype=torch.long), torch.ones(2, 8, dtype=torch.long),
+                    torch.arange(5, 8).expand(2, 3).contiguous(), past)
+            shapes = (seq, {0: "batch", 1: "past_plus_seq"}, seq, [{0: "batch", 2: "past"}] * len(past))
+            program = torch.onnx.export(Flat(model), args, dynamo=True, opset_version=opset, dynamic_shapes=shapes, verbose=False,
+                                        input_names=["input_ids", "attention_mask", "position_ids", *names],
+                                        output_names=["logits", *[n.replace("past_key_values", "present") for n in names]])
+        else:
+            head = architectures.split(name)[1]
+            ids = torch.randint(3, 200, (2, 9))
+            wrapper, outputs = Heads(model, "logits" if head else "last_hidden_state"), ["logits" if head else "last_hidden_state"]
+            if head == "_st":
+                wrapper, outputs = Sentence(model), ["token_embeddings", "sentence_embedding"]
+            program = torch.onnx.export(wrapper.eval(), (ids, torch.ones_like(ids)), dynamo=True, opset_version=opset, verbose=False,
+                                        dynamic_shapes=(seq, seq), input_names=["input_ids", "attention_mask"], output_names=outputs)
+    program.save(os.path.join(folder, "model.onnx"), external_data=external)
+    model.config.save_pretrained(folder)
+    tidy(folder)
+    return f"torch.onnx.export(dynamo=True), {versions('torch', 'onnxscript', 'transformers')}, opset {opset}"
+
+
+# tag: (function, options, environment that has it)
+EXPORTERS = {
+    "optimum": (optimum, {}, "venv457"),
+    "optimum_op11": (optimum, {"opset": 11}, "venv457"),
+    "optimum_op14": (optimum, {"opset": 14}, "venv457"),
+    "optimum_op17": (optimum, {"opset": 17}, "venv457"),
+    "dynamo18": (dynamo, {"opset": 18}, "venv457"),
+    "dynamo23": (dynamo, {"opset": 23}, "venv"),
+}
+# Variants beyond the plain exporters are made of these models only.
+ONLY = {
+    "optimum_op11": ["gpt2", "bert"],
+    "optimum_op14": ["llama_gqa", "gpt_neox", "bert_cls", "distilbert"],
+    "optimum_op17": ["qwen2"],
+}
