@@ -277,7 +277,7 @@ Status Compilation::generate(const Pipeline::Report &report) {
       CodegenOptions codegen;
       if (!options.pipeline.dump.empty())
         codegen.dumpAssembly = (options.pipeline.dump / (std::string(target.name) + ".s")).string();
-      auto kernels = buildKernels(context, program.kernels, target);
+      auto kernels = buildKernels(context, program.kernels, {}, target);
       Result<std::vector<std::byte>> object = compileKernels(*kernels, target, codegen);
       if (object)
         code[i] = *std::move(object);

@@ -3,6 +3,7 @@
 
 #include "passes/lower/kernel_spec.h"
 #include "passes/lower/target.h"
+#include "passes/lower/tensor_spec.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
@@ -11,10 +12,12 @@
 
 namespace smelt {
 
-/// A module with one func.func per spec, named KernelSpec::name(), for one target. Needs the arith,
-/// func, llvm, math, memref, scf and vector dialects, which it loads into the context.
+/// A module with one func.func per spec, named by its name(), for one target; specs of equal names
+/// give one function. Tensor specs have passed TensorSpec::check(). Needs the arith, func, llvm,
+/// math, memref, scf and vector dialects, which it loads into the context.
 mlir::OwningOpRef<mlir::ModuleOp> buildKernels(mlir::MLIRContext &context,
                                                std::span<const KernelSpec> specs,
+                                               std::span<const TensorSpec> tensorSpecs,
                                                const KernelTarget &target);
 
 } // namespace smelt

@@ -59,7 +59,7 @@ protected:
   std::string compile(const Problem &problem, const KernelTarget &target,
                       const std::string &folder) {
     mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
-    auto module = buildKernels(context, problem.specs, target);
+    auto module = buildKernels(context, problem.specs, {}, target);
     auto object = compileKernels(*module, target, {});
     EXPECT_TRUE(object.ok()) << object.status().message();
     if (!object.ok())

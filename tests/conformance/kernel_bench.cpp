@@ -51,7 +51,7 @@ double bestTime(const Call &call, Job &job, format::KernelFunction function) {
 int benchProblem(const std::string &line, const KernelTarget &target, const std::string &assembly) {
   auto problem = makeProblem(line);
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
-  auto module = buildKernels(context, problem->specs, target);
+  auto module = buildKernels(context, problem->specs, {}, target);
   CodegenOptions options;
   options.dumpAssembly = assembly;
   auto object = compileKernels(*module, target, options);

@@ -15,8 +15,8 @@ constexpr int64_t nominalBytes = int64_t(1) << 40;
 
 } // namespace
 
-KernelBuilder::KernelBuilder(ModuleOp module, const KernelSpec &spec, const KernelTarget &target)
-    : spec(spec), target(target), b(module.getLoc(), module.getContext()), module(module) {
+CodeBuilder::CodeBuilder(ModuleOp module, StringRef symbol, const KernelTarget &target)
+    : target(target), b(module.getLoc(), module.getContext()), module(module) {
   i8 = b.getI8Type();
   i32 = b.getI32Type();
   f16 = b.getF16Type();
@@ -26,17 +26,17 @@ KernelBuilder::KernelBuilder(ModuleOp module, const KernelSpec &spec, const Kern
   b.setInsertionPointToEnd(module.getBody());
   SmallVector<Type> inputs{MemRefType::get({format::FieldCount}, b.getI64Type())};
   inputs.append(format::operandCount, MemRefType::get({nominalBytes}, i8));
-  function = func::FuncOp::create(b, spec.name(), b.getFunctionType(inputs, {}));
+  function = func::FuncOp::create(b, symbol, b.getFunctionType(inputs, {}));
   for (unsigned i = 0; i < inputs.size(); ++i)
     function.setArgAttr(i, LLVM::LLVMDialect::getNoAliasAttrName(), b.getUnitAttr());
   b.setInsertionPointToStart(function.addEntryBlock());
 }
 
-void KernelBuilder::finish() { func::ReturnOp::create(b); }
+void CodeBuilder::finish() { func::ReturnOp::create(b); }
 
 //===--- Operands -----------------------------------------------------------------------------===//
 
-Buffer KernelBuilder::operand(int i, Type elementType) {
+Buffer CodeBuilder::operand(int i, Type elementType) {
   Value bytes = function.getArgument(1 + i);
   if (elementType == i8)
     return {bytes};
@@ -47,10 +47,13 @@ Buffer KernelBuilder::operand(int i, Type elementType) {
   return {memref::ViewOp::create(b, type, bytes, idx(0), ValueRange{})};
 }
 
-Value KernelBuilder::field(format::StepField field) {
+Value CodeBuilder::field(format::StepField field) {
   Value value = memref::LoadOp::create(b, function.getArgument(0), ValueRange{idx(field)});
   return arith::IndexCastOp::create(b, index, value);
 }
+
+KernelBuilder::KernelBuilder(ModuleOp module, const KernelSpec &spec, const KernelTarget &target)
+    : CodeBuilder(module, spec.name(), target), spec(spec) {}
 
 Value KernelBuilder::rowCount() {
   if (spec.one)
@@ -60,25 +63,25 @@ Value KernelBuilder::rowCount() {
 
 //===--- Index arithmetic ---------------------------------------------------------------------===//
 
-Value KernelBuilder::idx(int64_t value) { return arith::ConstantIndexOp::create(b, value); }
-Value KernelBuilder::add(Value a, Value c) { return arith::AddIOp::create(b, a, c); }
-Value KernelBuilder::sub(Value a, Value c) { return arith::SubIOp::create(b, a, c); }
-Value KernelBuilder::mul(Value a, Value c) { return arith::MulIOp::create(b, a, c); }
-Value KernelBuilder::div(Value a, int64_t c) { return arith::DivUIOp::create(b, a, idx(c)); }
-Value KernelBuilder::div(Value a, Value c) { return arith::DivUIOp::create(b, a, c); }
-Value KernelBuilder::rem(Value a, int64_t c) { return arith::RemUIOp::create(b, a, idx(c)); }
-Value KernelBuilder::rem(Value a, Value c) { return arith::RemUIOp::create(b, a, c); }
-Value KernelBuilder::min(Value a, Value c) { return arith::MinSIOp::create(b, a, c); }
-Value KernelBuilder::max(Value a, Value c) { return arith::MaxSIOp::create(b, a, c); }
-Value KernelBuilder::toIndex(Value v) { return arith::IndexCastOp::create(b, index, v); }
-Value KernelBuilder::less(Value a, Value c) {
+Value CodeBuilder::idx(int64_t value) { return arith::ConstantIndexOp::create(b, value); }
+Value CodeBuilder::add(Value a, Value c) { return arith::AddIOp::create(b, a, c); }
+Value CodeBuilder::sub(Value a, Value c) { return arith::SubIOp::create(b, a, c); }
+Value CodeBuilder::mul(Value a, Value c) { return arith::MulIOp::create(b, a, c); }
+Value CodeBuilder::div(Value a, int64_t c) { return arith::DivUIOp::create(b, a, idx(c)); }
+Value CodeBuilder::div(Value a, Value c) { return arith::DivUIOp::create(b, a, c); }
+Value CodeBuilder::rem(Value a, int64_t c) { return arith::RemUIOp::create(b, a, idx(c)); }
+Value CodeBuilder::rem(Value a, Value c) { return arith::RemUIOp::create(b, a, c); }
+Value CodeBuilder::min(Value a, Value c) { return arith::MinSIOp::create(b, a, c); }
+Value CodeBuilder::max(Value a, Value c) { return arith::MaxSIOp::create(b, a, c); }
+Value CodeBuilder::toIndex(Value v) { return arith::IndexCastOp::create(b, index, v); }
+Value CodeBuilder::less(Value a, Value c) {
   return arith::CmpIOp::create(b, arith::CmpIPredicate::slt, a, c);
 }
-Value KernelBuilder::lessEqual(Value a, Value c) {
+Value CodeBuilder::lessEqual(Value a, Value c) {
   return arith::CmpIOp::create(b, arith::CmpIPredicate::sle, a, c);
 }
 
-std::pair<Value, Value> KernelBuilder::threadShare(Value count) {
+std::pair<Value, Value> CodeBuilder::threadShare(Value count) {
   Value thread = field(format::FieldThread), threads = field(format::FieldThreads);
   Value begin = div(mul(count, thread), threads);
   Value end = div(mul(count, add(thread, 1)), threads);
@@ -87,16 +90,16 @@ std::pair<Value, Value> KernelBuilder::threadShare(Value count) {
 
 //===--- Control flow -------------------------------------------------------------------------===//
 
-void KernelBuilder::loop(Value begin, Value end, int64_t step,
-                         const std::function<void(Value)> &body) {
+void CodeBuilder::loop(Value begin, Value end, int64_t step,
+                       const std::function<void(Value)> &body) {
   auto op = scf::ForOp::create(b, begin, end, idx(step));
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(op.getBody());
   body(op.getInductionVar());
 }
 
-Values KernelBuilder::loop(Value begin, Value end, int64_t step, ValueRange init,
-                           const std::function<Values(Value, ValueRange)> &body) {
+Values CodeBuilder::loop(Value begin, Value end, int64_t step, ValueRange init,
+                         const std::function<Values(Value, ValueRange)> &body) {
   auto op = scf::ForOp::create(b, begin, end, idx(step), init);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(op.getBody());
@@ -104,16 +107,16 @@ Values KernelBuilder::loop(Value begin, Value end, int64_t step, ValueRange init
   return Values(op.getResults());
 }
 
-void KernelBuilder::ifThen(Value condition, const std::function<void()> &body) {
+void CodeBuilder::ifThen(Value condition, const std::function<void()> &body) {
   auto op = scf::IfOp::create(b, condition, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(op.thenBlock());
   body();
 }
 
-Values KernelBuilder::ifElse(Value condition, TypeRange types,
-                             const std::function<Values()> &thenBody,
-                             const std::function<Values()> &elseBody) {
+Values CodeBuilder::ifElse(Value condition, TypeRange types,
+                           const std::function<Values()> &thenBody,
+                           const std::function<Values()> &elseBody) {
   auto op = scf::IfOp::create(b, types, condition, /*withElseRegion=*/true);
   OpBuilder::InsertionGuard guard(b);
   auto fill = [&](Block *block, const std::function<Values()> &body) {
@@ -135,15 +138,15 @@ Values KernelBuilder::ifElse(Value condition, TypeRange types,
 
 //===--- Memory -------------------------------------------------------------------------------===//
 
-Value KernelBuilder::load(Buffer buffer, Value at) {
+Value CodeBuilder::load(Buffer buffer, Value at) {
   return memref::LoadOp::create(b, buffer.memref, ValueRange{at});
 }
 
-void KernelBuilder::store(Buffer buffer, Value at, Value value) {
+void CodeBuilder::store(Buffer buffer, Value at, Value value) {
   memref::StoreOp::create(b, value, buffer.memref, ValueRange{at});
 }
 
-Value KernelBuilder::loadVector(Buffer buffer, Value at, int64_t n, int64_t align) {
+Value CodeBuilder::loadVector(Buffer buffer, Value at, int64_t n, int64_t align) {
   Type element = cast<MemRefType>(buffer.memref.getType()).getElementType();
   auto op = vector::LoadOp::create(b, vec(n, element), buffer.memref, ValueRange{at});
   if (align)
@@ -151,13 +154,13 @@ Value KernelBuilder::loadVector(Buffer buffer, Value at, int64_t n, int64_t alig
   return op;
 }
 
-void KernelBuilder::storeVector(Buffer buffer, Value at, Value value, int64_t align) {
+void CodeBuilder::storeVector(Buffer buffer, Value at, Value value, int64_t align) {
   auto op = vector::StoreOp::create(b, value, buffer.memref, ValueRange{at});
   if (align)
     op.setAlignment(align);
 }
 
-Value KernelBuilder::loadPartial(Buffer buffer, Value at, Value n) {
+Value CodeBuilder::loadPartial(Buffer buffer, Value at, Value n) {
   Type element = cast<MemRefType>(buffer.memref.getType()).getElementType();
   auto type = vec(lanes, element);
   Value mask = vector::CreateMaskOp::create(b, vec(lanes, b.getI1Type()), ValueRange{n});
@@ -165,12 +168,12 @@ Value KernelBuilder::loadPartial(Buffer buffer, Value at, Value n) {
   return vector::MaskedLoadOp::create(b, type, buffer.memref, ValueRange{at}, mask, zero);
 }
 
-void KernelBuilder::storePartial(Buffer buffer, Value at, Value value, Value n) {
+void CodeBuilder::storePartial(Buffer buffer, Value at, Value value, Value n) {
   Value mask = vector::CreateMaskOp::create(b, vec(lanes, b.getI1Type()), ValueRange{n});
   vector::MaskedStoreOp::create(b, buffer.memref, ValueRange{at}, mask, value);
 }
 
-Buffer KernelBuilder::scratch(int64_t n, Type elementType) {
+Buffer CodeBuilder::scratch(int64_t n, Type elementType) {
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(&function.getBody().front());
   return {memref::AllocaOp::create(b, MemRefType::get({n}, elementType), b.getI64IntegerAttr(64))};
@@ -178,49 +181,49 @@ Buffer KernelBuilder::scratch(int64_t n, Type elementType) {
 
 //===--- Scalars and vectors ------------------------------------------------------------------===//
 
-Value KernelBuilder::f32Const(double value) {
+Value CodeBuilder::f32Const(double value) {
   return arith::ConstantOp::create(b, b.getF32FloatAttr(float(value)));
 }
-Value KernelBuilder::i32Const(int64_t value) {
+Value CodeBuilder::i32Const(int64_t value) {
   return arith::ConstantOp::create(b, b.getI32IntegerAttr(int32_t(value)));
 }
-Value KernelBuilder::splat(Value scalar, int64_t n) {
+Value CodeBuilder::splat(Value scalar, int64_t n) {
   return vector::BroadcastOp::create(b, vec(n, scalar.getType()), scalar);
 }
-Value KernelBuilder::splatF(double value, int64_t n) {
+Value CodeBuilder::splatF(double value, int64_t n) {
   auto type = vec(n, f32);
   return arith::ConstantOp::create(b, DenseElementsAttr::get(type, float(value)));
 }
-Value KernelBuilder::splatI(int64_t value, int64_t n) {
+Value CodeBuilder::splatI(int64_t value, int64_t n) {
   auto type = vec(n, i32);
   return arith::ConstantOp::create(b, DenseElementsAttr::get(type, int32_t(value)));
 }
-Value KernelBuilder::bitcast(Value vector, VectorType type) {
+Value CodeBuilder::bitcast(Value vector, VectorType type) {
   return vector::BitCastOp::create(b, type, vector);
 }
-Value KernelBuilder::fadd(Value a, Value c) { return arith::AddFOp::create(b, a, c); }
-Value KernelBuilder::fsub(Value a, Value c) { return arith::SubFOp::create(b, a, c); }
-Value KernelBuilder::fmul(Value a, Value c) { return arith::MulFOp::create(b, a, c); }
-Value KernelBuilder::fdiv(Value a, Value c) { return arith::DivFOp::create(b, a, c); }
-Value KernelBuilder::fneg(Value a) { return arith::NegFOp::create(b, a); }
-Value KernelBuilder::fabs(Value a) { return math::AbsFOp::create(b, a); }
-Value KernelBuilder::fma(Value a, Value c, Value d) { return math::FmaOp::create(b, a, c, d); }
-Value KernelBuilder::fmax(Value a, Value c) {
+Value CodeBuilder::fadd(Value a, Value c) { return arith::AddFOp::create(b, a, c); }
+Value CodeBuilder::fsub(Value a, Value c) { return arith::SubFOp::create(b, a, c); }
+Value CodeBuilder::fmul(Value a, Value c) { return arith::MulFOp::create(b, a, c); }
+Value CodeBuilder::fdiv(Value a, Value c) { return arith::DivFOp::create(b, a, c); }
+Value CodeBuilder::fneg(Value a) { return arith::NegFOp::create(b, a); }
+Value CodeBuilder::fabs(Value a) { return math::AbsFOp::create(b, a); }
+Value CodeBuilder::fma(Value a, Value c, Value d) { return math::FmaOp::create(b, a, c, d); }
+Value CodeBuilder::fmax(Value a, Value c) {
   return select(arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, a, c), a, c);
 }
-Value KernelBuilder::fmin(Value a, Value c) {
+Value CodeBuilder::fmin(Value a, Value c) {
   return select(arith::CmpFOp::create(b, arith::CmpFPredicate::OLT, a, c), a, c);
 }
-Value KernelBuilder::fsqrt(Value a) { return math::SqrtOp::create(b, a); }
-Value KernelBuilder::select(Value condition, Value a, Value c) {
+Value CodeBuilder::fsqrt(Value a) { return math::SqrtOp::create(b, a); }
+Value CodeBuilder::select(Value condition, Value a, Value c) {
   return arith::SelectOp::create(b, condition, a, c);
 }
-Value KernelBuilder::iadd(Value a, Value c) { return arith::AddIOp::create(b, a, c); }
-Value KernelBuilder::isub(Value a, Value c) { return arith::SubIOp::create(b, a, c); }
-Value KernelBuilder::imul(Value a, Value c) { return arith::MulIOp::create(b, a, c); }
-Value KernelBuilder::iand(Value a, Value c) { return arith::AndIOp::create(b, a, c); }
-Value KernelBuilder::ior(Value a, Value c) { return arith::OrIOp::create(b, a, c); }
-Value KernelBuilder::ixor(Value a, Value c) { return arith::XOrIOp::create(b, a, c); }
+Value CodeBuilder::iadd(Value a, Value c) { return arith::AddIOp::create(b, a, c); }
+Value CodeBuilder::isub(Value a, Value c) { return arith::SubIOp::create(b, a, c); }
+Value CodeBuilder::imul(Value a, Value c) { return arith::MulIOp::create(b, a, c); }
+Value CodeBuilder::iand(Value a, Value c) { return arith::AndIOp::create(b, a, c); }
+Value CodeBuilder::ior(Value a, Value c) { return arith::OrIOp::create(b, a, c); }
+Value CodeBuilder::ixor(Value a, Value c) { return arith::XOrIOp::create(b, a, c); }
 
 /// An integer constant of the (scalar or vector) type of `like`.
 static Value constantLike(ImplicitLocOpBuilder &b, Value like, int64_t value) {
@@ -230,13 +233,13 @@ static Value constantLike(ImplicitLocOpBuilder &b, Value like, int64_t value) {
         b, DenseElementsAttr::get(vector, b.getIntegerAttr(vector.getElementType(), value)));
   return arith::ConstantOp::create(b, b.getIntegerAttr(type, value));
 }
-Value KernelBuilder::shl(Value a, int64_t bits) {
+Value CodeBuilder::shl(Value a, int64_t bits) {
   return arith::ShLIOp::create(b, a, constantLike(b, a, bits));
 }
-Value KernelBuilder::shrArith(Value a, int64_t bits) {
+Value CodeBuilder::shrArith(Value a, int64_t bits) {
   return arith::ShRSIOp::create(b, a, constantLike(b, a, bits));
 }
-Value KernelBuilder::shrLogic(Value a, int64_t bits) {
+Value CodeBuilder::shrLogic(Value a, int64_t bits) {
   return arith::ShRUIOp::create(b, a, constantLike(b, a, bits));
 }
 
@@ -246,30 +249,28 @@ static Type typeLike(Value like, Type element) {
     return vector.clone(element);
   return element;
 }
-Value KernelBuilder::toFloat(Value v) { return arith::SIToFPOp::create(b, typeLike(v, f32), v); }
-Value KernelBuilder::toInt(Value v) { return arith::FPToSIOp::create(b, typeLike(v, i32), v); }
-Value KernelBuilder::roundEven(Value v) { return math::RoundEvenOp::create(b, v); }
-Value KernelBuilder::extend(Value v) { return arith::ExtFOp::create(b, typeLike(v, f32), v); }
-Value KernelBuilder::truncate(Value v) { return arith::TruncFOp::create(b, typeLike(v, f16), v); }
-Value KernelBuilder::zeroExtend(Value v, Type t) {
+Value CodeBuilder::toFloat(Value v) { return arith::SIToFPOp::create(b, typeLike(v, f32), v); }
+Value CodeBuilder::toInt(Value v) { return arith::FPToSIOp::create(b, typeLike(v, i32), v); }
+Value CodeBuilder::roundEven(Value v) { return math::RoundEvenOp::create(b, v); }
+Value CodeBuilder::extend(Value v) { return arith::ExtFOp::create(b, typeLike(v, f32), v); }
+Value CodeBuilder::truncate(Value v) { return arith::TruncFOp::create(b, typeLike(v, f16), v); }
+Value CodeBuilder::zeroExtend(Value v, Type t) {
   return arith::ExtUIOp::create(b, typeLike(v, t), v);
 }
-Value KernelBuilder::signExtend(Value v, Type t) {
+Value CodeBuilder::signExtend(Value v, Type t) {
   return arith::ExtSIOp::create(b, typeLike(v, t), v);
 }
-Value KernelBuilder::narrow(Value v, Type t) {
-  return arith::TruncIOp::create(b, typeLike(v, t), v);
-}
-Value KernelBuilder::lane(Value vector, int64_t i) {
+Value CodeBuilder::narrow(Value v, Type t) { return arith::TruncIOp::create(b, typeLike(v, t), v); }
+Value CodeBuilder::lane(Value vector, int64_t i) {
   return vector::ExtractOp::create(b, vector, ArrayRef<int64_t>{i});
 }
-Value KernelBuilder::slice(Value vector, int64_t first, int64_t n) {
+Value CodeBuilder::slice(Value vector, int64_t first, int64_t n) {
   SmallVector<int64_t> mask;
   for (int64_t i = 0; i < n; ++i)
     mask.push_back(first + i);
   return vector::ShuffleOp::create(b, vector, vector, mask);
 }
-Value KernelBuilder::concat(Value a, Value c) {
+Value CodeBuilder::concat(Value a, Value c) {
   int64_t n = cast<VectorType>(a.getType()).getNumElements() +
               cast<VectorType>(c.getType()).getNumElements();
   SmallVector<int64_t> mask;
@@ -277,18 +278,18 @@ Value KernelBuilder::concat(Value a, Value c) {
     mask.push_back(i);
   return vector::ShuffleOp::create(b, a, c, mask);
 }
-Value KernelBuilder::laneIds() {
+Value CodeBuilder::laneIds() {
   SmallVector<int32_t> ids;
   for (int32_t i = 0; i < lanes; ++i)
     ids.push_back(i);
   return arith::ConstantOp::create(b, DenseElementsAttr::get(vec(lanes, i32), ArrayRef(ids)));
 }
-Value KernelBuilder::reduceAdd(Value v) {
+Value CodeBuilder::reduceAdd(Value v) {
   for (int64_t n = lanes / 2; n >= 1; n /= 2)
     v = fadd(slice(v, 0, n), slice(v, n, n));
   return lane(v, 0);
 }
-Value KernelBuilder::reduceMax(Value v) {
+Value CodeBuilder::reduceMax(Value v) {
   for (int64_t n = lanes / 2; n >= 1; n /= 2)
     v = fmax(slice(v, 0, n), slice(v, n, n));
   return lane(v, 0);

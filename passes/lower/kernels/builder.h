@@ -35,13 +35,13 @@ struct Buffer {
   Value memref;
 };
 
-class KernelBuilder {
+/// Writes one function with the signature of a kernel.
+class CodeBuilder {
 public:
-  KernelBuilder(mlir::ModuleOp module, const KernelSpec &spec, const KernelTarget &target);
+  CodeBuilder(mlir::ModuleOp module, llvm::StringRef symbol, const KernelTarget &target);
   /// Ends the function (func.return).
   void finish();
 
-  const KernelSpec &spec;
   const KernelTarget &target;
   mlir::ImplicitLocOpBuilder b;
 
@@ -52,8 +52,6 @@ public:
   // --- Operands. `operand(i, type)` is operand i as a flat array of `type`.
   Buffer operand(int i, Type elementType);
   Value field(format::StepField field); ///< as index
-  /// Rows of the spec's domain (tokens or logit rows); a constant 1 in one-row kernels.
-  Value rowCount();
 
   // --- Index arithmetic (unsigned in effect: never negative)
   Value idx(int64_t value);
@@ -150,6 +148,15 @@ public:
 private:
   mlir::ModuleOp module;
   mlir::func::FuncOp function;
+};
+
+/// A kernel of a token program.
+class KernelBuilder : public CodeBuilder {
+public:
+  KernelBuilder(mlir::ModuleOp module, const KernelSpec &spec, const KernelTarget &target);
+  const KernelSpec &spec;
+  /// Rows of the spec's domain (tokens or logit rows); a constant 1 in one-row kernels.
+  Value rowCount();
 };
 
 // The emitters, one file each; each writes the whole body of the kernel.

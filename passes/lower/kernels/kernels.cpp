@@ -1,10 +1,12 @@
-// One function per kernel specification: dispatch to the emitters, and the naming of
-// specifications.
+// One function per kernel specification: dispatch to the emitters, and the
+// naming of specifications.
 #include "passes/lower/kernels.h"
 
 #include "passes/lower/kernels/builder.h"
+#include "passes/lower/tensor_kernels/emit.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "llvm/ADT/StringSet.h"
 
 #include <charconv>
 
@@ -34,7 +36,9 @@ constexpr Family families[] = {
 
 std::string hexFloat(double value) {
   char text[40];
-  auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::hex).ptr;
+  auto end =
+      std::to_chars(text, text + sizeof text, value, std::chars_format::hex)
+          .ptr;
   std::string result(text, end);
   for (char &c : result)
     if (c == '.' || c == '+' || c == '-')
@@ -95,16 +99,25 @@ std::string KernelSpec::name() const {
   return text;
 }
 
-OwningOpRef<ModuleOp> buildKernels(MLIRContext &context, std::span<const KernelSpec> specs,
+OwningOpRef<ModuleOp> buildKernels(MLIRContext &context,
+                                   std::span<const KernelSpec> specs,
+                                   std::span<const TensorSpec> tensorSpecs,
                                    const KernelTarget &target) {
-  context.loadDialect<arith::ArithDialect, func::FuncDialect, LLVM::LLVMDialect, math::MathDialect,
-                      memref::MemRefDialect, scf::SCFDialect, vector::VectorDialect>();
+  context.loadDialect<arith::ArithDialect, func::FuncDialect, LLVM::LLVMDialect,
+                      math::MathDialect, memref::MemRefDialect, scf::SCFDialect,
+                      vector::VectorDialect>();
   OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+  llvm::StringSet<> names;
   for (const KernelSpec &spec : specs) {
+    if (!names.insert(spec.name()).second)
+      continue;
     KernelBuilder builder(*module, spec, target);
     families[static_cast<uint32_t>(spec.kind)].emit(builder);
     builder.finish();
   }
+  for (const TensorSpec &spec : tensorSpecs)
+    if (names.insert(spec.name()).second)
+      emitTensorKernel(*module, spec, target);
   return module;
 }
 
