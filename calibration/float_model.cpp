@@ -107,13 +107,22 @@ Status FloatModel::runNode(const SequenceBatch &batch, const Node &node, Values 
 
 Status FloatModel::embed(const SequenceBatch &batch, const Node &node, Matrix &out) {
   const WeightView &table = graph.weights[node.weights[0]];
-  for (int32_t token : batch.tokens)
+  const bool isPosition = node.positionOffset >= 0;
+  auto rowOf = [&](int64_t t) {
+    return isPosition ? batch.position(t) + node.positionOffset : int64_t(batch.tokens[t]);
+  };
+  for (int64_t t = 0; isPosition && t < out.rows; ++t)
+    if (rowOf(t) >= table.rows)
+      return invalidArgument("a sequence has more than the " +
+                             std::to_string(table.rows - node.positionOffset) +
+                             " tokens that the model has positions for");
+  for (int32_t token : isPosition ? std::vector<int32_t>() : batch.tokens)
     if (token < 0 || token >= table.rows)
       return invalidArgument("token " + std::to_string(token) + " is outside the vocabulary of " +
                              std::to_string(table.rows));
   pool.run(blocksOf(out.rows, rowBlock), [&](int64_t block) {
     for (int64_t t = block * rowBlock; t < std::min(out.rows, (block + 1) * rowBlock); ++t) {
-      readRows(table, batch.tokens[t], 1, out.row(t));
+      readRows(table, rowOf(t), 1, out.row(t));
       if (node.scalar != 1.0)
         rowKernels().scale(float(node.scalar), out.row(t), out.row(t), out.cols);
     }

@@ -217,6 +217,8 @@ private:
   Status checkKind() const {
     switch (node.kind) {
     case NodeKind::Embedding:
+      if (node.positionOffset >= weight(0).rows)
+        return wrong("position offset " + std::to_string(node.positionOffset) + " leaves no row");
       return wantShape(0, weight(0).rows, node.width);
     case NodeKind::Linear:
       return checkLinear();

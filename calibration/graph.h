@@ -37,7 +37,8 @@ enum class ActivationKind : uint32_t { Identity, Relu, Relu2, Silu, GeluTanh, Ge
 
 /// What a node computes; y is its value, a, b its inputs, w its weights.
 enum class NodeKind : uint32_t {
-  Embedding, ///< y[t] = scalar * w0[token[t]]                      w0 [vocab, width]
+  Embedding, ///< y[t] = scalar * w0[token[t]]                      w0 [vocab, width]; by position
+             ///< if `positionOffset` >= 0
   Linear,    ///< y = a * concat_rows(w...)^T + bias                w_i [rows_i, cols]; bias (if
              ///< hasBias) is the last weight [1, rows]
   RmsNorm,   ///< y = a / sqrt(mean(a^2) + epsilon) * w0            w0 [1, width]
@@ -73,6 +74,8 @@ struct Node {
   int64_t window = 0; ///< Attention: position i sees (i - window, i]; 0 = all
   int64_t layer = -1; ///< Attention: index of its cache
   int64_t first = 0;  ///< Slice
+  /// Embedding: -1 looks up tokens; otherwise row position + positionOffset is read.
+  int64_t positionOffset = -1;
 };
 
 struct Graph {

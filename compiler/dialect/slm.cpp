@@ -38,6 +38,9 @@ static LogicalResult checkVector(Operation *op, StringRef what, Value value, int
 }
 
 LogicalResult EmbeddingOp::verify() {
+  if (getPositionOffset() && int64_t(*getPositionOffset()) >= rowsOf(getTable()))
+    return emitOpError() << "position_offset " << *getPositionOffset() << " leaves no row of "
+                         << getTable().getType();
   return checkWidth(*this, "result", getResult(), widthOf(getTable()));
 }
 

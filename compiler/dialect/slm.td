@@ -43,10 +43,10 @@ def SLM_WeightOp : SLM_Op<"weight", [Pure]> {
 }
 
 def SLM_EmbeddingOp : SLM_Op<"embedding", [Pure]> {
-  let summary = "y[t] = scale * table[ids[t]]";
+  let summary = "y[t] = scale * table[ids[t]], or table[position of t + position_offset] where that is given";
   // `format`, `packed_offset`: set by quantize; the section offset of the packed table.
   let arguments = (ins SLM_Ids:$ids, SLM_WeightTensor:$table, DefaultValuedAttr<F64Attr, "1.0">:$scale, StrAttr:$name,
-                       OptionalAttr<StrAttr>:$format, OptionalAttr<I64Attr>:$packed_offset);
+                       OptionalAttr<StrAttr>:$format, OptionalAttr<I64Attr>:$packed_offset, OptionalAttr<I64Attr>:$position_offset);
   let results = (outs SLM_Rows:$result);
   let assemblyFormat = "$ids `,` $table attr-dict `:` type($ids) `,` type($table) `->` type($result)";
   let hasVerifier = 1;

@@ -106,6 +106,8 @@ Status Converter::convert(Operation &op) {
     node.name = embedding.getName().str();
     node.weights = {weightOf(embedding.getTable())};
     node.scalar = embedding.getScale().convertToDouble();
+    if (auto offset = embedding.getPositionOffset())
+      node.positionOffset = int64_t(*offset);
     add(node, embedding);
     return {};
   }

@@ -43,6 +43,7 @@ struct KernelSpec {
   int64_t valueStride = 0;
   int64_t heads = 0, kvHeads = 0, headDim = 0, rotaryDim = 0;
   int64_t window = 0;
+  int64_t firstRow = 0;   ///< Embed: added to what is looked up
   int64_t maxTokens = 0;  ///< bound of the token domain
   int64_t maxContext = 0; ///< bound of positions
   int64_t cacheElementBytes = 2;

@@ -81,6 +81,10 @@ private:
   Result<Location> activationsOf(Value input, ActivationFormat format);
   bool isLastUse(Value value, Operation *op);
   static Location positions() { return {OperandKind::Positions, 0}; }
+  /// A table has rows for so many positions only.
+  void limitContext(int64_t positions) {
+    program.config.maxContext = uint32_t(std::min<int64_t>(program.config.maxContext, positions));
+  }
 
   // --- Weights section
   Result<Location> appendFloats(const std::vector<float> &values);
@@ -262,10 +266,14 @@ Status Lowering::lowerEmbedding(slm::EmbeddingOp op) {
   spec.cols = slm::widthOf(op.getTable());
   spec.outStride = out.stride;
   spec.scalar = op.getScale().convertToDouble();
+  Location indices{OperandKind::Tokens, 0};
+  if (auto offset = op.getPositionOffset()) {
+    indices = positions();
+    spec.firstRow = int64_t(*offset);
+    limitContext(spec.rows - spec.firstRow);
+  }
   emit(spec, Domain::Tokens, OpLabel::Embedding,
-       {{OperandKind::Weights, int64_t(*op.getPackedOffset())},
-        {OperandKind::Tokens, 0},
-        out.location});
+       {{OperandKind::Weights, int64_t(*op.getPackedOffset())}, indices, out.location});
   program.config.hiddenSize = uint32_t(spec.cols);
   return {};
 }
@@ -507,8 +515,7 @@ Status Lowering::lowerAttention(slm::AttentionOp op) {
   if (query.rope) {
     SMELT_ASSIGN(RotaryTable rotary, rotaryTable(query.rope.getCos(), query.rope.getSin()));
     table = rotary.location;
-    program.config.maxContext =
-        uint32_t(std::min<int64_t>(program.config.maxContext, rotary.positions));
+    limitContext(rotary.positions);
     spec.rotaryDim = query.rope.getRotaryDim();
     spec.interleaved = query.rope.getInterleaved();
   }

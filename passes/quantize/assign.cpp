@@ -78,8 +78,10 @@ public:
       // There is no kernel that rounds the inputs of exact weights.
       linear.setActivation(format == formatInfo(WeightFormat::F32).name ? exact : activation);
     });
+    const std::string plain(formatInfo(WeightFormat::F32).name);
     getOperation()->walk([&](slm::EmbeddingOp op) {
-      op.setFormat(embedding);
+      // A table of positions is small, and every token adds a row of it.
+      op.setFormat(op.getPositionOffset() ? plain : embedding);
       for (slm::LinearOp linear : linears)
         if (isTied(op, linear))
           op.setFormat(*linear.getFormat());

@@ -118,6 +118,40 @@ bool RaiseContext::isIds(Value value) {
   return true;
 }
 
+std::optional<int64_t> RaiseContext::positionOffset(Value value) {
+  enum class Meaning { Given, Index, Counted };
+  for (Meaning meaning : {Meaning::Given, Meaning::Index, Meaning::Counted}) {
+    std::optional<double> offset;
+    bool isPosition = true;
+    for (size_t i = 0; i < small.size() && isPosition; ++i) {
+      const Binding &at = binding(i);
+      const Tensor *tensor = sample(value, i);
+      bool isShared = tensor && tensor->elements() == at.sequence && meaning == Meaning::Index;
+      isPosition = tensor && tensor->hasData() && tensor->kind == TensorKind::Integer &&
+                   !tensor->shape.empty() && tensor->shape.back() == at.sequence &&
+                   (isShared || tensor->elements() == at.batch * at.sequence);
+      for (int64_t b = 0; isPosition && b < (isShared ? 1 : at.batch); ++b) {
+        double counted = 0;
+        for (int64_t t = 0; t < at.total(); ++t) {
+          counted += at.mask[size_t(b * at.total() + t)];
+          int64_t s = t - at.past;
+          if (s < 0 || (!isShared && !at.isToken(b, t)))
+            continue;
+          double position = meaning == Meaning::Given   ? at.positions[size_t(b * at.sequence + s)]
+                            : meaning == Meaning::Index ? double(t)
+                                                        : counted - 1;
+          double difference = tensor->at(b * at.sequence + s) - position;
+          isPosition &= !offset || *offset == difference;
+          offset = difference;
+        }
+      }
+    }
+    if (isPosition && offset && *offset >= 0 && *offset < 1e6)
+      return int64_t(*offset);
+  }
+  return std::nullopt;
+}
+
 // --- weights
 
 /// Applies a transpose to a weight view.

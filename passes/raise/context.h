@@ -100,6 +100,10 @@ public:
   /// True if `value` holds the tokens' positions, the ids, ... at every binding.
   bool isPositions(mlir::Value value);
   bool isIds(mlir::Value value);
+  /// The constant c if `value`, [batch or 1, sequence] or [sequence], is position + c at every
+  /// token, whether it follows the graph's position_ids, past + index or the tokens counted in the
+  /// mask.
+  std::optional<int64_t> positionOffset(mlir::Value value);
 
   // --- weights
   /// An initializer, seen through transposes, reshapes that keep its elements' order, and slices.

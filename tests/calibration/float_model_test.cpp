@@ -62,6 +62,11 @@ TEST(FloatModel, HalfWeightsTransposedParallel) {
     expectClose(shape, 12);
   }
 }
+TEST(FloatModel, LearnedPositions) {
+  ModelShape shape;
+  shape.positionOffset = 2;
+  expectClose(shape, 30);
+}
 TEST(FloatModel, EveryActivation) {
   for (ActivationKind kind :
        {ActivationKind::Identity, ActivationKind::Relu, ActivationKind::Relu2, ActivationKind::Silu,

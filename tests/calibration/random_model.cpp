@@ -71,6 +71,15 @@ public:
     Node embedding{NodeKind::Embedding, "", {}, {table}, shape.width};
     embedding.scalar = shape.embeddingScale;
     int32_t x = model.addNode(embedding);
+    if (shape.positionOffset >= 0) {
+      Node positions{NodeKind::Embedding,
+                     "",
+                     {},
+                     {model.addWeight(maxPositions, shape.width, 1.0)},
+                     shape.width};
+      positions.positionOffset = shape.positionOffset;
+      x = add(x, model.addNode(positions));
+    }
     for (int64_t layer = 0; layer < shape.layers; ++layer)
       x = addLayer(x, layer);
     x = norm(x);

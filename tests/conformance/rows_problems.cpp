@@ -327,6 +327,7 @@ public:
     base.rows = fields.integer("vocabulary", 40);
     base.cols = fields.integer("cols", 576);
     base.outStride = base.cols + 1;
+    base.firstRow = fields.integer("from", 0);
     base.scalar = fields.real("scalar", 1);
     auto found = findFormat(fields.text("format", "s8c"));
     if (!found.ok())
@@ -335,14 +336,14 @@ public:
     makeSpecs();
     table = makeWeights(base.format, base.rows, base.cols, random);
     for (int64_t row = 0; row < rows; ++row)
-      tokens.push_back(int32_t((row * 17 + base.rows - 1) % base.rows));
+      tokens.push_back(int32_t((row * 17 + base.rows - 1) % (base.rows - base.firstRow)));
   }
 
   Expected expected() const override {
     Expected e;
     for (int32_t token : tokens)
       for (int64_t i = 0; i < base.cols; ++i) {
-        float value = table.values[token * base.cols + i];
+        float value = table.values[(base.firstRow + token) * base.cols + i];
         e.value.push_back(base.scalar == 1 ? value : value * float(base.scalar));
         e.tolerance.push_back(0);
       }

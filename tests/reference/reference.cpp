@@ -102,10 +102,12 @@ private:
     std::vector<float> row(size_t(node.width));
     std::optional<DeclaredLinear> given = declared(node);
     for (int64_t t = 0; t < out.rows; ++t) {
+      const int64_t index = node.positionOffset >= 0 ? tokens[t].position + node.positionOffset
+                                                     : int64_t(tokens[t].id);
       if (given && given->weightRow)
-        given->weightRow(tokens[t].id, row);
+        given->weightRow(index, row);
       else
-        readRows(table, tokens[t].id, 1, row.data());
+        readRows(table, index, 1, row.data());
       for (int64_t k = 0; k < node.width; ++k)
         out.at(t, k) = node.scalar * row[k];
     }

@@ -56,6 +56,14 @@ TEST(Reference, LinearWithPartsAndBias) {
   expectNear(op.run(node), {13, 28, 29}, 0);
 }
 
+TEST(Reference, LearnedPositions) {
+  OneOp op(2, 2, {0, 0, 0, 0});
+  Node node{NodeKind::Embedding, "positions", {}, {}, 2};
+  node.weights = {op.addWeight(3, 2, {1, 2, 3, 4, 5, 6})};
+  node.positionOffset = 1;
+  expectNear(op.run(node), {3, 4, 5, 6}, 0);
+}
+
 TEST(Reference, Norms) {
   OneOp rms(1, 2, {3, 4});
   Node node{NodeKind::RmsNorm, "rms", {0}, {rms.addWeight(1, 2, {1, 2})}, 2};

@@ -1,5 +1,5 @@
-// One function per kernel specification: dispatch to the emitters, and the
-// naming of specifications.
+// One function per kernel specification: dispatch to the emitters, and the naming of
+// specifications.
 #include "passes/lower/kernels.h"
 
 #include "passes/lower/kernels/builder.h"
@@ -36,9 +36,7 @@ constexpr Family families[] = {
 
 std::string hexFloat(double value) {
   char text[40];
-  auto end =
-      std::to_chars(text, text + sizeof text, value, std::chars_format::hex)
-          .ptr;
+  auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::hex).ptr;
   std::string result(text, end);
   for (char &c : result)
     if (c == '.' || c == '+' || c == '-')
@@ -81,6 +79,7 @@ std::string KernelSpec::name() const {
   number("d", headDim, 0);
   number("rot", rotaryDim, 0);
   number("w", window, 0);
+  number("from", firstRow, 0);
   number("t", maxTokens, 0);
   number("ctx", maxContext, 0);
   number("c", cacheElementBytes, 2);
@@ -99,13 +98,11 @@ std::string KernelSpec::name() const {
   return text;
 }
 
-OwningOpRef<ModuleOp> buildKernels(MLIRContext &context,
-                                   std::span<const KernelSpec> specs,
+OwningOpRef<ModuleOp> buildKernels(MLIRContext &context, std::span<const KernelSpec> specs,
                                    std::span<const TensorSpec> tensorSpecs,
                                    const KernelTarget &target) {
-  context.loadDialect<arith::ArithDialect, func::FuncDialect, LLVM::LLVMDialect,
-                      math::MathDialect, memref::MemRefDialect, scf::SCFDialect,
-                      vector::VectorDialect>();
+  context.loadDialect<arith::ArithDialect, func::FuncDialect, LLVM::LLVMDialect, math::MathDialect,
+                      memref::MemRefDialect, scf::SCFDialect, vector::VectorDialect>();
   OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
   llvm::StringSet<> names;
   for (const KernelSpec &spec : specs) {

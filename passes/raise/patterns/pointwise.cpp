@@ -104,7 +104,8 @@ Value raiseFunction(RaiseContext &context, NodeOp node, const Pointwise &functio
       APFloat scale(embedding.getScale().convertToDouble() * factor);
       return slm::EmbeddingOp::create(builder, location, type, embedding.getIds(),
                                       embedding.getTable(), scale, embedding.getNameAttr(),
-                                      StringAttr(), IntegerAttr());
+                                      StringAttr(), IntegerAttr(),
+                                      embedding.getPositionOffsetAttr());
     }
     return slm::ScaleOp::create(builder, location, type, function.base, APFloat(factor));
   }
