@@ -92,6 +92,7 @@ Status runFrontend(Pipeline &pipeline, const std::string &path, int64_t position
     passes.push_back(mlir::createCSEPass());
     SMELT_TRY(pipeline.runPasses(std::move(passes)));
     source.resolve = makeResolver(source.weights, positions);
+    SMELT_TRY(tieWeights(*pipeline.module, source.resolve).status());
     SMELT_ASSIGN(source.graph, toGraph(*pipeline.module, source.resolve));
     return {};
   }));

@@ -1,4 +1,5 @@
 // The `smelt` program: the compiler's commands and the runtime's.
+#include "compiler/driver/inspect_model.h"
 #include "compiler/driver/options.h"
 #include "runtime/tools/commands.h"
 
@@ -29,6 +30,19 @@ Status runEvaluate(const cli::Arguments &arguments) {
   return {};
 }
 
+/// The runtime's command shows artifacts; here a model that is still to be compiled as well.
+Status runInspect(const cli::Arguments &arguments) {
+  const std::string &path = arguments.operands[0];
+  if (isArtifact(path))
+    return cli::commandInspect(arguments);
+  if (arguments.flag("verify"))
+    return invalidArgument("'" + path + "' is no artifact: there is nothing for --verify to load");
+  SMELT_ASSIGN(Json description, describeModel(path));
+  std::printf("%s\n", arguments.flag("json") ? description.dump(2).c_str()
+                                             : describeText(path, description).c_str());
+  return {};
+}
+
 } // namespace
 
 } // namespace smelt
@@ -42,7 +56,12 @@ int main(int argc, const char *const *argv) {
       {"eval", "ARTIFACT", "perplexity of an artifact, and its distance from the float model",
        runEvaluate, compilerOptions()},
   };
-  for (const cli::Command &command : cli::runtimeCommands())
+  for (cli::Command command : cli::runtimeCommands()) {
+    if (command.name == "inspect") {
+      command.help = "show what a model or an artifact holds, and what compiling would give";
+      command.run = runInspect;
+    }
     commands.push_back(command);
+  }
   return cli::runMain(argc, argv, commands);
 }

@@ -16,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace smelt {
@@ -54,6 +55,9 @@ public:
   /// Says something that the user should know but that is no failure; shown when the phase has
   /// ended.
   void warn(std::string text) { warnings.push_back(std::move(text)); }
+
+  /// The warnings so far, for who shows them elsewhere.
+  std::vector<std::string> takeWarnings() { return std::exchange(warnings, {}); }
 
   bool stopped() const { return isStopped; }
   mlir::MLIRContext &context() { return mlirContext; }

@@ -1,6 +1,9 @@
 // Merging of linears and of what follows them.
 #pragma once
 
+#include "passes/weight_sink.h"
+
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"
 
 #include <memory>
@@ -18,6 +21,10 @@ std::unique_ptr<mlir::Pass> createFuseQkvPass();
 std::unique_ptr<mlir::Pass> createFuseGatedPass();
 /// A sum with a linear that nothing else reads becomes the linear's residual.
 std::unique_ptr<mlir::Pass> createFuseResidualPass();
+/// A linear whose weight has the elements of an embedding's table, stored a second time (often
+/// transposed), reads the table's weight from now on, so that one packed copy serves both. Returns
+/// how many.
+Result<int64_t> tieWeights(mlir::ModuleOp module, const WeightResolver &resolve);
 /// The contract after fusing: the logits are a function of token ids in slm ops alone, and no
 /// fusion of the above kinds is left.
 std::unique_ptr<mlir::Pass> createCheckFusedPass();

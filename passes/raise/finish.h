@@ -2,11 +2,9 @@
 #pragma once
 
 #include "passes/raise/context.h"
+#include "passes/raise/raise.h"
 
 namespace smelt {
-
-/// Attributes of a node that was not raised: the reason and the closest pattern.
-constexpr llvm::StringLiteral whyAttribute = "raise.why", closestAttribute = "raise.closest";
 
 /// Drops the results that only carry state and keeps the logits, erases what nothing reads any more
 /// and, if all of it was raised, leaves func @main(tensor<?xi32>) -> tensor<?xVxf32> with

@@ -36,14 +36,15 @@ llvm::StringMap<SmallVector<const Pattern *>> patternsByAnchor() {
   return table;
 }
 
-void raiseNode(RaiseContext &context, NodeOp node, ArrayRef<const Pattern *> candidates) {
+/// The pattern that raised the node; null if none did.
+const Pattern *raiseNode(RaiseContext &context, NodeOp node, ArrayRef<const Pattern *> candidates) {
   context.builder.setInsertionPoint(node);
   const Pattern *closest = candidates.empty() ? nullptr : candidates.front();
   Match best = Match::no();
   for (const Pattern *pattern : candidates) {
     Match match = pattern->function(context, node);
     if (match.kind == Match::Yes)
-      return;
+      return pattern;
     if (match.kind <= best.kind)
       continue;
     closest = pattern;
@@ -54,6 +55,7 @@ void raiseNode(RaiseContext &context, NodeOp node, ArrayRef<const Pattern *> can
     node->setAttr(closestAttribute, context.builder.getStringAttr(closest->name));
   if (best.kind == Match::Near)
     node->setAttr(whyAttribute, context.builder.getStringAttr(best.why));
+  return nullptr;
 }
 
 class RaisePass : public PassWrapper<RaisePass, OperationPass<ModuleOp>> {
@@ -75,14 +77,20 @@ public:
     RaiseContext context(function);
     llvm::StringMap<SmallVector<const Pattern *>> table = patternsByAnchor();
     SmallVector<NodeOp> nodes(function.front().getOps<NodeOp>());
+    std::map<StringRef, int64_t> raised;
     for (NodeOp node : nodes) {
       bool isMicrosoft = node.getDomain() == "com.microsoft";
       std::string anchor = (isMicrosoft                ? "ms:"
                             : node.getDomain().empty() ? ""
                                                        : "other:") +
                            node.getType().str();
-      raiseNode(context, node, table.lookup(anchor));
+      if (const Pattern *pattern = raiseNode(context, node, table.lookup(anchor)))
+        ++raised[pattern->name];
     }
+    NamedAttrList counts;
+    for (auto [name, count] : raised)
+      counts.append(name, context.builder.getI64IntegerAttr(count));
+    getOperation()->setAttr(patternCountsAttribute, counts.getDictionary(&getContext()));
     finishRaising(context);
   }
 };

@@ -12,6 +12,11 @@ class OpPassManager;
 
 namespace smelt {
 
+/// What the raise pass leaves on the module: a dictionary of how many nodes each pattern raised.
+inline constexpr char patternCountsAttribute[] = "raise.patterns";
+/// What it leaves on nodes that it did not raise: why, and which pattern was closest.
+inline constexpr char whyAttribute[] = "raise.why", closestAttribute[] = "raise.closest";
+
 /// Raises `@main` of onnx ops, [batch, sequence] tensors, to slm ops over a ragged batch: func
 /// @main(tensor<?xi32>) -> tensor<?xVxf32>, token ids to the logits of the rows asked for. Nodes
 /// that no pattern fits stay, marked with the reason.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The smelt program from outside: program_test.sh errors|compile|calibrate PROGRAM CASES
+# The smelt program from outside: program_test.sh errors|inspect|compile|calibrate PROGRAM CASES
 set -uo pipefail
 part=$1 smelt=$2 cases=$3
 work=$(mktemp -d)
@@ -50,6 +50,24 @@ make_tokenizer() {
   "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
   "vocab": {$vocab "\u0120": $id, "\u010a": $((id + 1))}, "merges": []}}
 JSON
+}
+
+inspect() {
+  works inspect "$llama"
+  for said in "onnxruntime-genai" "layers                2" "kv_heads              2" "group_query_attention 2" \
+              "rms norm, epsilon 1e-06" "int4" "embedding"; do
+    grep -qF -- "$said" out.log || fail "inspect did not say '$said'"
+  done
+  works inspect --json "$llama"
+  python3 -c 'import json; d = json.load(open("out.log")); assert d["raised"] and d["architecture"]["layers"] == 2' ||
+    fail "inspect --json"
+  # The same matrix as embedding [V, H] and as head [H, V] counts once.
+  works inspect "$cases/llama_gqa/optimum/model.onnx"
+  works inspect "$cases/bert_cls/optimum/model.onnx"
+  refused "no artifact" inspect --verify "$llama"
+  echo "not a model" >junk.onnx
+  refused "junk.onnx" inspect junk.onnx
+  only junk.onnx
 }
 
 errors() {
