@@ -12,6 +12,10 @@ GPT = dict(vocab_size=256, n_embd=64, n_layer=2, n_head=4, n_positions=128, bos_
 OPT = dict(BASE, ffn_dim=128)
 BLOOM = dict(vocab_size=256, hidden_size=64, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 FALCON = dict(BASE, ffn_hidden_size=128)
+# original == maximum: no long RoPE for the genai builder, which also takes any matrix with `vocabulary` rows for the head (so
+# the fused gate and up must not have 256); onnxruntime wants rotary sizes of at least 16.
+PHI3 = dict(GQA, intermediate_size=96, original_max_position_embeddings=128)
+WIDE = dict(BASE, num_attention_heads=2)
 MOE = dict(GQA, num_experts=4, num_experts_per_tok=2, norm_topk_prob=False)
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
@@ -36,19 +40,19 @@ DECODERS = {
     "llama3_rope": ("Llama", dict(GQA, rope_theta=500000.0, rope_scaling=LLAMA3, tie_word_embeddings=True)),
     "llama_bias": ("Llama", dict(BASE, num_key_value_heads=1, attention_bias=True, mlp_bias=True, tie_word_embeddings=True)),
     "llama_yarn": ("Llama", dict(GQA, rope_scaling=YARN)),
-    "llama_linear": ("Llama", dict(GQA, rope_scaling=LINEAR, head_dim=24)),
+    "llama_linear": ("Llama", dict(GQA, rope_scaling=LINEAR, head_dim=32)),
     "mistral": ("Mistral", dict(GQA, sliding_window=4)),
     "mistral_full": ("Mistral", dict(GQA, sliding_window=None, head_dim=32)),
     "qwen2": ("Qwen2", GQA),
     "qwen2_tied": ("Qwen2", dict(GQA, tie_word_embeddings=True, rope_theta=1000000.0)),
     "qwen2_window": ("Qwen2", dict(GQA, use_sliding_window=True, sliding_window=4, max_window_layers=1)),
     "qwen3": ("Qwen3", dict(GQA, head_dim=32, tie_word_embeddings=True)),
-    "phi": ("Phi", dict(BASE, partial_rotary_factor=0.5)),
-    "phi_qknorm": ("Phi", dict(GQA, partial_rotary_factor=0.5, qk_layernorm=True)),
-    "phi3": ("Phi3", GQA),
-    "phi3_window": ("Phi3", dict(GQA, sliding_window=4)),
-    "phi3_longrope": ("Phi3", dict(GQA, rope_scaling=LONGROPE, original_max_position_embeddings=10)),
-    "phi4_partial": ("Phi3", dict(GQA, partial_rotary_factor=0.75, tie_word_embeddings=True)),
+    "phi": ("Phi", dict(WIDE, partial_rotary_factor=0.5)),
+    "phi_qknorm": ("Phi", dict(WIDE, num_key_value_heads=1, partial_rotary_factor=0.5, qk_layernorm=True)),
+    "phi3": ("Phi3", PHI3),
+    "phi3_window": ("Phi3", dict(PHI3, sliding_window=4)),
+    "phi3_longrope": ("Phi3", dict(GQA, intermediate_size=96, rope_scaling=LONGROPE, original_max_position_embeddings=10)),
+    "phi4_partial": ("Phi3", dict(PHI3, num_attention_heads=2, num_key_value_heads=1, partial_rotary_factor=0.5, tie_word_embeddings=True)),
     "gemma": ("Gemma", dict(BASE, num_key_value_heads=1, head_dim=32, tie_word_embeddings=True, hidden_activation="gelu_pytorch_tanh")),
     "gemma2": ("Gemma2", dict(GQA, head_dim=32, sliding_window=4, query_pre_attn_scalar=24, attn_logit_softcapping=2.0,
                               final_logit_softcapping=3.0, tie_word_embeddings=True)),
@@ -77,7 +81,7 @@ DECODERS = {
     "starcoder2": ("Starcoder2", dict(GQA, sliding_window=4, tie_word_embeddings=True)),
     "cohere": ("Cohere", dict(GQA, logit_scale=0.5, tie_word_embeddings=True)),
     "cohere_qknorm": ("Cohere", dict(GQA, logit_scale=0.5, use_qk_norm=True, tie_word_embeddings=True)),
-    "nemotron": ("Nemotron", dict(GQA, partial_rotary_factor=0.5)),
+    "nemotron": ("Nemotron", dict(WIDE, num_key_value_heads=1, partial_rotary_factor=0.5)),
     "olmoe": ("Olmoe", dict(MOE, intermediate_size=64)),
     "qwen2_moe": ("Qwen2Moe", dict(MOE, moe_intermediate_size=64, shared_expert_intermediate_size=96)),
     "lfm2": ("Lfm2", LFM2),

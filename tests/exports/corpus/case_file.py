@@ -44,54 +44,92 @@ def describe(path):
     }
 
 
-def write(folder, reference, exporter, graph_options=None, integer=False, float_graph=None, tolerance=TOLERANCE, note=None,
+class Scenario:
+    """One scenario's inputs, goldens and record, from the graph, from its float twin and from torch."""
+
+    def __init__(self, scenario, graph, twin, reference, tolerance, integer):
+        self.scenario, self.graph, self.reference = scenario, graph, reference
+        self.inputs, self.golden, self.record, self.torch = {}, {}, {"ok": True, "finite": True}, {}
+        self.worst = self.spread = 0.0
+        for i, step in enumerate(scenario.steps):
+            self.inputs.update({f"{scenario.name}/step{i}/{n}": v for n, v in graph.feed(step).items()})
+        try:
+            outs = graph.run(scenario)
+        except Exception as error:
+            self.refused(error)
+            return
+        for i, out in enumerate(outs):
+            self.step(i, out)
+        if twin:
+            self.float_activations(outs, twin.run(scenario))
+        self.record.update(max_abs_diff_vs_float64_torch=self.worst, ref_std=self.spread)
+        agrees = bool(self.torch) and not integer and self.worst <= tolerance
+        self.record["golden"] = "torch_float64" if agrees else "onnxruntime"
+        if agrees:
+            for key, (want, rows) in self.torch.items():
+                self.golden[key][rows] = want[rows].astype(np.float32)
+        if scenario.name == "b1_p7":
+            final = [o for n, o in graph.state.items() if outs[-1][o].ndim and "sliding" not in str(graph.inputs[n].shape)]
+            self.golden.update({f"b1_p7/final/{o}": np.asarray(outs[-1][o]).astype(np.float32) for o in final})
+
+    def refused(self, error):
+        """onnxruntime does not run this scenario: torch alone says what is right."""
+        self.record.update(ok=False, onnxruntime_error=" ".join(str(error).split())[:300], golden="torch_float64",
+                           max_abs_diff_vs_float64_torch=0.0)
+        for i, step in enumerate(self.scenario.steps):
+            name = "logits" if self.reference.kind == "decoder" else "last_hidden_state"
+            value, _ = self.reference.step(self.scenario, step, name, (*step.where.shape, 0))
+            self.golden[f"{self.scenario.name}/step{i}/{name}"] = value.astype(np.float32)
+
+    def step(self, i, out):
+        for name in goldens.compared(out):
+            key = f"{self.scenario.name}/step{i}/{name}"
+            value = self.golden[key] = np.asarray(out[name]).astype(np.float32)
+            want, rows = self.reference.step(self.scenario, self.scenario.steps[i], name, value.shape)
+            if want is None or want.shape != value.shape:
+                self.record["unchecked"] = sorted({*self.record.get("unchecked", []), name})
+                continue
+            if not rows.any():
+                continue
+            self.record["finite"] &= bool(np.isfinite(value[rows]).all())
+            self.worst = max(self.worst, float(np.nan_to_num(np.abs(want - value)[rows], nan=np.inf).max()))
+            self.spread = max(self.spread, float(want[rows].std()))
+            self.torch[key] = (want, rows)
+
+    def float_activations(self, outs, twins):
+        gap = 0.0
+        for i, (out, twin) in enumerate(zip(outs, twins)):
+            for name in goldens.compared(out):
+                value = np.asarray(twin[name]).astype(np.float32)
+                self.golden[f"{self.scenario.name}/step{i}/{name}@fp32_activations"] = value
+                gap = max(gap, float(np.abs(value - out[name].astype(np.float32)).max()))
+        self.record["int8act_vs_fp32act"] = gap
+
+
+def write(folder, reference, exporter, graph_options=None, integer=False, twin=None, tolerance=TOLERANCE, note=None,
           skip_leftpad=False):
-    """Runs every scenario and writes the case's data. `float_graph` is the same graph with dequantized weights or float
-    activations; its outputs go beside the integer ones as `...@fp32_activations`. Returns the case's record."""
+    """Runs every scenario and writes the case's data. `integer`: the golden is onnxruntime's integer arithmetic. `twin` is
+    (path, options) of the same function with float activations, whose outputs go beside it as `...@fp32_activations`.
+    Returns the case's record."""
     import onnxruntime
 
     path = os.path.join(folder, "model.onnx")
-    graph = goldens.Graph(path, **(graph_options or {}))
-    twin = goldens.Graph(float_graph["path"], **{**(graph_options or {}), **float_graph.get("options", {})}) if float_graph else None
+    options = graph_options or {}
+    graph = goldens.Graph(path, embed=reference.embed, **options)
+    if twin:
+        twin = goldens.Graph(twin[0], embed=reference.embed, **{**options, **twin[1]})
     reference.evaluate("token_type_ids" in graph.inputs)
     inputs, golden, record = {}, {}, {}
     for scenario in reference.scenarios:
-        entry = record[scenario.name] = {"ok": True, "finite": True}
+        made = Scenario(scenario, graph, twin, reference, tolerance, integer)
+        inputs.update(made.inputs)
+        golden.update(made.golden)
+        record[scenario.name] = made.record
         if skip_leftpad and scenario.name == "b2_leftpad":
-            entry["skip"] = "GroupQueryAttention means right padding only"
-        worst, spread, gap, keep = 0.0, 0.0, 0.0, {}
-        pairs = zip(graph.run(scenario), twin.run(scenario)) if twin else ((a, None) for a in graph.run(scenario))
-        for i, ((data, out), other) in enumerate(pairs):
-            step = scenario.steps[i]
-            inputs.update({f"{scenario.name}/step{i}/{n}": v for n, v in data.items()})
-            for name in goldens.compared(out):
-                key = f"{scenario.name}/step{i}/{name}"
-                value = np.asarray(out[name]).astype(np.float32)
-                want, rows = reference.step(scenario, step, name, value.shape)
-                if other:
-                    golden[key + "@fp32_activations"] = np.asarray(other[1][name]).astype(np.float32)
-                    gap = max(gap, float(np.abs(value - golden[key + "@fp32_activations"]).max()))
-                golden[key] = value
-                if want is None or want.shape != value.shape:
-                    entry["unchecked"] = sorted({*entry.get("unchecked", []), name})
-                    continue
-                error = np.abs(want - value)[rows]
-                entry["finite"] &= bool(np.isfinite(value[rows]).all())
-                worst = max(worst, float(np.nan_to_num(error, nan=np.inf).max()))
-                spread = max(spread, float(want[rows].std()))
-                keep[key] = (want, rows)
-        entry["max_abs_diff_vs_float64_torch"] = worst
-        entry["ref_std"] = spread
-        if twin:
-            entry["int8act_vs_fp32act"] = gap
-        torch_golden = bool(keep) and not integer and worst <= tolerance
-        entry["golden"] = "torch_float64" if torch_golden else "onnxruntime"
-        if torch_golden:
-            for key, (want, rows) in keep.items():
-                golden[key][rows] = want[rows].astype(np.float32)
-        if scenario.name == "b1_p7":
-            golden.update({f"b1_p7/final/{o}": np.asarray(out[o]).astype(np.float32) for o in graph.state.values() if out[o].ndim})
-    skipped = [s for s, e in record.items() if "skip" not in e]
+            made.record["skip"] = "GroupQueryAttention means right padding only"
+    if not any(r["ok"] for r in record.values()):
+        raise RuntimeError("onnxruntime runs no scenario: " + record["b1_7" if reference.kind == "encoder" else "b1_p7"]["onnxruntime_error"])
+    used = [s for s, e in record.items() if "skip" not in e]
     case = {
         "case": "/".join(exporter["case"]),
         "architecture": type(reference.model).__name__,
@@ -101,10 +139,12 @@ def write(folder, reference, exporter, graph_options=None, integer=False, float_
         "onnxruntime": onnxruntime.__version__,
         "onnx": onnx.__version__,
         **describe(path),
-        "golden": "torch_float64" if all(record[s]["golden"] == "torch_float64" for s in skipped) else "onnxruntime",
-        "max_error_vs_torch": max(record[s]["max_abs_diff_vs_float64_torch"] for s in skipped),
+        "golden": "torch_float64" if all(record[s]["golden"] == "torch_float64" for s in used) else "onnxruntime",
+        "max_error_vs_torch": max(record[s]["max_abs_diff_vs_float64_torch"] for s in used),
         "scenarios": record,
     }
+    if options.get("capacity"):
+        case["state_capacity"] = options["capacity"]
     if note:
         case["note"] = note
     np.savez_compressed(os.path.join(folder, "inputs.npz"), **inputs)

@@ -139,20 +139,3 @@ def dynamo(root, name, folder, opset=18, dtype=None, external=False, **_):
     model.config.save_pretrained(folder)
     tidy(folder)
     return f"torch.onnx.export(dynamo=True), {versions('torch', 'onnxscript', 'transformers')}, opset {opset}"
-
-
-# tag: (function, options, environment that has it)
-EXPORTERS = {
-    "optimum": (optimum, {}, "venv457"),
-    "optimum_op11": (optimum, {"opset": 11}, "venv457"),
-    "optimum_op14": (optimum, {"opset": 14}, "venv457"),
-    "optimum_op17": (optimum, {"opset": 17}, "venv457"),
-    "dynamo18": (dynamo, {"opset": 18}, "venv457"),
-    "dynamo23": (dynamo, {"opset": 23}, "venv"),
-}
-# Variants beyond the plain exporters are made of these models only.
-ONLY = {
-    "optimum_op11": ["gpt2", "bert"],
-    "optimum_op14": ["llama_gqa", "gpt_neox", "bert_cls", "distilbert"],
-    "optimum_op17": ["qwen2"],
-}

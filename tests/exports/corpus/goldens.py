@@ -30,11 +30,15 @@ class Reference:
         for s in self.scenarios:
             self.rows[s.name] = [self.row(tokens, types if token_types else None) for tokens, types in zip(s.rows, s.types)]
 
+    def embed(self, ids):
+        return self.model.get_input_embeddings()(torch.tensor(ids)).detach().numpy()
+
     def row(self, tokens, types):
         ids = torch.tensor(tokens)[None]
         with torch.no_grad():
             if self.kind == "decoder":
-                return {"logits": self.model(input_ids=ids, use_cache=False).logits[0].numpy()}
+                out = self.model(input_ids=ids, use_cache=False, output_hidden_states=True)
+                return {"logits": out.logits[0].numpy(), "hidden_states": out.hidden_states[-1][0].numpy()}
             extra = {}
             if types is not None:
                 extra["token_type_ids"] = torch.tensor(types)[None]
@@ -55,6 +59,8 @@ class Reference:
             return None, None
         if rows[0].ndim == 1 or len(shape) == 2:
             return np.stack(rows), np.ones(len(rows), bool)
+        if shape[1] == 1 < step.where.shape[1]:  # a pruned head: the last column alone
+            return np.stack([r[w[-1]] for r, w in zip(rows, step.where)])[:, None], step.where[:, -1:] >= 0
         if shape[1] != step.where.shape[1]:
             return None, None
         value = np.zeros((*step.where.shape, rows[0].shape[-1]))
@@ -90,9 +96,9 @@ def state_output(name, outputs):
 class Graph:
     """One exported graph under onnxruntime: knows its data inputs, its state and the state's first value."""
 
-    def __init__(self, path, head_size=None, capacity=0, **options):
+    def __init__(self, path, head_size=None, capacity=0, embed=None, **options):
         self.session = session(path, **options)
-        self.head_size, self.capacity = head_size, capacity
+        self.head_size, self.capacity, self.embed = head_size, capacity, embed
         self.inputs = {i.name: i for i in self.session.get_inputs()}
         self.outputs = [o.name for o in self.session.get_outputs()]
         self.data = [n for n in self.inputs if n in ("input_ids", "attention_mask", "position_ids", "token_type_ids", "inputs_embeds")]
@@ -106,25 +112,30 @@ class Graph:
         shape = self.inputs[name].shape
         if not shape:
             return np.array(SLIDING_WINDOW, self.dtype(name))
-        past = self.capacity if "key" in name or "value" in name else 0
+        past = self.capacity if "sliding" in str(shape) else 0  # a ring buffer has a fixed size
         dims = [d if isinstance(d, int) else None for d in shape]
         dims[0] = batch
         if len(dims) == 4 and dims[3] is None:
             dims[3] = self.head_size
         return np.zeros([past if d is None else d for d in dims], self.dtype(name))
 
-    def run(self, scenario, inputs=None):
-        """Yields (data inputs, outputs) of each step; states go from step to step."""
-        batch = len(scenario.rows)
-        state = {n: self.first_state(n, batch) for n in self.state}
+    def feed(self, step):
+        """The data inputs of one step."""
+        every = {"input_ids": step.ids, "attention_mask": step.mask, "position_ids": step.positions, "token_type_ids": step.types}
+        if "inputs_embeds" in self.data:
+            every["inputs_embeds"] = self.embed(step.ids)
+        return {n: every[n].astype(self.dtype(n)) for n in self.data}
+
+    def run(self, scenario):
+        """The outputs of every step; states go from step to step."""
+        state = {n: self.first_state(n, len(scenario.rows)) for n in self.state}
+        steps = []
         for step in scenario.steps:
-            every = {"input_ids": step.ids, "attention_mask": step.mask, "position_ids": step.positions, "token_type_ids": step.types}
-            data = {n: every[n].astype(self.dtype(n)) for n in self.data}
-            out = dict(zip(self.outputs, self.session.run(None, {**data, **state})))
-            yield data, out
-            state = {n: out[o] for n, o in self.state.items()}
+            steps.append(dict(zip(self.outputs, self.session.run(None, {**self.feed(step), **state}))))
+            state = {n: steps[-1][o] for n, o in self.state.items()}
+        return steps
 
 
 def compared(out):
     """The outputs that a golden is kept for at every step: everything but state."""
-    return [n for n in out if not n.startswith(("present", "output.")) and "mems" not in n]
+    return [n for n in out if not n.startswith(("present", "output."))]

@@ -2,7 +2,7 @@
 
   python make.py --exporter optimum [--only llama_gqa,qwen2] [--kind decoder|encoder] [--root ~/.cache/smelt/exports]
 
-Run it with the environment that has the exporter (exporters.EXPORTERS names it). Existing cases are kept; what fails goes
+Run it with the environment that has the exporter (table.EXPORTERS names it). Existing cases are kept; what fails goes
 to ROOT/failures.txt with its reason, and the run goes on.
 """
 import argparse
@@ -21,8 +21,8 @@ import torch
 
 import architectures
 import case_file
-import exporters
 import goldens
+import table
 
 
 def fail(root, case, reason):
@@ -43,7 +43,7 @@ def reason_of(error):
 
 
 def make(root, name, tag):
-    export, options, _ = exporters.EXPORTERS[tag]
+    export, options, _ = table.EXPORTERS[tag]
     final = os.path.join(root, "cases", name, tag)
     folder = os.path.join(root, "making", f"{name}.{tag}.{os.getpid()}")
     os.makedirs(folder)
@@ -60,7 +60,7 @@ def make(root, name, tag):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exporter", required=True, help="comma list of tags of exporters.EXPORTERS")
+    parser.add_argument("--exporter", required=True, help="comma list of tags of table.EXPORTERS")
     parser.add_argument("--only", default="", help="comma list of models")
     parser.add_argument("--kind", choices=("decoder", "encoder"))
     parser.add_argument("--root", default=os.path.expanduser("~/.cache/smelt/exports"))
@@ -70,7 +70,7 @@ def main():
         os.makedirs(os.path.join(args.root, part), exist_ok=True)
     models = [n for k in ("decoder", "encoder") if args.kind in (None, k) for n in architectures.names(k)]
     for tag in args.exporter.split(","):
-        wanted = args.only.split(",") if args.only else exporters.ONLY.get(tag, models)
+        wanted = args.only.split(",") if args.only else table.ONLY.get(tag, models)
         for name in wanted:
             case = f"{name}/{tag}"
             if os.path.exists(os.path.join(args.root, "cases", name, tag)):
