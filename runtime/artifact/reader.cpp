@@ -2,6 +2,7 @@
 // added unchecked.
 #include "runtime/artifact/reader.h"
 
+#include "runtime/artifact/view_at.h"
 #include "runtime/base/xxh64.h"
 
 #include <algorithm>
@@ -28,18 +29,6 @@ constexpr uint64_t mostBytes = uint64_t(1) << 46;
 
 std::string number(uint64_t value) { return std::to_string(value); }
 
-/// `count` items of T at `offset` of `bytes`; empty optional semantics through the bool:
-/// overflow-safe.
-template <typename T>
-bool viewAt(std::span<const std::byte> bytes, uint64_t offset, uint64_t count,
-            std::span<const T> &out) {
-  if (offset > bytes.size() || count > (bytes.size() - offset) / sizeof(T) ||
-      reinterpret_cast<uintptr_t>(bytes.data() + offset) % alignof(T) != 0)
-    return false;
-  out = {reinterpret_cast<const T *>(bytes.data() + offset), size_t(count)};
-  return true;
-}
-
 bool allZero(std::span<const std::byte> bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte(0); });
 }
@@ -54,8 +43,9 @@ std::string place(const SectionEntry &entry) {
 } // namespace
 
 std::string_view sectionName(SectionKind kind) {
-  constexpr std::string_view names[] = {"unknown", "config",    "program",  "weights",
-                                        "code",    "tokenizer", "template", "metadata"};
+  constexpr std::string_view names[] = {"unknown",  "config",   "program",
+                                        "weights",  "code",     "tokenizer",
+                                        "template", "metadata", "tensor program"};
   return uint32_t(kind) < std::size(names) ? names[uint32_t(kind)] : names[0];
 }
 
@@ -125,7 +115,8 @@ Status Artifact::check() {
   SMELT_TRY(checkSums());
   SMELT_TRY(checkConfig());
   weightBytes = section(SectionKind::Weights);
-  return readProgram();
+  SMELT_TRY(readProgram());
+  return readTensorProgram();
 }
 
 Status Artifact::checkHeader() {
@@ -314,6 +305,22 @@ Status Artifact::readProgram() {
   return {};
 }
 
+bool Artifact::runsTensors() const {
+  return std::any_of(table.begin(), table.end(), [](const SectionEntry &entry) {
+    return entry.kind == SectionKind::TensorProgram;
+  });
+}
+
+Status Artifact::readTensorProgram() {
+  if (!runsTensors())
+    return {};
+  auto read = TensorProgram::read(section(SectionKind::TensorProgram), weightBytes.size(), program);
+  if (!read.ok())
+    return std::move(read).status().withContext("section tensor program");
+  tensors = *std::move(read);
+  return {};
+}
+
 Status Artifact::checkInstruction(const Instruction &instruction) const {
   for (uint32_t kernel : {instruction.kernelOne, instruction.kernelMany})
     if (kernel != noKernel && kernel >= names.size())
@@ -321,6 +328,8 @@ Status Artifact::checkInstruction(const Instruction &instruction) const {
   if (uint32_t(instruction.domain) > uint32_t(Domain::LogitRows) ||
       uint32_t(instruction.label) >= opLabelCount)
     return corrupt("unknown domain or label");
+  if (runsTensors() && instruction.domain != Domain::Tokens)
+    return corrupt("an instruction of a tensor program that does not work on rows");
   for (const Operand &operand : instruction.operands)
     SMELT_TRY(checkOperand(operand));
   return {};
@@ -336,6 +345,12 @@ Status Artifact::checkOperand(const Operand &operand) const {
                      " is not aligned to 64 bytes");
     return {};
   };
+  bool isRows = operand.kind == OperandKind::RowsIn || operand.kind == OperandKind::RowsOut;
+  bool isShared = operand.kind == OperandKind::None || operand.kind == OperandKind::Weights ||
+                  operand.kind == OperandKind::Scratch;
+  if (!isShared && isRows != runsTensors())
+    return corrupt("operand kind " + number(uint32_t(operand.kind)) +
+                   " does not exist in this kind of program");
   switch (operand.kind) {
   case OperandKind::Weights:
     return inside("weights", weightBytes.size(), true);
@@ -349,6 +364,8 @@ Status Artifact::checkOperand(const Operand &operand) const {
   case OperandKind::Positions:
   case OperandKind::LogitRows:
   case OperandKind::Logits:
+  case OperandKind::RowsIn:
+  case OperandKind::RowsOut:
     return {};
   }
   return corrupt("unknown operand kind " + number(uint32_t(operand.kind)));

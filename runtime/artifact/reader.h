@@ -3,9 +3,11 @@
 #pragma once
 
 #include "runtime/artifact/format.h"
+#include "runtime/artifact/tensor_program.h"
 #include "runtime/base/status.h"
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,7 +22,7 @@ inline constexpr size_t opLabelCount = 8;
 /// A checked artifact. Everything it gives points into the mapping and lives as long as this
 /// object. After open() succeeds these hold: checksums of all sections match; operands of all
 /// instructions are inside their sections, scratch or layers; kernel indices, domains and labels
-/// are known; layers fit the cache sizes.
+/// are known; layers fit the cache sizes; what TensorProgram says.
 class Artifact {
 public:
   /// Maps and checks a file. NotFound: no such file; Corrupt: truncated, changed or not an
@@ -45,6 +47,9 @@ public:
   std::span<const format::Instruction> instructions() const { return program; }
   std::span<const format::CacheLayer> cacheLayers() const { return layers; }
 
+  /// Null for an artifact that runs tokens; else its instructions are only called by Rows.
+  const TensorProgram *tensorProgram() const { return tensors ? &*tensors : nullptr; }
+
 private:
   Artifact() = default;
   Status check();
@@ -53,6 +58,8 @@ private:
   Status checkSums() const;
   Status checkConfig();
   Status readProgram();
+  bool runsTensors() const;
+  Status readTensorProgram();
   Status checkInstruction(const format::Instruction &instruction) const;
   Status checkOperand(const format::Operand &operand) const;
 
@@ -65,6 +72,7 @@ private:
   std::vector<const char *> names;
   std::span<const format::Instruction> program;
   std::span<const format::CacheLayer> layers;
+  std::optional<TensorProgram> tensors;
 };
 
 } // namespace smelt

@@ -28,16 +28,32 @@ Status Model::load(const std::string &target) {
   return {};
 }
 
-Status Model::resolveKernels() {
+Result<std::vector<KernelFunction>>
+Model::findKernels(const std::vector<const char *> &names) const {
   std::vector<KernelFunction> found;
-  for (const char *name : file->kernelNames()) {
+  for (const char *name : names) {
     found.push_back(code->kernel(name));
     if (!found.back())
       return corrupt("the code for " + std::string(chosen->name) + " has no kernel '" + name + "'");
   }
+  return found;
+}
+
+Status Model::resolveKernels() {
+  SMELT_ASSIGN(std::vector<KernelFunction> found, findKernels(file->kernelNames()));
   auto at = [&](uint32_t kernel) { return kernel == noKernel ? nullptr : found[kernel]; };
   for (const Instruction &instruction : file->instructions())
     instructionKernels.push_back({at(instruction.kernelOne), at(instruction.kernelMany)});
+  const TensorProgram *tensors = file->tensorProgram();
+  if (!tensors)
+    return {};
+  SMELT_ASSIGN(found, findKernels(tensors->kernelNames));
+  for (const TensorInstruction &i : tensors->instructions) {
+    bool isKernel = i.action == TensorAction::Kernel;
+    bool hasShape = isKernel || i.action == TensorAction::Alias;
+    tensorInstructionKernels.push_back(
+        {hasShape ? found[i.shapeKernel] : nullptr, isKernel ? found[i.computeKernel] : nullptr});
+  }
   return {};
 }
 

@@ -20,6 +20,11 @@ struct InstructionKernels {
   format::KernelFunction one = nullptr, many = nullptr;
 };
 
+/// The kernels of one instruction of a tensor program; null where its action has none.
+struct TensorKernels {
+  format::KernelFunction shape = nullptr, compute = nullptr;
+};
+
 /// Immutable after open(): any number of sessions on any number of threads may use it at once.
 class Model {
 public:
@@ -33,6 +38,8 @@ public:
   const CpuTarget &target() const { return *chosen; }
   /// One entry per instruction of the program.
   const std::vector<InstructionKernels> &kernels() const { return instructionKernels; }
+  /// One entry per instruction of the tensor program, if there is one.
+  const std::vector<TensorKernels> &tensorKernels() const { return tensorInstructionKernels; }
 
   /// Null when the artifact has none: then the model takes and gives token ids only.
   const Tokenizer *tokenizer() const { return words ? &*words : nullptr; }
@@ -53,11 +60,14 @@ private:
   Model() = default;
   Status load(const std::string &target);
   Status resolveKernels();
+  Result<std::vector<format::KernelFunction>>
+  findKernels(const std::vector<const char *> &names) const;
 
   std::unique_ptr<const Artifact> file;
   std::unique_ptr<LoadedCode> code;
   const CpuTarget *chosen = nullptr;
   std::vector<InstructionKernels> instructionKernels;
+  std::vector<TensorKernels> tensorInstructionKernels;
   std::optional<Tokenizer> words;
   std::optional<ChatTemplate> chat;
 };

@@ -1,14 +1,7 @@
-// Session memory, address resolution, the checked step and chunked append.
+// The checked step and chunked append.
 #include "runtime/model/session.h"
 
-#include "runtime/formats/formats.h"
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <utility>
-
-#include <sys/mman.h>
 
 namespace smelt {
 
@@ -17,38 +10,7 @@ using namespace format;
 namespace {
 
 constexpr uint32_t mostSlots = 1 << 16;
-/// Kernels may write this far beyond the last row of logits.
-constexpr uint64_t logitMargin = 256;
-
 } // namespace
-
-Result<Pages> Pages::allocate(uint64_t bytes, const char *what) {
-  Pages pages;
-  if (bytes == 0)
-    return pages;
-  void *memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED)
-    return exhausted("cannot reserve " + std::to_string(bytes) + " bytes for " + what + ": " +
-                     std::strerror(errno) + "; choose a shorter context or fewer slots");
-  pages.memory = static_cast<std::byte *>(memory);
-  pages.size = bytes;
-  return pages;
-}
-
-Pages::Pages(Pages &&other) noexcept
-    : memory(std::exchange(other.memory, nullptr)), size(std::exchange(other.size, 0)) {}
-
-Pages &Pages::operator=(Pages &&other) noexcept {
-  std::swap(memory, other.memory);
-  std::swap(size, other.size);
-  return *this;
-}
-
-Pages::~Pages() {
-  if (memory)
-    ::munmap(memory, size);
-}
 
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model,
                                                  const SessionOptions &wanted) {
@@ -66,82 +28,24 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   if (options.slots == 0 || options.slots > mostSlots)
     return invalidArgument(std::to_string(options.slots) + " slots asked for, expected 1 to " +
                            std::to_string(mostSlots));
-  SMELT_TRY(session->allocate());
-  SMELT_ASSIGN(session->team,
+  SMELT_ASSIGN(std::unique_ptr<ThreadTeam> team,
                ThreadTeam::create(options.threads != 0 ? options.threads : defaultThreads()));
-  session->options.threads = session->team->size();
-  session->resolve();
-  return session;
-}
+  session->team = std::move(team);
+  options.threads = session->team->size();
+  auto backend =
+      session->shared->artifact().tensorProgram()
+          ? createTensorBackend(session->shared, session->team, options.slots)
+          : createTokenBackend(session->shared, session->team, options.context, options.slots);
+  if (!backend.ok())
+    return std::move(backend).status();
+  session->backend = *std::move(backend);
 
-Status Session::allocate() {
-  const ModelConfig &config = shared->config();
-  capacity = uint32_t(roundUp(options.context, config.positionBlock));
-  uint64_t cached = uint64_t(options.slots) * capacity; // at most 2^41
-  auto cacheBytes = [&](uint64_t perPosition) -> Result<uint64_t> {
-    uint64_t bytes = 0;
-    if (__builtin_mul_overflow(cached, perPosition, &bytes) || bytes >> 48 != 0)
-      return exhausted("a cache of " + std::to_string(options.slots) + " slots with " +
-                       std::to_string(capacity) + " positions does not fit the address space");
-    return bytes;
-  };
-  SMELT_ASSIGN(uint64_t keyBytes, cacheBytes(config.keyBytesPerPosition));
-  SMELT_ASSIGN(uint64_t valueBytes, cacheBytes(config.valueBytesPerPosition));
-  uint64_t logitBytes =
-      uint64_t(config.maxLogitRows) * config.vocabSize * sizeof(float) + logitMargin;
-  SMELT_ASSIGN(keys, Pages::allocate(keyBytes, "the key cache"));
-  SMELT_ASSIGN(values, Pages::allocate(valueBytes, "the value cache"));
-  SMELT_ASSIGN(scratch, Pages::allocate(config.scratchBytes, "scratch"));
-  SMELT_ASSIGN(logitMemory, Pages::allocate(logitBytes, "logits"));
-  reserved = keyBytes + valueBytes + config.scratchBytes + logitBytes;
-
-  ids.assign(config.maxTokens, 0);
-  positions.assign(size_t(2) * config.maxTokens, 0);
-  rows.assign(config.maxLogitRows, 0);
-  histories.resize(options.slots);
-  for (std::vector<int32_t> &history : histories)
+  session->histories.resize(options.slots);
+  for (std::vector<int32_t> &history : session->histories)
     history.reserve(options.context);
-  stepEnd.assign(options.slots, -1);
-  chunk.reserve(config.maxTokens);
-  return {};
-}
-
-void Session::resolve() {
-  const Artifact &artifact = shared->artifact();
-  uint64_t cached = uint64_t(options.slots) * capacity;
-  auto address = [&](const Operand &operand) -> void * {
-    switch (operand.kind) {
-    case OperandKind::None:
-      return nullptr;
-    case OperandKind::Weights:
-      return const_cast<std::byte *>(artifact.weights().data()) + operand.value;
-    case OperandKind::Scratch:
-      return scratch.data() + operand.value;
-    case OperandKind::KeyCache:
-      return keys.data() + artifact.cacheLayers()[operand.value].keyOffsetPerPosition * cached;
-    case OperandKind::ValueCache:
-      return values.data() + artifact.cacheLayers()[operand.value].valueOffsetPerPosition * cached;
-    case OperandKind::Tokens:
-      return ids.data();
-    case OperandKind::Positions:
-      return positions.data();
-    case OperandKind::LogitRows:
-      return rows.data();
-    case OperandKind::Logits:
-      return logitMemory.data();
-    }
-    return nullptr;
-  };
-  std::span<const Instruction> instructions = artifact.instructions();
-  program.reserve(instructions.size());
-  for (size_t i = 0; i < instructions.size(); ++i) {
-    const InstructionKernels &kernels = shared->kernels()[i];
-    ResolvedInstruction resolved{
-        kernels.one, kernels.many, instructions[i].domain, instructions[i].label, {}};
-    for (uint32_t k = 0; k < operandCount; ++k)
-      resolved.operands[k] = address(instructions[i].operands[k]);
-    program.push_back(resolved);
-  }
+  session->stepEnd.assign(options.slots, -1);
+  session->chunk.reserve(config.maxTokens);
+  return session;
 }
 
 Status Session::check(std::span<const Token> tokens, std::span<const int32_t> logitRows) {
@@ -188,38 +92,13 @@ Status Session::step(std::span<const Token> tokens, std::span<const int32_t> log
       stepEnd[size_t(token.slot)] = -1;
   SMELT_TRY(std::move(status));
 
-  int32_t *slotOf = positions.data() + shared->config().maxTokens;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    ids[i] = tokens[i].id;
-    positions[i] = tokens[i].position;
-    slotOf[i] = tokens[i].slot;
-    std::vector<int32_t> &history = histories[size_t(tokens[i].slot)];
-    history.resize(size_t(tokens[i].position)); // never grows, see check()
-    history.push_back(tokens[i].id);
+  SMELT_TRY(backend->step(tokens, logitRows, histories));
+  for (const Token &token : tokens) {
+    std::vector<int32_t> &history = histories[size_t(token.slot)];
+    history.resize(size_t(token.position)); // never grows, see check()
+    history.push_back(token.id);
   }
-  // Entries of the step before that this one does not reach become padding.
-  for (size_t i = tokens.size(); i < usedTokens; ++i)
-    ids[i] = positions[i] = slotOf[i] = 0;
-  std::copy(logitRows.begin(), logitRows.end(), rows.begin());
-  for (size_t i = logitRows.size(); i < usedRows; ++i)
-    rows[i] = 0;
-  usedTokens = tokens.size();
-  usedRows = logitRows.size();
-
-  int64_t info[FieldCount] = {};
-  info[FieldTokens] = int64_t(tokens.size());
-  info[FieldLogitRows] = int64_t(logitRows.size());
-  info[FieldCapacity] = capacity;
-  info[FieldSlots] = options.slots;
-  team->run(program, info, profile);
   return {};
-}
-
-std::span<const float> Session::logits(size_t row) const {
-  if (row >= usedRows)
-    return {};
-  size_t vocabulary = shared->config().vocabSize;
-  return {reinterpret_cast<const float *>(logitMemory.data()) + row * vocabulary, vocabulary};
 }
 
 Status Session::append(int32_t slot, std::span<const int32_t> tokens,

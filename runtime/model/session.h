@@ -1,9 +1,10 @@
-// A session: key/value cache, scratch and threads for one user of a model; the step, and
-// bookkeeping of what is cached.
+// A session: what one user of a model runs text through; the step, and bookkeeping of what is
+// cached.
 #pragma once
 
 #include "runtime/base/status.h"
 #include "runtime/devices/threads.h"
+#include "runtime/model/backend.h"
 #include "runtime/model/model.h"
 
 #include <atomic>
@@ -15,35 +16,14 @@
 
 namespace smelt {
 
-/// Zero-filled pages that cost nothing until touched.
-class Pages {
-public:
-  Pages() = default;
-  Pages(Pages &&other) noexcept;
-  Pages &operator=(Pages &&other) noexcept;
-  ~Pages();
-  static Result<Pages> allocate(uint64_t bytes, const char *what);
-  std::byte *data() const { return memory; }
-
-private:
-  std::byte *memory = nullptr;
-  uint64_t size = 0;
-};
-
 struct SessionOptions {
   uint32_t context = 0; ///< positions per slot; 0: all that the model has
   uint32_t slots = 1;   ///< sequences that are cached side by side
   uint32_t threads = 0; ///< 0: defaultThreads()
 };
 
-/// One token of a step.
-struct Token {
-  int32_t id;
-  int32_t position; ///< in its slot, from 0; at most the number of positions that the slot holds
-  int32_t slot;
-};
-
-/// Allocates everything at creation and nothing afterwards. Not for several threads at once.
+/// Runs the token program of a model (allocates everything at creation and nothing afterwards) or
+/// its tensor program. Not for several threads at once.
 class Session {
 public:
   /// InvalidArgument: sizes that the model does not have; Exhausted: memory or threads.
@@ -57,7 +37,7 @@ public:
   /// changes nothing.
   Status step(std::span<const Token> tokens, std::span<const int32_t> logitRows);
   /// Logits [vocabSize] of the given row of the last step; overwritten by the next.
-  std::span<const float> logits(size_t row) const;
+  std::span<const float> logits(size_t row) const { return backend->logits(row); }
 
   /// Appends any number of tokens to a slot, in chunks, and leaves the logits of the last one in
   /// logits(0). Cancelled when `cancel` becomes true; what is cached then stays consistent.
@@ -74,33 +54,27 @@ public:
   uint32_t slots() const { return options.slots; }
   uint32_t threads() const { return team->size(); }
   ThreadTeam &threadTeam() { return *team; }
-  /// Adds the time of every instruction to `profile` from now on; null: no longer.
-  void setProfile(StepProfile *target) { profile = target; }
-  /// Bytes that the session has reserved: cache, scratch, logits.
-  uint64_t reservedBytes() const { return reserved; }
+  /// Adds the time of every instruction to `perLabel` from now on, and that of every instruction of
+  /// a tensor program to `perInstruction`; null: no longer.
+  void setProfile(StepProfile *perLabel, std::vector<uint64_t> *perInstruction = nullptr) {
+    backend->setProfile(perLabel, perInstruction);
+  }
+  /// Bytes that the session has reserved: cache, scratch, logits; of a tensor program, the most
+  /// that it has used.
+  uint64_t reservedBytes() const { return backend->reservedBytes(); }
 
 private:
   Session() = default;
-  Status allocate();
-  void resolve();
   Status check(std::span<const Token> tokens, std::span<const int32_t> logitRows);
 
   std::shared_ptr<const Model> shared;
   SessionOptions options;
-  uint32_t capacity = 0;
-  uint64_t reserved = 0;
-  Pages keys, values, scratch, logitMemory;
-  std::unique_ptr<ThreadTeam> team;
-  std::vector<ResolvedInstruction> program;
-  /// What kernels read, zero beyond the counts; positions: [2][maxTokens], the second half holds
-  /// the slots.
-  std::vector<int32_t> ids, positions, rows;
-  size_t usedTokens = 0, usedRows = 0;
+  std::shared_ptr<ThreadTeam> team;
+  std::unique_ptr<Backend> backend;
   std::vector<std::vector<int32_t>> histories; ///< per slot, capacity reserved at creation
   std::vector<int64_t>
       stepEnd; ///< per slot: position after its last token in the step under check, -1: none
   std::vector<Token> chunk; ///< for append
-  StepProfile *profile = nullptr;
 };
 
 } // namespace smelt

@@ -27,7 +27,13 @@
 /// u32 count, each: u8 NormalizerStep and operands                                                |
 /// | PreTokenizer  | u32 count, each: u8 PreTokenizerStep and operands | | PostProcessor | u32
 /// count + ids put before, u32 count + ids put after the tokens of the text                   | |
-/// Decoder       | u32 count, each: u8 DecoderStep and operands |
+/// Decoder       | u32 count, each: u8 DecoderStep and operands | | WordPiece     | u32 unknown id,
+/// u32 characters of a word at most, string prefix of continuing pieces | | Unigram       | u8
+/// ModelFlag bits, u32 unknown id or none, u32 count, count x f64 score by id | | Pair          |
+/// u32 count, each part of a pair of texts: u8 PairPart, u8 token type, u32 id of Special |
+///
+/// The model is WordPiece or Unigram where that section exists, else byte pair encoding by Model
+/// and Merges. Without Pair, a tokenizer does not say how two texts go together.
 namespace smelt {
 
 inline constexpr uint32_t tokenizerBlobMagic = 0x4B544D53; // "SMTK"
@@ -46,6 +52,9 @@ enum class BlobSection : uint32_t {
   PreTokenizer = 9,
   PostProcessor = 10,
   Decoder = 11,
+  WordPiece = 12,
+  Unigram = 13,
+  Pair = 14,
 };
 
 enum ModelFlag : uint8_t {
@@ -53,6 +62,9 @@ enum ModelFlag : uint8_t {
   modelFuseUnknown = 2,  ///< neighbouring unknown characters become one unknown token
   modelIgnoreMerges = 4, ///< a word that is itself a token is taken whole
 };
+
+/// What stands in the encoding of two texts.
+enum class PairPart : uint8_t { Special = 0, First = 1, Second = 2 };
 
 enum AddedFlag : uint8_t {
   addedSpecial = 1,     ///< control token: skipped on request when decoding
@@ -87,6 +99,7 @@ enum class TableKind : uint8_t {
   Classes = 1, ///< u32 rows, each {u32 character, u8 canonical combining class}, ascending
   Compositions =
       2, ///< u32 rows, each {u32 first, u32 second, u32 composed}, ascending by first, second
+  Charsmap = 3, ///< u32 rows, each {string key, string image}, ascending by key
 };
 
 enum class NormalizerStep : uint8_t {
@@ -95,6 +108,8 @@ enum class NormalizerStep : uint8_t {
   Replace = 2,    ///< u32 pattern, string
   Prepend = 3,    ///< string, before a text that is not empty
   Strip = 4,      ///< u8 left, u8 right, u32 set
+  Pad = 5,        ///< u32 set: a space on both sides of each of its characters
+  Charsmap = 6,   ///< u32 table, u32 sets: those that join, that prepend and of controls
 };
 
 enum class PreTokenizerStep : uint8_t {
@@ -120,6 +135,7 @@ enum class DecoderStep : uint8_t {
   Replace = 4,      ///< u32 pattern, string
   Metaspace = 5,    ///< string that becomes a space, u8 1: is dropped from the first token
   JoinSpaces = 6,   ///< a space between tokens (tokenizers without a decoder)
+  WordPiece = 7,    ///< string prefix, u8 1: tidies English punctuation; a space between words
 };
 
 } // namespace smelt

@@ -42,6 +42,10 @@ Result<DecoderChain> DecoderChain::read(ByteReader &reader, const std::vector<Pa
       step.content = reader.string();
       step.dropFirst = reader.u8() != 0;
       break;
+    case DecoderStep::WordPiece:
+      step.content = reader.string();
+      step.tidy = reader.u8() != 0;
+      break;
     default:
       return corrupt("unknown decoder step " + std::to_string(int(step.kind)));
     }
@@ -133,6 +137,24 @@ int fallbackByte(std::string_view token) {
 
 } // namespace
 
+/// A token that continues a word joins it, any other one starts a new word.
+std::string DecoderChain::joinWordPiece(const Step &step, std::string text, bool first) {
+  if (!first && !step.content.empty() && text.starts_with(step.content))
+    text.erase(0, step.content.size());
+  else if (!first)
+    text.insert(0, " ");
+  if (!step.tidy)
+    return text;
+  static constexpr std::pair<std::string_view, std::string_view> contractions[] = {
+      {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+      {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+      {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  for (const auto &[from, to] : contractions)
+    for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+      text.replace(at, from.size(), to);
+  return text;
+}
+
 void DecoderChain::feed(size_t index, std::string text, State &state, std::string &out) const {
   for (; index < steps.size(); ++index) {
     const Step &step = steps[index];
@@ -178,6 +200,9 @@ void DecoderChain::feed(size_t index, std::string text, State &state, std::strin
     case DecoderStep::JoinSpaces:
       if (nth > 0)
         text.insert(0, " ");
+      break;
+    case DecoderStep::WordPiece:
+      text = joinWordPiece(step, std::move(text), nth == 0);
       break;
     }
   }

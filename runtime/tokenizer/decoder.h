@@ -36,10 +36,12 @@ private:
     const Pattern *pattern = nullptr;
     std::string_view content;
     bool dropFirst = false;
+    bool tidy = false;
   };
   void feed(size_t index, std::string text, State &state, std::string &out) const;
   void feedBytes(size_t index, bool atEnd, State &state, std::string &out) const;
   void flushFallback(size_t index, State &state, std::string &out) const;
+  static std::string joinWordPiece(const Step &step, std::string text, bool first);
   static std::string stripToken(const Step &step, std::string_view text);
   static std::string stripStart(const Step &step, std::string_view text, uint32_t &done);
 

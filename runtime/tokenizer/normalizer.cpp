@@ -93,6 +93,8 @@ Result<UnicodeTables> UnicodeTables::read(ByteReader &reader) {
       }
       if (!std::is_sorted(table.compositions.rows.begin(), table.compositions.rows.end()))
         return corrupt("a table of compositions is not in ascending order");
+    } else if (table.kind == TableKind::Charsmap) {
+      SMELT_ASSIGN(table.charsmap, Charsmap::read(reader));
     } else {
       return corrupt("unicode table " + std::to_string(t) + " has unknown kind " +
                      std::to_string(int(table.kind)));
@@ -114,6 +116,11 @@ Result<Normalizer> Normalizer::read(ByteReader &reader, const UnicodeTables &tab
                                                                              : nullptr;
   };
   Status badIndex = corrupt("a normalizer step names a table, pattern or set that does not exist");
+  auto takeSet = [&](const CharSet *&set) {
+    uint32_t index = reader.u32();
+    set = index < sets.size() ? &sets[index] : nullptr;
+    return set != nullptr;
+  };
   uint32_t count = reader.count(1);
   for (uint32_t i = 0; i < count; ++i) {
     Step step;
@@ -153,10 +160,20 @@ Result<Normalizer> Normalizer::read(ByteReader &reader, const UnicodeTables &tab
     case NormalizerStep::Strip: {
       step.left = reader.u8() != 0;
       step.right = reader.u8() != 0;
-      uint32_t set = reader.u32();
-      if (set >= sets.size())
+      if (!takeSet(step.set))
         return badIndex;
-      step.set = &sets[set];
+      break;
+    }
+    case NormalizerStep::Pad:
+      if (!takeSet(step.set))
+        return badIndex;
+      break;
+    case NormalizerStep::Charsmap: {
+      const auto *map = table(TableKind::Charsmap);
+      if (!map || !takeSet(step.graphemes.join) || !takeSet(step.graphemes.prepend) ||
+          !takeSet(step.graphemes.control))
+        return badIndex;
+      step.charsmap = &map->charsmap;
       break;
     }
     default:
@@ -294,6 +311,19 @@ std::string_view stripSpace(std::string_view text, const CharSet &space, bool le
   return text;
 }
 
+std::string padCharacters(const CharSet &set, std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    size_t start = at;
+    bool padded = set.contains(nextChar(text, at));
+    out += padded ? " " : "";
+    out += text.substr(start, at - start);
+    out += padded ? " " : "";
+  }
+  return out;
+}
+
 } // namespace
 
 Result<Normalizer::Output> Normalizer::apply(std::string text) const {
@@ -326,6 +356,15 @@ Result<Normalizer::Output> Normalizer::apply(std::string text) const {
       std::string_view kept = stripSpace(text, *step.set, step.left, step.right);
       output.startKept &= kept.data() == text.data();
       text = std::string(kept);
+      break;
+    }
+    case NormalizerStep::Pad:
+      text = padCharacters(*step.set, text);
+      break;
+    case NormalizerStep::Charsmap: {
+      bool wasEmpty = text.empty();
+      text = step.charsmap->apply(text, step.graphemes);
+      output.startKept &= wasEmpty || !text.empty();
       break;
     }
     }

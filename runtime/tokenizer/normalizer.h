@@ -2,6 +2,7 @@
 // replacements.
 #pragma once
 
+#include "runtime/tokenizer/charsmap.h"
 #include "runtime/tokenizer/pattern.h"
 
 #include <string>
@@ -37,6 +38,7 @@ struct UnicodeTables {
     CharMap map;
     Classes classes;
     Compositions compositions;
+    Charsmap charsmap;
   };
   std::vector<Table> tables;
 
@@ -67,6 +69,8 @@ private:
     const UnicodeTables::Compositions *compositions = nullptr;
     const Pattern *pattern = nullptr;
     const CharSet *set = nullptr;
+    const Charsmap *charsmap = nullptr;
+    GraphemeSets graphemes;
     std::string_view content;
     bool left = false, right = false;
   };

@@ -6,8 +6,12 @@
 #include "runtime/tokenizer/decoder.h"
 #include "runtime/tokenizer/normalizer.h"
 #include "runtime/tokenizer/pre_tokenizer.h"
+#include "runtime/tokenizer/unigram.h"
+#include "runtime/tokenizer/wordpiece.h"
 
+#include <algorithm>
 #include <deque>
+#include <variant>
 
 namespace smelt {
 
@@ -19,12 +23,24 @@ struct Tokenizer::Parts {
   Normalizer normalizer;
   AddedTokens added;
   PreTokenizer preTokenizer;
-  Bpe bpe;
+  std::variant<Bpe, WordPiece, Unigram> model;
   DecoderChain decoder;
   std::vector<int32_t> before, after; ///< ids around a text when special tokens are added
+  struct PairToken {
+    PairPart part;
+    uint8_t type;
+    int32_t id; ///< of Special
+  };
+  std::vector<PairToken> pair;
 
-  Status encodeText(std::string_view text, bool atStart, Bpe::Scratch &scratch,
-                    std::deque<std::string> &arena, std::vector<int32_t> &ids) const;
+  struct Scratch {
+    Bpe::Scratch bpe;
+    Unigram::Scratch unigram;
+    std::deque<std::string> arena; ///< text the steps make, for as long as pieces view it
+  };
+  Status encodeText(std::string_view text, bool atStart, Scratch &scratch,
+                    std::vector<int32_t> &ids) const;
+  Result<std::vector<int32_t>> encode(std::string_view text, bool parseSpecial) const;
 };
 
 namespace {
@@ -57,9 +73,10 @@ public:
 
   /// A reader over a section; one that is absent reads as empty and so as cut short.
   ByteReader operator[](BlobSection section) const { return ByteReader(parts[size_t(section)]); }
+  bool has(BlobSection section) const { return !parts[size_t(section)].empty(); }
 
 private:
-  std::array<std::span<const std::byte>, 12> parts;
+  std::array<std::span<const std::byte>, 15> parts;
 };
 
 Status readIds(ByteReader &reader, uint32_t vocabSize, std::vector<int32_t> &ids) {
@@ -72,6 +89,24 @@ Status readIds(ByteReader &reader, uint32_t vocabSize, std::vector<int32_t> &ids
     ids.push_back(int32_t(id));
   }
   return {};
+}
+
+Result<std::variant<Bpe, WordPiece, Unigram>> readModel(const Sections &sections,
+                                                        const Vocabulary &vocabulary,
+                                                        const AddedTokens &added, bool bytesIn) {
+  if (sections.has(BlobSection::WordPiece)) {
+    ByteReader reader = sections[BlobSection::WordPiece];
+    SMELT_ASSIGN(WordPiece model, WordPiece::read(reader, vocabulary));
+    return std::variant<Bpe, WordPiece, Unigram>(std::move(model));
+  }
+  if (sections.has(BlobSection::Unigram)) {
+    ByteReader reader = sections[BlobSection::Unigram];
+    SMELT_ASSIGN(Unigram model, Unigram::read(reader, vocabulary, added.outsideModel()));
+    return std::variant<Bpe, WordPiece, Unigram>(std::move(model));
+  }
+  ByteReader reader = sections[BlobSection::Model], merges = sections[BlobSection::Merges];
+  SMELT_ASSIGN(Bpe model, Bpe::read(reader, merges, vocabulary, bytesIn));
+  return std::variant<Bpe, WordPiece, Unigram>(std::move(model));
 }
 
 } // namespace
@@ -114,45 +149,60 @@ Result<Tokenizer> Tokenizer::open(std::span<const std::byte> blob) {
   SMELT_TRY(parts->vocabulary.index(parts->added.outsideModel()));
   ByteReader preReader = sections[BlobSection::PreTokenizer];
   SMELT_ASSIGN(parts->preTokenizer, PreTokenizer::read(preReader, parts->patterns));
-  ByteReader modelReader = sections[BlobSection::Model],
-             mergeReader = sections[BlobSection::Merges];
-  SMELT_ASSIGN(parts->bpe, Bpe::read(modelReader, mergeReader, parts->vocabulary,
-                                     parts->preTokenizer.yieldsBytes()));
+  SMELT_ASSIGN(parts->model, readModel(sections, parts->vocabulary, parts->added,
+                                       parts->preTokenizer.yieldsBytes()));
+  if (parts->preTokenizer.yieldsBytes() && parts->model.index() != 0)
+    return corrupt("the pre-tokenizer ends in bytes, which only byte pair encoding takes");
   ByteReader postReader = sections[BlobSection::PostProcessor];
   SMELT_TRY(readIds(postReader, parts->vocabulary.size(), parts->before));
   SMELT_TRY(readIds(postReader, parts->vocabulary.size(), parts->after));
   SMELT_TRY(postReader.finish("the post-processor section"));
+  if (sections.has(BlobSection::Pair)) {
+    ByteReader pairReader = sections[BlobSection::Pair];
+    for (uint32_t i = pairReader.count(6); i > 0; --i) {
+      PairPart part = PairPart(pairReader.u8());
+      uint8_t type = pairReader.u8();
+      uint32_t id = pairReader.u32();
+      if (part > PairPart::Second || (part == PairPart::Special && id >= parts->vocabulary.size()))
+        return corrupt("the template for two texts names a part or token that does not exist");
+      parts->pair.push_back({part, type, int32_t(id)});
+    }
+    SMELT_TRY(pairReader.finish("the section of the template for two texts"));
+  }
   ByteReader decoderReader = sections[BlobSection::Decoder];
   SMELT_ASSIGN(parts->decoder, DecoderChain::read(decoderReader, parts->patterns));
   return Tokenizer(std::move(parts));
 }
 
 /// Encodes a stretch of normalized text without added tokens.
-Status Tokenizer::Parts::encodeText(std::string_view text, bool atStart, Bpe::Scratch &scratch,
-                                    std::deque<std::string> &arena,
+Status Tokenizer::Parts::encodeText(std::string_view text, bool atStart, Scratch &scratch,
                                     std::vector<int32_t> &ids) const {
   std::vector<TextPiece> pieces;
   if (!text.empty())
     pieces.push_back({text, atStart});
-  SMELT_TRY(preTokenizer.apply(pieces, arena));
+  SMELT_TRY(preTokenizer.apply(pieces, scratch.arena));
   for (const TextPiece &piece : pieces)
-    bpe.encode(piece.text, scratch, ids);
+    if (const Bpe *bpe = std::get_if<Bpe>(&model))
+      bpe->encode(piece.text, scratch.bpe, ids);
+    else if (const WordPiece *wordPiece = std::get_if<WordPiece>(&model))
+      wordPiece->encode(piece.text, ids);
+    else
+      std::get<Unigram>(model).encode(piece.text, scratch.unigram, ids);
   return {};
 }
 
-Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
-  std::deque<std::string>
-      arena; // holds whatever text the steps make, for as long as pieces view it
+/// The ids of a text without those that are put around it.
+Result<std::vector<int32_t>> Tokenizer::Parts::encode(std::string_view text,
+                                                      bool parseSpecial) const {
+  Scratch scratch;
+  std::deque<std::string> &arena = scratch.arena;
   if (!isValidUtf8(text)) {
     arena.push_back(toValidUtf8(text));
     text = arena.back();
   }
   std::vector<int32_t> ids;
-  if (options.addSpecial)
-    ids = parts->before;
-  Bpe::Scratch scratch;
   std::vector<AddedTokens::Segment> outer, inner;
-  parts->added.split(text, false, options.parseSpecial, outer);
+  added.split(text, false, parseSpecial, outer);
   for (const AddedTokens::Segment &segment : outer) {
     if (segment.id >= 0) {
       ids.push_back(segment.id);
@@ -161,26 +211,67 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, EncodeOpti
     std::string_view part =
         text.substr(segment.range.begin, segment.range.end - segment.range.begin);
     bool atStart = segment.range.begin == 0;
-    if (!parts->normalizer.empty()) {
-      SMELT_ASSIGN(Normalizer::Output normalized, parts->normalizer.apply(std::string(part)));
+    if (!normalizer.empty()) {
+      SMELT_ASSIGN(Normalizer::Output normalized, normalizer.apply(std::string(part)));
       arena.push_back(std::move(normalized.text));
       part = arena.back();
       atStart &= normalized.startKept;
     }
     inner.clear();
-    parts->added.split(part, true, options.parseSpecial, inner);
+    added.split(part, true, parseSpecial, inner);
     for (const AddedTokens::Segment &piece : inner) {
       if (piece.id >= 0)
         ids.push_back(piece.id);
       else
-        SMELT_TRY(
-            parts->encodeText(part.substr(piece.range.begin, piece.range.end - piece.range.begin),
-                              atStart && piece.range.begin == 0, scratch, arena, ids));
+        SMELT_TRY(encodeText(part.substr(piece.range.begin, piece.range.end - piece.range.begin),
+                             atStart && piece.range.begin == 0, scratch, ids));
     }
   }
-  if (options.addSpecial)
-    ids.insert(ids.end(), parts->after.begin(), parts->after.end());
   return ids;
+}
+
+Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  SMELT_ASSIGN(std::vector<int32_t> ids, parts->encode(text, options.parseSpecial));
+  size_t around = options.addSpecial ? parts->before.size() + parts->after.size() : 0;
+  if (ids.size() + around > options.maxTokens)
+    ids.resize(options.maxTokens > around ? options.maxTokens - around : 0);
+  if (options.addSpecial) {
+    ids.insert(ids.begin(), parts->before.begin(), parts->before.end());
+    ids.insert(ids.end(), parts->after.begin(), parts->after.end());
+  }
+  return ids;
+}
+
+bool Tokenizer::encodesPairs() const { return !parts->pair.empty(); }
+
+Result<PairEncoding> Tokenizer::encodePair(std::string_view first, std::string_view second,
+                                           EncodeOptions options) const {
+  if (!encodesPairs())
+    return unsupported("the tokenizer of this model does not say how two texts go together, "
+                       "expected a template for a pair in its tokenizer.json");
+  SMELT_ASSIGN(std::vector<int32_t> left, parts->encode(first, options.parseSpecial));
+  SMELT_ASSIGN(std::vector<int32_t> right, parts->encode(second, options.parseSpecial));
+  size_t special = 0;
+  for (const Parts::PairToken &token : parts->pair)
+    special += options.addSpecial && token.part == PairPart::Special;
+  size_t room = options.maxTokens > special ? options.maxTokens - special : 0;
+  if (left.size() + right.size() > room) { // the shorter text keeps at least half of the room
+    bool leftIsShorter = left.size() <= right.size();
+    size_t shorter = std::min({left.size(), right.size(), room / 2});
+    (leftIsShorter ? left : right).resize(shorter);
+    (leftIsShorter ? right : left).resize(room - shorter);
+  }
+  PairEncoding out;
+  for (const Parts::PairToken &token : parts->pair) {
+    if (token.part == PairPart::First)
+      out.ids.insert(out.ids.end(), left.begin(), left.end());
+    else if (token.part == PairPart::Second)
+      out.ids.insert(out.ids.end(), right.begin(), right.end());
+    else if (options.addSpecial)
+      out.ids.push_back(token.id);
+    out.types.resize(out.ids.size(), token.type);
+  }
+  return out;
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skipSpecial) const {

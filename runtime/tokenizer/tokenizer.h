@@ -16,6 +16,13 @@ namespace smelt {
 struct EncodeOptions {
   bool addSpecial = true; ///< put the ids around the text that the post-processor names (often BOS)
   bool parseSpecial = true; ///< find special tokens written in the text; else they are plain text
+  size_t maxTokens = SIZE_MAX; ///< a longer text loses tokens at its end, never special ones around
+};
+
+/// The tokens of two texts that a model reads together.
+struct PairEncoding {
+  std::vector<int32_t> ids;
+  std::vector<int32_t> types; ///< [ids.size()] the token type of each, as BERT wants it
 };
 
 /// A tokenizer. It is not changed by use: any number of threads may share one.
@@ -31,6 +38,12 @@ public:
   /// The ids of `text`; bytes that are not UTF-8 count as U+FFFD. Fails only when a text is too
   /// hard for the tokenizer's regular expressions.
   Result<std::vector<int32_t>> encode(std::string_view text, EncodeOptions options = {}) const;
+
+  /// The ids and types of two texts, put together as the tokenizer's file says. When they are too
+  /// long, the longer one loses tokens first. Fails also when the file does not say how.
+  Result<PairEncoding> encodePair(std::string_view first, std::string_view second,
+                                  EncodeOptions options = {}) const;
+  bool encodesPairs() const;
 
   /// The text of `ids`, always valid UTF-8; ids without a token are skipped.
   std::string decode(std::span<const int32_t> ids, bool skipSpecial = true) const;

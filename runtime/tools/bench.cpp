@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <map>
 
 #include <sys/resource.h>
 
@@ -21,6 +22,7 @@ constexpr uint32_t prefillLengths[] = {64, 512, 2048};
 constexpr uint32_t decodeContexts[] = {16, 1000};
 constexpr uint32_t decodeTokens = 32; ///< timed together, so that a round is long beside the clock
 constexpr uint32_t firstTokenPrompt = 16;
+constexpr size_t slowestNodes = 16; ///< shown by --profile
 
 double secondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -73,6 +75,7 @@ struct Measurements {
   std::vector<Series> prefill, decode;
   std::vector<double> bandwidth;
   StepProfile decodeProfile, prefillProfile;
+  std::vector<uint64_t> decodeNodes, prefillNodes; ///< per instruction of a tensor program
 };
 
 class Bench {
@@ -88,7 +91,7 @@ public:
       if (length <= context)
         found.prefill.push_back({length, {}});
     for (uint32_t length : decodeContexts)
-      if (length + decodeTokens <= context)
+      if (length + decodeTokens < context)
         found.decode.push_back({length, {}});
     tokens = testTokens(context, session->model().config().vocabSize);
 
@@ -143,7 +146,7 @@ private:
   static uint32_t longestContext() {
     return std::max(*std::max_element(std::begin(prefillLengths), std::end(prefillLengths)),
                     *std::max_element(std::begin(decodeContexts), std::end(decodeContexts)) +
-                        decodeTokens);
+                        decodeTokens + 1);
   }
 
   Status measurePrefill(Series &series) {
@@ -160,10 +163,10 @@ private:
     auto held = uint32_t(session->cached(0).size());
     if (held < series.length)
       SMELT_TRY(session->append(0, std::span(tokens).subspan(held, series.length - held)));
-    SMELT_TRY(decode(1, series.length)); // the first step after a prefill finds cold caches
-    SMELT_TRY(session->truncate(0, series.length));
+    // The first step after a prefill finds cold caches, or states that have to be made again.
+    SMELT_TRY(decode(1, series.length));
     Clock::time_point start = Clock::now();
-    SMELT_TRY(decode(decodeTokens, series.length));
+    SMELT_TRY(decode(decodeTokens, series.length + 1));
     series.tokensPerSecond.push_back(decodeTokens / secondsSince(start));
     return {};
   }
@@ -181,14 +184,14 @@ private:
     if (!found.prefill.empty()) {
       Series longest{found.prefill.back().length, {}};
       SMELT_TRY(session->truncate(0, 0));
-      session->setProfile(&found.prefillProfile);
+      session->setProfile(&found.prefillProfile, &found.prefillNodes);
       SMELT_TRY(measurePrefill(longest));
     }
     if (!found.decode.empty()) {
       session->setProfile(nullptr);
       SMELT_TRY(session->truncate(0, 0));
       SMELT_TRY(session->append(0, std::span(tokens).first(found.decode.front().length)));
-      session->setProfile(&found.decodeProfile);
+      session->setProfile(&found.decodeProfile, &found.decodeNodes);
       SMELT_TRY(decode(decodeTokens, found.decode.front().length));
     }
     session->setProfile(nullptr);
@@ -215,6 +218,30 @@ Json profileJson(const StepProfile &profile, double tokens) {
     if (profile.calls[label] != 0)
       out.set(std::string(opLabelName(format::OpLabel(label))),
               double(profile.nanoseconds[label]) / tokens * 1e-3);
+  return out;
+}
+
+/// Microseconds per token of the nodes of a tensor program that take the most time, in that order,
+/// and of all others together.
+Json nodesJson(const Artifact &artifact, const std::vector<uint64_t> &times, double tokens) {
+  std::map<std::string, double> sums;
+  for (size_t i = 0; i < times.size(); ++i) {
+    const TensorProgram &program = *artifact.tensorProgram();
+    sums[program.name(program.instructions[i].nodeName)] += double(times[i]) / tokens * 1e-3;
+  }
+  std::vector<std::pair<std::string, double>> nodes(sums.begin(), sums.end());
+  std::sort(nodes.begin(), nodes.end(),
+                   [](const auto &a, const auto &b) { return a.second > b.second; });
+  Json out;
+  double rest = 0;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    if (i < slowestNodes)
+      out.set(nodes[i].first, nodes[i].second);
+    else
+      rest += nodes[i].second;
+  }
+  if (rest > 0)
+    out.set("all others", rest);
   return out;
 }
 
@@ -265,6 +292,13 @@ Status commandBench(const Arguments &arguments) {
       out.set("prefill_microseconds_per_token",
               profileJson(found.prefillProfile, found.prefill.back().length));
     out.set("decode_microseconds_per_token", profileJson(found.decodeProfile, decodeTokens));
+    if (artifact.tensorProgram()) {
+      if (!found.prefill.empty())
+        out.set("prefill_nodes_microseconds_per_token",
+                nodesJson(artifact, found.prefillNodes, found.prefill.back().length));
+      out.set("decode_nodes_microseconds_per_token",
+              nodesJson(artifact, found.decodeNodes, decodeTokens));
+    }
   }
   if (arguments.flag("json")) {
     std::puts(out.dump(2).c_str());
@@ -288,10 +322,14 @@ Status commandBench(const Arguments &arguments) {
       "weights per token    %s\nread bandwidth       %9.1f GB/s\nbarrier              %9.0f "
       "ns\n",
       bytesText(weightBytes).c_str(), bandwidth * 1e-9, found.barrierSeconds * 1e9);
-  if (const Json *profile = out.find("prefill_microseconds_per_token"))
-    printProfile("longest prefill", *profile);
-  if (const Json *profile = out.find("decode_microseconds_per_token"))
-    printProfile("shortest decode", *profile);
+  constexpr std::pair<const char *, const char *> profiles[] = {
+      {"prefill_microseconds_per_token", "longest prefill"},
+      {"prefill_nodes_microseconds_per_token", "longest prefill, slowest nodes of the graph"},
+      {"decode_microseconds_per_token", "shortest decode"},
+      {"decode_nodes_microseconds_per_token", "shortest decode, slowest nodes of the graph"}};
+  for (const auto &[key, title] : profiles)
+    if (const Json *profile = out.find(key))
+      printProfile(title, *profile);
   return {};
 }
 

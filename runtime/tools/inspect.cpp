@@ -2,6 +2,7 @@
 #include "runtime/base/json.h"
 #include "runtime/formats/formats.h"
 #include "runtime/model/model.h"
+#include "runtime/model/tensor.h"
 #include "runtime/tools/commands.h"
 #include "runtime/tools/common.h"
 
@@ -83,6 +84,32 @@ Json programJson(const Artifact &artifact) {
   return row;
 }
 
+/// The tensor program: how much of it there is, and its inputs and outputs.
+Json tensorProgramJson(const TensorProgram &program) {
+  constexpr const char *actions[] = {"kernel", "alias", "rows", "jump", "jump if false", "take"};
+  Json row;
+  row.set("kernels", program.kernelNames.size());
+  row.set("tensors", program.tensors.size());
+  row.set("instructions", program.instructions.size());
+  std::map<std::string, int> counts;
+  for (const TensorInstruction &instruction : program.instructions)
+    ++counts[actions[uint32_t(instruction.action)]];
+  for (const auto &[action, count] : counts)
+    row.set(action, count);
+  auto ports = [&](std::span<const TensorPort> list) {
+    Json out;
+    for (const TensorPort &port : list) {
+      const TensorEntry &entry = program.tensors[port.tensor];
+      out.set(program.name(port.nameOffset),
+              Tensor::view(entry.type, {entry.dims, entry.rank}, nullptr).text());
+    }
+    return out;
+  };
+  row.set("inputs", ports(program.inputs));
+  row.set("outputs", ports(program.outputs));
+  return row;
+}
+
 /// What the linears with the same role and formats add up to.
 struct LinearSum {
   int count = 0;
@@ -128,11 +155,13 @@ void printText(const std::string &path, const Artifact &artifact, const Json &me
               bytesText(double(artifact.fileBytes())).c_str());
   std::printf("sections (all checksums match)\n");
   for (const SectionEntry &entry : artifact.sections())
-    std::printf("  %-10s %-16s %12" PRIu64 " bytes at %" PRIu64 "\n",
+    std::printf("  %-14s %-16s %12" PRIu64 " bytes at %" PRIu64 "\n",
                 std::string(sectionName(entry.kind)).c_str(), targetName(entry.target).c_str(),
                 entry.bytes, entry.offset);
   printObject("model", configJson(artifact.config()));
   printObject("program", programJson(artifact));
+  if (const TensorProgram *tensors = artifact.tensorProgram())
+    printObject("tensor program", tensorProgramJson(*tensors));
   printObject("memory of a session: fixed + slots * context rounded up to the block * per position",
               memoryJson(artifact.config()));
   if (auto sums = sumLinears(metadata); !sums.empty()) {
@@ -182,6 +211,8 @@ Status commandInspect(const Arguments &arguments) {
   out.set("sections", sectionsJson(artifact));
   out.set("model", configJson(artifact.config()));
   out.set("program", programJson(artifact));
+  if (const TensorProgram *tensors = artifact.tensorProgram())
+    out.set("tensor_program", tensorProgramJson(*tensors));
   out.set("memory", memoryJson(artifact.config()));
   Json bits;
   for (const auto &[name, sum] : sumLinears(metadata))

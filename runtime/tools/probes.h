@@ -4,7 +4,7 @@
 
 #include "runtime/base/status.h"
 #include "runtime/devices/threads.h"
-#include "runtime/model/session.h"
+#include "runtime/model/pages.h"
 
 namespace smelt::cli {
 

@@ -136,6 +136,8 @@ Status FakeModel::write(const std::string &path) const {
   SMELT_ASSIGN(std::unique_ptr<ArtifactWriter> writer, ArtifactWriter::create(path));
   SMELT_TRY(writer->addSection(SectionKind::Config, std::as_bytes(std::span(&config, 1))));
   SMELT_TRY(writer->addSection(SectionKind::Program, encodeProgram(program)));
+  if (tensors)
+    SMELT_TRY(writer->addSection(SectionKind::TensorProgram, encodeTensorProgram(*tensors)));
   SMELT_TRY(writer->addSection(SectionKind::Weights, weights));
   for (uint32_t target : targets)
     SMELT_TRY(writer->addSection(SectionKind::Code, code, target));

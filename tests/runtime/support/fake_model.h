@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,7 @@ namespace smelt::test {
 struct FakeModel {
   format::ModelConfig config;
   ProgramImage program;
+  std::optional<TensorProgramImage> tensors; ///< see fake_tensors.h
   std::vector<std::byte> weights, code;
   std::vector<uint32_t>
       targets; ///< rows that `code` is stored for: all that this machine's architecture has

@@ -1,0 +1,160 @@
+// Caches, scratch and address resolution of the token program.
+#include "runtime/model/backend.h"
+
+#include "runtime/formats/formats.h"
+#include "runtime/model/pages.h"
+
+#include <algorithm>
+
+namespace smelt {
+
+using namespace format;
+
+namespace {
+
+/// Kernels may write this far beyond the last row of logits.
+constexpr uint64_t logitMargin = 256;
+
+class TokenBackend final : public Backend {
+public:
+  TokenBackend(std::shared_ptr<const Model> model, std::shared_ptr<ThreadTeam> team,
+               uint32_t context, uint32_t slots)
+      : shared(std::move(model)), team(std::move(team)), slots(slots),
+        capacity(uint32_t(roundUp(context, shared->config().positionBlock))) {}
+
+  Status allocate();
+  void resolve();
+  Status step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
+              std::span<const std::vector<int32_t>> histories) override;
+  std::span<const float> logits(size_t row) const override;
+  void setProfile(StepProfile *perLabel, std::vector<uint64_t> *) override { profile = perLabel; }
+  uint64_t reservedBytes() const override { return reserved; }
+
+private:
+  void *address(const Operand &operand);
+
+  std::shared_ptr<const Model> shared;
+  std::shared_ptr<ThreadTeam> team;
+  uint32_t slots, capacity;
+  uint64_t reserved = 0;
+  Pages keys, values, scratch, logitMemory;
+  std::vector<ResolvedInstruction> program;
+  /// What kernels read, zero beyond the counts; positions: [2][maxTokens], the second half holds
+  /// the slots.
+  std::vector<int32_t> ids, positions, rows;
+  size_t usedTokens = 0, usedRows = 0;
+  StepProfile *profile = nullptr;
+};
+
+Status TokenBackend::allocate() {
+  const ModelConfig &config = shared->config();
+  uint64_t cached = uint64_t(slots) * capacity; // at most 2^41
+  auto cacheBytes = [&](uint64_t perPosition) -> Result<uint64_t> {
+    uint64_t bytes = 0;
+    if (__builtin_mul_overflow(cached, perPosition, &bytes) || bytes >> 48 != 0)
+      return exhausted("a cache of " + std::to_string(slots) + " slots with " +
+                       std::to_string(capacity) + " positions does not fit the address space");
+    return bytes;
+  };
+  SMELT_ASSIGN(uint64_t keyBytes, cacheBytes(config.keyBytesPerPosition));
+  SMELT_ASSIGN(uint64_t valueBytes, cacheBytes(config.valueBytesPerPosition));
+  uint64_t logitBytes =
+      uint64_t(config.maxLogitRows) * config.vocabSize * sizeof(float) + logitMargin;
+  SMELT_ASSIGN(keys, Pages::allocate(keyBytes, "the key cache"));
+  SMELT_ASSIGN(values, Pages::allocate(valueBytes, "the value cache"));
+  SMELT_ASSIGN(scratch, Pages::allocate(config.scratchBytes, "scratch"));
+  SMELT_ASSIGN(logitMemory, Pages::allocate(logitBytes, "logits"));
+  reserved = keyBytes + valueBytes + config.scratchBytes + logitBytes;
+
+  ids.assign(config.maxTokens, 0);
+  positions.assign(size_t(2) * config.maxTokens, 0);
+  rows.assign(config.maxLogitRows, 0);
+  return {};
+}
+
+void *TokenBackend::address(const Operand &operand) {
+  const Artifact &artifact = shared->artifact();
+  uint64_t cached = uint64_t(slots) * capacity;
+  switch (operand.kind) {
+  case OperandKind::Weights:
+    return const_cast<std::byte *>(artifact.weights().data()) + operand.value;
+  case OperandKind::Scratch:
+    return scratch.data() + operand.value;
+  case OperandKind::KeyCache:
+    return keys.data() + artifact.cacheLayers()[operand.value].keyOffsetPerPosition * cached;
+  case OperandKind::ValueCache:
+    return values.data() + artifact.cacheLayers()[operand.value].valueOffsetPerPosition * cached;
+  case OperandKind::Tokens:
+    return ids.data();
+  case OperandKind::Positions:
+    return positions.data();
+  case OperandKind::LogitRows:
+    return rows.data();
+  case OperandKind::Logits:
+    return logitMemory.data();
+  case OperandKind::None:
+  case OperandKind::RowsIn: // the reader lets these two into tensor programs only
+  case OperandKind::RowsOut:
+    return nullptr;
+  }
+  return nullptr;
+}
+
+void TokenBackend::resolve() {
+  std::span<const Instruction> instructions = shared->artifact().instructions();
+  program.reserve(instructions.size());
+  for (size_t i = 0; i < instructions.size(); ++i) {
+    const InstructionKernels &kernels = shared->kernels()[i];
+    ResolvedInstruction resolved{
+        kernels.one, kernels.many, instructions[i].domain, instructions[i].label, {}};
+    for (uint32_t k = 0; k < operandCount; ++k)
+      resolved.operands[k] = address(instructions[i].operands[k]);
+    program.push_back(resolved);
+  }
+}
+
+Status TokenBackend::step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
+                          std::span<const std::vector<int32_t>>) {
+  int32_t *slotOf = positions.data() + shared->config().maxTokens;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    ids[i] = tokens[i].id;
+    positions[i] = tokens[i].position;
+    slotOf[i] = tokens[i].slot;
+  }
+  // Entries of the step before that this one does not reach become padding.
+  for (size_t i = tokens.size(); i < usedTokens; ++i)
+    ids[i] = positions[i] = slotOf[i] = 0;
+  std::copy(logitRows.begin(), logitRows.end(), rows.begin());
+  for (size_t i = logitRows.size(); i < usedRows; ++i)
+    rows[i] = 0;
+  usedTokens = tokens.size();
+  usedRows = logitRows.size();
+
+  int64_t info[FieldCount] = {};
+  info[FieldTokens] = int64_t(tokens.size());
+  info[FieldLogitRows] = int64_t(logitRows.size());
+  info[FieldCapacity] = capacity;
+  info[FieldSlots] = slots;
+  team->run(program, info, profile);
+  return {};
+}
+
+std::span<const float> TokenBackend::logits(size_t row) const {
+  if (row >= usedRows)
+    return {};
+  size_t vocabulary = shared->config().vocabSize;
+  return {reinterpret_cast<const float *>(logitMemory.data()) + row * vocabulary, vocabulary};
+}
+
+} // namespace
+
+Result<std::unique_ptr<Backend>> createTokenBackend(std::shared_ptr<const Model> model,
+                                                    std::shared_ptr<ThreadTeam> team,
+                                                    uint32_t context, uint32_t slots) {
+  auto backend = std::make_unique<TokenBackend>(std::move(model), std::move(team), context, slots);
+  SMELT_TRY(backend->allocate());
+  backend->resolve();
+  return std::unique_ptr<Backend>(std::move(backend));
+}
+
+} // namespace smelt
