@@ -1,6 +1,7 @@
 // Serializes tokenizer blobs.
 #include "compiler/tokenizer/blob_writer.h"
 
+#include <bit>
 #include <cstring>
 #include <span>
 
@@ -137,6 +138,10 @@ uint32_t BlobContents::tableIndex(const std::string &name) {
       addRows(images, lowercaseMap());
     } else if (name == "StripAccents") {
       addRows(images, stripAccentsMap());
+    } else if (name == "BertAccents") {
+      addRows(images, bertAccentsMap());
+    } else if (name == "Nmt") {
+      addRows(images, nmtMap());
     } else {
       addRows(images, canonicalDecompositions());
       if (name == "Compatible")
@@ -147,22 +152,38 @@ uint32_t BlobContents::tableIndex(const std::string &name) {
   return entry->second;
 }
 
+/// The sections of the model: which exist says of what kind it is.
+static std::vector<std::pair<BlobSection, std::string>> modelSections(const BlobContents &blob) {
+  ByteWriter model;
+  if (blob.isWordPiece) {
+    model.u32(blob.unknown);
+    model.u32(blob.maxWordCharacters);
+    model.string(blob.continuingPrefix);
+    return {{BlobSection::WordPiece, model.data()}};
+  }
+  model.u8(blob.modelFlags);
+  model.u32(blob.unknown);
+  if (blob.isUnigram) {
+    model.u32(uint32_t(blob.scores.size()));
+    for (double score : blob.scores)
+      model.number(std::bit_cast<uint64_t>(score), 8);
+    return {{BlobSection::Unigram, model.data()}};
+  }
+  model.string(blob.continuingPrefix);
+  model.string(blob.wordSuffix);
+  return {{BlobSection::Model, model.data()}, {BlobSection::Merges, mergesSection(blob)}};
+}
+
 std::vector<std::byte> BlobContents::serialize() {
-  ByteWriter model, post;
-  model.u8(modelFlags);
-  model.u32(unknown);
-  model.string(continuingPrefix);
-  model.string(wordSuffix);
+  ByteWriter post;
   for (const auto *ids : {&before, &after}) {
     post.u32(uint32_t(ids->size()));
     for (uint32_t id : *ids)
       post.u32(id);
   }
   std::string addedBytes = addedSection(*this); // first: it may add sets
-  std::pair<BlobSection, std::string> sections[] = {
+  std::vector<std::pair<BlobSection, std::string>> sections = {
       {BlobSection::Vocabulary, vocabularySection(vocabulary)},
-      {BlobSection::Model, model.data()},
-      {BlobSection::Merges, mergesSection(*this)},
       {BlobSection::Added, addedBytes},
       {BlobSection::Sets, setsSection(sets.sets())},
       {BlobSection::Patterns, patternsSection(patterns)},
@@ -172,11 +193,23 @@ std::vector<std::byte> BlobContents::serialize() {
       {BlobSection::PostProcessor, post.data()},
       {BlobSection::Decoder, steps(decoder)},
   };
+  for (auto &section : modelSections(*this))
+    sections.push_back(std::move(section));
+  if (!pair.empty()) {
+    ByteWriter pairs;
+    pairs.u32(uint32_t(pair.size()));
+    for (const PairToken &token : pair) {
+      pairs.u8(uint8_t(token.part));
+      pairs.u8(token.type);
+      pairs.u32(token.id);
+    }
+    sections.emplace_back(BlobSection::Pair, pairs.data());
+  }
   ByteWriter out;
   out.u32(tokenizerBlobMagic);
   out.u32(tokenizerBlobVersion);
-  out.u32(uint32_t(std::size(sections)));
-  size_t offset = 12 + 12 * std::size(sections);
+  out.u32(uint32_t(sections.size()));
+  size_t offset = 12 + 12 * sections.size();
   for (const auto &[kind, bytes] : sections) {
     out.u32(uint32_t(kind));
     out.u32(uint32_t(offset));

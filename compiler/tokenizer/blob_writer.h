@@ -63,9 +63,19 @@ struct BlobContents {
   StepWriter tables, normalizer, preTokenizer, decoder;
   std::vector<uint32_t> before, after; ///< ids around a text
 
+  bool isWordPiece = false, isUnigram = false;
+  uint32_t maxWordCharacters = 0; ///< of WordPiece
+  std::vector<double> scores;     ///< of Unigram, by id
+  struct PairToken {
+    PairPart part;
+    uint8_t type;
+    uint32_t id; ///< of Special
+  };
+  std::vector<PairToken> pair; ///< empty: not said
+
   uint32_t addPattern(PatternProgram program);
   /// The index of a table; each is written once. `name` is one of Canonical, Compatible, Lowercase,
-  /// StripAccents, Classes, Compositions.
+  /// StripAccents, BertAccents, Nmt, Classes, Compositions.
   uint32_t tableIndex(const std::string &name);
 
   std::vector<std::byte> serialize();

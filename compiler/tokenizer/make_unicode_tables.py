@@ -5,6 +5,7 @@ Exactness means agreeing with Hugging Face tokenizers, whose regex engine, Rust 
 crate each carry their own Unicode version. So nothing is taken from a Unicode release: each table is asked of
 the package itself. Run with: make_unicode_tables.py > unicode_tables.inc (needs tokenizers==0.23.3, takes a minute).
 """
+import struct
 import sys
 
 import tokenizers
@@ -121,6 +122,41 @@ def compositions(nfc, nfd):
     return out
 
 
+def charsmap(images):
+    """A precompiled character map of SentencePiece, {text: its image}: a darts-clone trie, here one block of 256 units per node."""
+    texts, offsets, units, blocks = b"", {}, {0: 0}, {b"": 256}
+    for key, image in images.items():
+        offsets[key.encode()] = len(texts)
+        texts += image.encode() + b"\0"
+    prefixes = sorted({key[:i] for key in offsets for i in range(1, len(key) + 1)})
+    for prefix in prefixes:
+        blocks[prefix] = 256 * (len(blocks) + 1)
+    units[0] = 256 << 10
+    for prefix in prefixes:
+        at = blocks[prefix[:-1]] ^ prefix[-1]
+        units[at] = prefix[-1] | (prefix in offsets) << 8 | (at ^ blocks[prefix]) << 10
+        if prefix in offsets:
+            units[blocks[prefix]] = offsets[prefix] | 1 << 31
+    size = 256 * (len(blocks) + 1)
+    return struct.pack(f"<I{size}I", 4 * size, *(units.get(i, 0) for i in range(size))) + texts
+
+
+def grapheme_sets():
+    """Where the grapheme clusters matter that Precompiled looks up (those below six bytes): which characters join the one
+    before, which let nothing join them, which join the one after."""
+    joined = normalizers.Precompiled(charsmap({"a": "b"}))
+    join = {c for c in CODE_POINTS if joined.normalize_str("a" + chr(c)) == "b" and c != 0}
+    marked = normalizers.Precompiled(charsmap({"a\u0301": "b"}))
+    prepend = {c for c in CODE_POINTS if "b" not in marked.normalize_str(chr(c) + "a\u0301")}
+    # The cluster of c and U+0301 would become one "b" if c let it join.
+    control = set()
+    for c in CODE_POINTS:
+        if c and c not in join and len(chr(c).encode()) < 4:
+            if normalizers.Precompiled(charsmap({chr(c): "b"})).normalize_str(chr(c) + "\u0301") != "b":
+                control.add(c)
+    return {"GraphemeJoin": join, "GraphemePrepend": prepend, "GraphemeControl": control}
+
+
 def emit(kind, name, numbers):
     """One array of numbers on few long lines: the file is data, not for reading."""
     print(f"static constexpr uint32_t {kind}{name}[] = {{")
@@ -149,6 +185,13 @@ def main():
     sets["RustPunctuation"] = predicate_set(pre_tokenizers.Punctuation("isolated"))
     sets["RustSpace"] = predicate_set(pre_tokenizers.WhitespaceSplit())
     sets["RustWord"] = word_set()
+    bert = lambda **on: normalizers.BertNormalizer(**{"clean_text": False, "handle_chinese_chars": False, "strip_accents": False, "lowercase": False} | on)
+    cleaned = mapping(bert(clean_text=True))
+    sets["BertRemoved"] = {c for c, image in cleaned.items() if image == ""}
+    sets["BertSpace"] = {c for c, image in cleaned.items() if image == " "} | {ord(" ")}
+    assert len(sets["BertRemoved"]) + len(sets["BertSpace"]) == len(cleaned) + 1
+    sets["BertChinese"] = set(mapping(bert(handle_chinese_chars=True)))
+    sets |= grapheme_sets()
     for letter in "abcdefghijklmnopqrstuvwxyz":
         folded = regex_set(f"(?i:{letter})")
         if folded != {ord(letter), ord(letter) - 32}:
@@ -163,6 +206,8 @@ def main():
     emit_map("Compatible", {c: m for c, m in compatible.items() if canonical.get(c) != m})
     emit_map("Lowercase", mapping(normalizers.Lowercase()))
     emit_map("StripAccents", {c: "" for c in mapping(normalizers.StripAccents())})
+    emit_map("BertAccents", {c: "" for c, image in mapping(bert(strip_accents=True)).items() if image == ""})
+    emit_map("Nmt", mapping(normalizers.Nmt()))
     classes = combining_classes(nfd)
     emit("table", "CombiningClasses", [n for c in sorted(classes) for n in (c, classes[c])])
     emit("table", "Compositions", [n for triple in compositions(nfc, nfd) for n in triple])

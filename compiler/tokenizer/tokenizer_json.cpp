@@ -1,6 +1,7 @@
 // Translates tokenizer.json, component by component. Semantics: huggingface/tokenizers 0.23.
 #include "compiler/tokenizer/tokenizer_json.h"
 
+#include "compiler/tokenizer/charsmap.h"
 #include "runtime/tokenizer/unicode.h"
 
 #include <string>
@@ -47,10 +48,18 @@ private:
   }
 
   Status model();
+  Status bpe(const Json &model);
+  Status wordPiece(const Json &model);
+  Status unigram(const Json &model);
+  Status vocabulary(const Json &vocab);
+  Status unknownToken(const Json &model);
   Status merges(const Json &list);
   Status addToken(uint32_t id, const std::string &text);
   Status addedTokens();
   Status normalizer(const Json &component, unsigned depth);
+  void normalForm(const std::string &type);
+  void bertNormalizer(const Json &component);
+  Status charsmap(const Json &component);
   Status preTokenizer(const Json &component, unsigned depth);
   Status postProcessor(const Json &component, unsigned depth);
   Status decoder(const Json &component, unsigned depth);
@@ -59,6 +68,7 @@ private:
   void split(uint32_t pattern, SplitBehavior behavior, bool invert = false);
   Status metaspace(const Json &component);
   Status templatePiece(const Json &piece, const Json &specials, bool &afterText);
+  Status pairTemplate(const Json &component);
 
   const Json &tokenizer;
   BlobContents blob;
@@ -97,8 +107,81 @@ Status Translator::model() {
   std::string type = typeOf(model);
   if (type.empty() && model.contains("merges"))
     type = "BPE"; // files written before the field existed
-  if (type != "BPE")
-    return unsupportedComponent("model", type);
+  if (type.empty() && model.contains("max_input_chars_per_word"))
+    type = "WordPiece";
+  if (type == "BPE")
+    return bpe(model);
+  if (type == "WordPiece")
+    return wordPiece(model);
+  if (type == "Unigram")
+    return unigram(model);
+  return unsupportedComponent("model", type);
+}
+
+/// The text of a field of the model; "" for null.
+static std::string modelText(const Json &model, const char *name) {
+  return model.contains(name) && model[name].is_string() ? model[name].get<std::string>()
+                                                         : std::string();
+}
+
+Status Translator::vocabulary(const Json &vocab) {
+  for (const auto &[token, id] : vocab.items()) {
+    SMELT_ASSIGN(uint32_t number, wholeNumber(id));
+    SMELT_TRY(addToken(number, token));
+    modelVocabulary.emplace(token, number);
+  }
+  if (modelVocabulary.empty())
+    return corrupt("the vocabulary of tokenizer.json is empty");
+  return {};
+}
+
+Status Translator::unknownToken(const Json &model) {
+  std::string unknown = modelText(model, "unk_token");
+  if (unknown.empty())
+    return {};
+  auto found = modelVocabulary.find(unknown);
+  if (found == modelVocabulary.end())
+    return corrupt("the unknown token '" + unknown +
+                   "' of tokenizer.json is not in its vocabulary");
+  blob.unknown = found->second;
+  return {};
+}
+
+Status Translator::wordPiece(const Json &model) {
+  blob.isWordPiece = true;
+  SMELT_TRY(vocabulary(model.at("vocab")));
+  SMELT_TRY(unknownToken(model));
+  if (blob.unknown == blobNone)
+    return corrupt("the WordPiece model of tokenizer.json names no unknown token");
+  blob.continuingPrefix = modelText(model, "continuing_subword_prefix");
+  SMELT_ASSIGN(blob.maxWordCharacters,
+               wholeNumber(model.value("max_input_chars_per_word", Json(100u))));
+  return {};
+}
+
+Status Translator::unigram(const Json &model) {
+  blob.isUnigram = true;
+  for (const Json &token : model.at("vocab")) { // [[text, score], ...], by id
+    uint32_t id = uint32_t(blob.scores.size());
+    std::string text = token.at(0).get<std::string>();
+    SMELT_TRY(addToken(id, text));
+    modelVocabulary.insert_or_assign(text, id);
+    blob.scores.push_back(token.at(1).get<double>());
+  }
+  if (blob.scores.empty())
+    return corrupt("the vocabulary of tokenizer.json is empty");
+  if (model.value("byte_fallback", false))
+    blob.modelFlags |= modelByteFallback;
+  if (model.contains("unk_id") && !model["unk_id"].is_null()) {
+    SMELT_ASSIGN(blob.unknown, wholeNumber(model["unk_id"]));
+    if (blob.unknown >= blob.scores.size())
+      return corrupt("the unknown token " + std::to_string(blob.unknown) +
+                     " of tokenizer.json is not in its vocabulary");
+  }
+  return {};
+}
+
+Status Translator::bpe(const Json &model) {
   if (model.contains("dropout") && model["dropout"].is_number() && model["dropout"] != 0.0)
     return unsupported("tokenizer.json asks for BPE dropout, which makes encoding random");
   auto flag = [&](const char *name, ModelFlag bit) {
@@ -108,26 +191,10 @@ Status Translator::model() {
   flag("byte_fallback", modelByteFallback);
   flag("fuse_unk", modelFuseUnknown);
   flag("ignore_merges", modelIgnoreMerges);
-  auto text = [&](const char *name) {
-    return model.contains(name) && model[name].is_string() ? model[name].get<std::string>()
-                                                           : std::string();
-  };
-  blob.continuingPrefix = text("continuing_subword_prefix");
-  blob.wordSuffix = text("end_of_word_suffix");
-  for (const auto &[token, id] : model.at("vocab").items()) {
-    SMELT_ASSIGN(uint32_t number, wholeNumber(id));
-    SMELT_TRY(addToken(number, token));
-    modelVocabulary.emplace(token, number);
-  }
-  if (modelVocabulary.empty())
-    return corrupt("the vocabulary of tokenizer.json is empty");
-  if (std::string unknown = text("unk_token"); !unknown.empty()) {
-    auto found = modelVocabulary.find(unknown);
-    if (found == modelVocabulary.end())
-      return corrupt("the unknown token '" + unknown +
-                     "' of tokenizer.json is not in its vocabulary");
-    blob.unknown = found->second;
-  }
+  blob.continuingPrefix = modelText(model, "continuing_subword_prefix");
+  blob.wordSuffix = modelText(model, "end_of_word_suffix");
+  SMELT_TRY(vocabulary(model.at("vocab")));
+  SMELT_TRY(unknownToken(model));
   return merges(model.at("merges"));
 }
 
@@ -202,6 +269,71 @@ Result<uint32_t> Translator::pattern(const Json &pattern) {
   return blob.addPattern(std::move(program));
 }
 
+void Translator::normalForm(const std::string &type) {
+  uint32_t map = blob.tableIndex(type[2] == 'K' ? "Compatible" : "Canonical");
+  uint32_t classes = blob.tableIndex("Classes");
+  uint32_t compose = type.back() == 'C' ? blob.tableIndex("Compositions") : blobNone;
+  ByteWriter &out = blob.normalizer.add(NormalizerStep::NormalForm);
+  out.u32(map);
+  out.u32(classes);
+  out.u32(compose);
+}
+
+/// Control characters go, white space becomes a space; Han gets spaces around; accents go; lower
+/// case.
+void Translator::bertNormalizer(const Json &component) {
+  auto on = [&](const char *name, bool otherwise) {
+    return component.contains(name) && component[name].is_boolean() ? component[name].get<bool>()
+                                                                    : otherwise;
+  };
+  bool lowercase = on("lowercase", true);
+  if (on("clean_text", true))
+    for (auto [set, content] : {std::pair("BertRemoved", ""), std::pair("BertSpace", " ")}) {
+      uint32_t index = blob.addPattern(compileSet(*namedCodeSet(set), blob.sets));
+      ByteWriter &out = blob.normalizer.add(NormalizerStep::Replace);
+      out.u32(index);
+      out.string(content);
+    }
+  if (on("handle_chinese_chars", true)) {
+    uint32_t set = blob.sets.indexOf(*namedCodeSet("BertChinese"));
+    blob.normalizer.add(NormalizerStep::Pad).u32(set);
+  }
+  if (on("strip_accents", lowercase)) {
+    normalForm("NFD");
+    uint32_t map = blob.tableIndex("BertAccents");
+    blob.normalizer.add(NormalizerStep::CharMap).u32(map);
+  }
+  if (lowercase) {
+    uint32_t map = blob.tableIndex("Lowercase");
+    blob.normalizer.add(NormalizerStep::CharMap).u32(map);
+  }
+}
+
+Status Translator::charsmap(const Json &component) {
+  const Json &map = component.at("precompiled_charsmap");
+  if (map.is_null() || map.get_ref<const std::string &>().empty())
+    return {};
+  SMELT_ASSIGN(auto rows, readCharsmap(map.get_ref<const std::string &>()));
+  uint32_t table = blob.tables.count;
+  ByteWriter &out = blob.tables.add(TableKind::Charsmap);
+  out.u32(uint32_t(rows.size()));
+  for (const auto &[key, image] : rows) {
+    if (image.size() > maxTokenBytes || !isValidUtf8(image))
+      return corrupt("the precompiled character map of tokenizer.json maps to text that is not "
+                     "UTF-8");
+    out.string(key);
+    out.string(image);
+  }
+  uint32_t sets[] = {blob.sets.indexOf(*namedCodeSet("GraphemeJoin")),
+                     blob.sets.indexOf(*namedCodeSet("GraphemePrepend")),
+                     blob.sets.indexOf(*namedCodeSet("GraphemeControl"))};
+  ByteWriter &step = blob.normalizer.add(NormalizerStep::Charsmap);
+  step.u32(table);
+  for (uint32_t set : sets)
+    step.u32(set);
+  return {};
+}
+
 Status Translator::normalizer(const Json &component, unsigned depth) {
   std::string type = typeOf(component);
   StepWriter &steps = blob.normalizer;
@@ -213,16 +345,16 @@ Status Translator::normalizer(const Json &component, unsigned depth) {
     return {};
   }
   if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD") {
-    uint32_t map = blob.tableIndex(type[2] == 'K' ? "Compatible" : "Canonical");
-    uint32_t classes = blob.tableIndex("Classes");
-    uint32_t compose = type.back() == 'C' ? blob.tableIndex("Compositions") : blobNone;
-    ByteWriter &out = steps.add(NormalizerStep::NormalForm);
-    out.u32(map);
-    out.u32(classes);
-    out.u32(compose);
+    normalForm(type);
     return {};
   }
-  if (type == "Lowercase" || type == "StripAccents") {
+  if (type == "BertNormalizer") {
+    bertNormalizer(component);
+    return {};
+  }
+  if (type == "Precompiled")
+    return charsmap(component);
+  if (type == "Lowercase" || type == "StripAccents" || type == "Nmt") {
     uint32_t map = blob.tableIndex(type);
     steps.add(NormalizerStep::CharMap).u32(map);
     return {};
@@ -333,6 +465,11 @@ Status Translator::preTokenizer(const Json &component, unsigned depth) {
     split(set("RustPunctuation"), how);
     return {};
   }
+  if (type == "BertPreTokenizer") {
+    split(set("RustSpace"), SplitBehavior::Removed);
+    split(set("RustPunctuation"), SplitBehavior::Isolated);
+    return {};
+  }
   if (type == "WhitespaceSplit") {
     split(set("RustSpace"), SplitBehavior::Removed);
     return {};
@@ -375,6 +512,30 @@ Status Translator::templatePiece(const Json &piece, const Json &specials, bool &
   return {};
 }
 
+/// How two texts go together; nothing when the file does not say.
+Status Translator::pairTemplate(const Json &component) {
+  if (!component.contains("pair") || !component["pair"].is_array())
+    return {};
+  for (const Json &piece : component["pair"]) {
+    bool isText = piece.contains("Sequence");
+    const Json &content = piece.at(isText ? "Sequence" : "SpecialToken");
+    SMELT_ASSIGN(uint32_t type, wholeNumber(content.value("type_id", Json(0u))));
+    if (type > 255)
+      return corrupt("the template for two texts in tokenizer.json has token type " +
+                     std::to_string(type) + ", expected at most 255");
+    std::string name = content.at("id").get<std::string>();
+    if (isText) {
+      blob.pair.push_back({name == "A" ? PairPart::First : PairPart::Second, uint8_t(type), 0});
+      continue;
+    }
+    for (const Json &id : component.at("special_tokens").at(name).at("ids")) {
+      SMELT_ASSIGN(uint32_t number, wholeNumber(id));
+      blob.pair.push_back({PairPart::Special, uint8_t(type), number});
+    }
+  }
+  return {};
+}
+
 Status Translator::postProcessor(const Json &component, unsigned depth) {
   std::string type = typeOf(component);
   if (component.is_null() || type == "ByteLevel") // ByteLevel only adjusts offsets
@@ -392,13 +553,20 @@ Status Translator::postProcessor(const Json &component, unsigned depth) {
       SMELT_TRY(templatePiece(piece, component.at("special_tokens"), afterText));
     if (!afterText)
       return unsupported("the template for one text in tokenizer.json does not hold it once");
-    return {};
+    return pairTemplate(component);
   }
   if (type == "BertProcessing" || type == "RobertaProcessing") {
     SMELT_ASSIGN(uint32_t first, wholeNumber(component.at("cls").at(1)));
     SMELT_ASSIGN(uint32_t last, wholeNumber(component.at("sep").at(1)));
     blob.before.push_back(first);
     blob.after.push_back(last);
+    bool bert = type == "BertProcessing"; // which has a type for each text, and one end between
+    blob.pair = {
+        {PairPart::Special, 0, first}, {PairPart::First, 0, 0}, {PairPart::Special, 0, last}};
+    if (!bert)
+      blob.pair.push_back({PairPart::Special, 0, last});
+    blob.pair.push_back({PairPart::Second, bert, 0});
+    blob.pair.push_back({PairPart::Special, bert, last});
     return {};
   }
   return unsupportedComponent("post-processor", type);
@@ -418,6 +586,13 @@ Status Translator::decoder(const Json &component, unsigned depth) {
   }
   if (type == "ByteLevel") {
     steps.add(DecoderStep::ByteLevel);
+    return {};
+  }
+  if (type == "WordPiece") {
+    SMELT_ASSIGN(std::string prefix, operand(component, "prefix"));
+    ByteWriter &out = steps.add(DecoderStep::WordPiece);
+    out.string(prefix);
+    out.u8(component.value("cleanup", true));
     return {};
   }
   if (type == "ByteFallback") {

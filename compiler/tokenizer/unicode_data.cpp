@@ -88,6 +88,8 @@ std::span<const uint32_t> canonicalDecompositions() { return mapCanonical; }
 std::span<const uint32_t> compatibleDecompositions() { return mapCompatible; }
 std::span<const uint32_t> lowercaseMap() { return mapLowercase; }
 std::span<const uint32_t> stripAccentsMap() { return mapStripAccents; }
+std::span<const uint32_t> bertAccentsMap() { return mapBertAccents; }
+std::span<const uint32_t> nmtMap() { return mapNmt; }
 std::span<const uint32_t> combiningClasses() { return tableCombiningClasses; }
 std::span<const uint32_t> compositions() { return tableCompositions; }
 

@@ -34,7 +34,8 @@ private:
 
 /// A general category ("Lu", "L", ...), a script ("Han", ...) or one of RegexSpace, RegexWord
 /// (`\s`, `\w` of Oniguruma), RustNumeric, RustPunctuation, RustSpace, RustWord (of Rust's char and
-/// regex); none for other names.
+/// regex), BertRemoved, BertSpace, BertChinese (of BertNormalizer), GraphemeJoin, GraphemePrepend,
+/// GraphemeControl (clusters below 6 bytes); none for other names.
 std::optional<CodeSet> namedCodeSet(std::string_view name);
 
 /// What matches the ASCII letter `letter` (lower case) when case does not count.
@@ -46,6 +47,9 @@ std::span<const uint32_t> canonicalDecompositions();
 std::span<const uint32_t> compatibleDecompositions();
 std::span<const uint32_t> lowercaseMap();
 std::span<const uint32_t> stripAccentsMap();
+/// What BertNormalizer strips of decomposed text, and what Nmt changes.
+std::span<const uint32_t> bertAccentsMap();
+std::span<const uint32_t> nmtMap();
 /// Pairs {character, combining class}.
 std::span<const uint32_t> combiningClasses();
 /// Triples {first, second, composed}.

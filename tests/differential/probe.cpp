@@ -40,11 +40,13 @@ Json load(const Json &question, Loaded &loaded) {
           {"open_ms", seconds.count() * 1e3},
           {"bos", loaded.import.bosId},
           {"eos", loaded.import.eosIds},
+          {"pairs", loaded.tokenizer->encodesPairs()},
           {"template", loaded.import.chatTemplate}};
 }
 
 Json encode(const Json &question, const Loaded &loaded) {
   EncodeOptions options{question.value("add", true), question.value("parse", true)};
+  options.maxTokens = question.value("limit", options.maxTokens);
   const std::string &text = question.at("text").get_ref<const std::string &>();
   auto start = std::chrono::steady_clock::now();
   auto ids = loaded.tokenizer->encode(text, options);
@@ -52,6 +54,18 @@ Json encode(const Json &question, const Loaded &loaded) {
   if (!ids.ok())
     return errorAnswer(ids.status());
   return {{"ids", *ids}, {"seconds", seconds.count()}};
+}
+
+Json encodePair(const Json &question, const Loaded &loaded) {
+  EncodeOptions options;
+  options.addSpecial = question.value("add", true);
+  options.maxTokens = question.value("limit", options.maxTokens);
+  auto pair =
+      loaded.tokenizer->encodePair(question.at("text").get_ref<const std::string &>(),
+                                   question.at("second").get_ref<const std::string &>(), options);
+  if (!pair.ok())
+    return errorAnswer(pair.status());
+  return {{"ids", pair->ids}, {"types", pair->types}};
 }
 
 Json decode(const Json &question, const Loaded &loaded) {
@@ -111,6 +125,8 @@ Json answer(const Json &question, Loaded &loaded) {
     return render(question);
   if (!loaded.tokenizer)
     return {{"error", "no tokenizer is loaded"}};
+  if (op == "pair")
+    return encodePair(question, loaded);
   return op == "encode" ? encode(question, loaded) : decode(question, loaded);
 }
 

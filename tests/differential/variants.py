@@ -1,4 +1,9 @@
 """Tokenizers in the style of real models, small and trained on the corpus: each uses other components."""
+import random
+import sys
+import unicodedata
+from pathlib import Path
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -150,8 +155,101 @@ def lookbehind(texts):
     ]))
 
 
+def bert(texts, **normalizer):
+    """WordPiece with everything that BERT does before it; accents and case go."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=30))
+    tokenizer.normalizer = normalizers.BertNormalizer(**normalizer)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=3000, special_tokens=specials, limit_alphabet=400, show_progress=False))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def bert_cased(texts):
+    tokenizer = bert(texts, lowercase=False, clean_text=False)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.decoder = decoders.WordPiece(cleanup=False)
+    return tokenizer
+
+
+def roberta(texts):
+    tokenizer = byte_level(texts, pre_tokenizers.ByteLevel(add_prefix_space=False))
+    tokenizer.post_processor = processors.RobertaProcessing(("<|im_end|>", 2), ("<|im_start|>", 1), trim_offsets=True, add_prefix_space=False)
+    return tokenizer
+
+
+def charsmap():
+    """A precompiled character map in the manner of SentencePiece's nmt_nfkc: what NFKC changes, white space, controls, and
+    sequences with marks."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "compiler" / "tokenizer"))
+    import make_unicode_tables
+
+    images = {}
+    for c in map(chr, range(1, 0x30000)):
+        image = unicodedata.normalize("NFKC", c)
+        category = unicodedata.category(c)
+        if category == "Cc":
+            images[c] = " " if c in "\t\n\r\x0c" else ""
+        elif category in ("Zs", "Zl", "Zp") and c != " " or c == "\u200b":
+            images[c] = " "
+        elif image != c and category not in ("Cn", "Cs") and not "\uac00" <= c <= "\ud7a3" and (c < "\u3000" or hash_of(c) % 8 == 0):
+            images[c] = image
+        decomposed = unicodedata.normalize("NFD", c)
+        if len(decomposed) == 2 and c < "\u2000" and image == c:
+            images[decomposed] = c
+    return make_unicode_tables.charsmap(images)
+
+
+def hash_of(c):
+    return random.Random(ord(c)).randrange(1 << 16)
+
+
+def unigram(texts, normalizer, pre, specials=("<pad>", "</s>", "<unk>"), **model):
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre
+    trainer = trainers.UnigramTrainer(vocab_size=2500, special_tokens=list(specials), unk_token="<unk>", show_progress=False, shrinking_factor=0.5)
+    # Every character trained on needs a token.
+    tokenizer.train_from_iterator(["".join(c for c in t[:2000] if c < "\u0600") for t in texts[::3]], trainer)
+    tokenizer.decoder = decoders.Metaspace()
+    return tokenizer
+
+
+def t5(texts):
+    tokenizer = unigram(texts, normalizers.Precompiled(charsmap()), pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]))
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
+    return tokenizer
+
+
+def xlm_roberta(texts):
+    tokenizer = unigram(texts, normalizers.Sequence([normalizers.Nmt(), normalizers.Precompiled(charsmap()), normalizers.Replace(Regex(" {2,}"), " ")]),
+                        pre_tokenizers.Metaspace(prepend_scheme="always"), ["<s>", "<pad>", "</s>", "<unk>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    return tokenizer
+
+
+def unigram_bytes(texts):
+    """Unknown characters fall back to bytes; no prefix space; the whole text is one word."""
+    import json
+
+    tokenizer = unigram(texts, normalizers.Sequence([normalizers.Strip(), normalizers.Replace(" ", "▁"), normalizers.Prepend("▁")]),
+                        pre_tokenizers.Metaspace(prepend_scheme="never"))
+    content = json.loads(tokenizer.to_str())
+    content["pre_tokenizer"] = None
+    content["model"]["byte_fallback"] = True
+    content["model"]["vocab"] += [[f"<0x{b:02X}>", -20.0] for b in range(256)]
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    return tokenizer
+
+
 VARIANTS = {
     "gpt2": gpt2, "smollm2": smollm2, "llama3": llama3, "qwen": qwen, "o200k": o200k, "cl100k": cl100k, "deepseek": deepseek, "falcon": falcon,
     "llama2": llama2, "gemma": gemma, "metaspace_first": metaspace, "metaspace_always": lambda t: metaspace(t, "always", True, True),
     "metaspace_never": lambda t: metaspace(t, "never", False), "whitespace": whitespace, "lookbehind": lookbehind,
+    "bert": bert, "bert_cased": bert_cased, "roberta": roberta, "t5": t5, "xlm_roberta": xlm_roberta, "unigram_bytes": unigram_bytes,
 }

@@ -141,10 +141,11 @@ TEST_F(ImportTest, RefusesUnsupportedPartsByTheirTypes) {
     EXPECT_NE(refusal().find(words), std::string::npos) << refusal();
     tokenizer = before;
   };
-  refuses("model", {{"type", "WordPiece"}, {"vocab", Json::object()}},
-          "the model 'WordPiece', which smelt does not support");
-  refuses("model", {{"type", "Unigram"}, {"vocab", Json::array()}}, "the model 'Unigram'");
-  refuses("normalizer", {{"type", "Precompiled"}}, "the normalizer 'Precompiled'");
+  refuses("model", {{"type", "WordLevel"}, {"vocab", Json::object()}},
+          "the model 'WordLevel', which smelt does not support");
+  refuses("model", {{"type", "WordPiece"}, {"vocab", {{"a", 0}}}}, "names no unknown token");
+  refuses("model", {{"type", "Unigram"}, {"vocab", Json::array()}}, "is empty");
+  refuses("normalizer", {{"type", "Mystery"}}, "the normalizer 'Mystery'");
   refuses("pre_tokenizer", {{"type", "UnicodeScripts"}}, "the pre-tokenizer 'UnicodeScripts'");
   refuses("decoder", {{"type", "CTC"}}, "the decoder 'CTC'");
   refuses("post_processor", {{"type", "Mystery"}}, "the post-processor 'Mystery'");
@@ -181,6 +182,79 @@ TEST_F(ImportTest, RefusesFalseContent) {
   write("generation_config.json", "{");
   EXPECT_NE(refusal().find("generation_config.json is not valid JSON"), std::string::npos)
       << refusal();
+}
+
+/// A BERT tokenizer of a few words.
+const char *bertTokenizer = R"({
+  "added_tokens": [{"id": 1, "content": "[CLS]", "special": true, "normalized": false},
+                   {"id": 2, "content": "[SEP]", "special": true, "normalized": false}],
+  "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                 "strip_accents": null, "lowercase": true},
+  "pre_tokenizer": {"type": "BertPreTokenizer"},
+  "post_processor": {"type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+               {"SpecialToken": {"id": "[SEP]", "type_id": 0}}],
+    "pair": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+             {"SpecialToken": {"id": "[SEP]", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}},
+             {"SpecialToken": {"id": "[SEP]", "type_id": 1}}],
+    "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [1], "tokens": ["[CLS]"]},
+                       "[SEP]": {"id": "[SEP]", "ids": [2], "tokens": ["[SEP]"]}}},
+  "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+  "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 8,
+            "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "caf": 3, "##e": 4, "!": 5, "\u65e5": 6, "cafe": 7, "##s": 8}}})";
+
+TEST_F(ImportTest, WordPieceTakesTheLongestTokens) {
+  tokenizer = Json::parse(bertTokenizer);
+  auto result = import();
+  ASSERT_TRUE(result.ok()) << result.status().message();
+  // Accents and case go, Han stands alone, a word without tokens or too long is unknown.
+  EXPECT_EQ(encode(*result, "Caf\u00C9s!\u65E5 \u0007x cafecafes"),
+            (std::vector<int32_t>{1, 7, 8, 5, 6, 0, 0, 2}));
+  auto opened = Tokenizer::open(result->blob);
+  EXPECT_EQ(opened->decode(*opened->encode("Caf\u00E9s !")), "cafes!");
+}
+
+TEST_F(ImportTest, PairsKnowTheirTypesAndLimit) {
+  tokenizer = Json::parse(bertTokenizer);
+  auto result = import();
+  ASSERT_TRUE(result.ok()) << result.status().message();
+  auto opened = Tokenizer::open(result->blob);
+  auto pair = opened->encodePair("cafe", "! ! !");
+  ASSERT_TRUE(pair.ok());
+  EXPECT_EQ(pair->ids, (std::vector<int32_t>{1, 7, 2, 5, 5, 5, 2}));
+  EXPECT_EQ(pair->types, (std::vector<int32_t>{0, 0, 0, 1, 1, 1, 1}));
+  EncodeOptions options;
+  options.maxTokens = 5;
+  EXPECT_EQ(opened->encodePair("cafe", "! ! !", options)->ids,
+            (std::vector<int32_t>{1, 7, 2, 5, 2}));
+  EXPECT_EQ(*opened->encode("! ! ! ! !", options), (std::vector<int32_t>{1, 5, 5, 5, 2}));
+  tokenizer["post_processor"]["pair"] = Json::array();
+  result = import();
+  ASSERT_TRUE(result.ok()) << result.status().message();
+  opened = Tokenizer::open(result->blob);
+  EXPECT_FALSE(opened->encodesPairs());
+  EXPECT_FALSE(opened->encodePair("a", "b").ok());
+}
+
+TEST_F(ImportTest, UnigramTakesTheBestSum) {
+  tokenizer = Json::parse(R"({
+    "normalizer": null, "pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "always"},
+    "decoder": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "always"},
+    "model": {"type": "Unigram", "unk_id": 0,
+              "vocab": [["<unk>", 0], ["_", -2], ["a", -1.5], ["b", -1.5], ["ab", -2.5], ["_a", -3], ["_ab", -9]]}})");
+  auto result = import();
+  ASSERT_TRUE(result.ok()) << result.status().message();
+  EXPECT_EQ(encode(*result, "ab aab"),
+            (std::vector<int32_t>{1, 4, 5, 4}));                       // "_" + "ab" beats "_ab"
+  EXPECT_EQ(encode(*result, "axyb"), (std::vector<int32_t>{5, 0, 3})); // unknown neighbours join
+  tokenizer["model"]["unk_id"] = 99;
+  EXPECT_NE(refusal().find("99"), std::string::npos);
+  tokenizer["model"]["unk_id"] = 0;
+  tokenizer["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "AAAA*"}};
+  EXPECT_NE(refusal().find("base64"), std::string::npos);
+  tokenizer["normalizer"]["precompiled_charsmap"] = "//8AAAAA";
+  EXPECT_NE(refusal().find("cut short"), std::string::npos);
 }
 
 } // namespace
