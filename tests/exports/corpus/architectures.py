@@ -161,6 +161,13 @@ def build(name):
     return model.float().eval()
 
 
+def modern():
+    """Whether this environment has transformers 5."""
+    import transformers
+
+    return int(transformers.__version__.split(".")[0]) >= 5
+
+
 def checkpoint(root, name):
     """The checkpoint's folder, made on first use (by transformers 4.57, whose layout 5.x reads too)."""
     folder = os.path.join(root, "checkpoints", name)

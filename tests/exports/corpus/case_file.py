@@ -107,15 +107,15 @@ class Scenario:
 
 
 def write(folder, reference, exporter, graph_options=None, integer=False, twin=None, tolerance=TOLERANCE, note=None,
-          skip_leftpad=False):
+          skip_leftpad=False, precision=None, run=None):
     """Runs every scenario and writes the case's data. `integer`: the golden is onnxruntime's integer arithmetic. `twin` is
     (path, options) of the same function with float activations, whose outputs go beside it as `...@fp32_activations`.
-    Returns the case's record."""
+    `run` is the graph to run instead of the case's own, where onnxruntime has no kernels for it. Returns the case's record."""
     import onnxruntime
 
     path = os.path.join(folder, "model.onnx")
     options = graph_options or {}
-    graph = goldens.Graph(path, embed=reference.embed, **options)
+    graph = goldens.Graph(run or path, embed=reference.embed, **options)
     if twin:
         twin = goldens.Graph(twin[0], embed=reference.embed, **{**options, **twin[1]})
     reference.evaluate("token_type_ids" in graph.inputs)
@@ -145,6 +145,10 @@ def write(folder, reference, exporter, graph_options=None, integer=False, twin=N
     }
     if options.get("capacity"):
         case["state_capacity"] = options["capacity"]
+    if precision:
+        case["precision"] = precision
+    if run:
+        case["golden"] = "onnxruntime on the graph with every half tensor made float32"
     if note:
         case["note"] = note
     np.savez_compressed(os.path.join(folder, "inputs.npz"), **inputs)

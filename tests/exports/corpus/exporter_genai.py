@@ -8,6 +8,7 @@ import shutil
 import onnx
 
 import architectures
+import variants
 from exporters import tidy, versions
 
 
@@ -56,4 +57,7 @@ def genai(root, name, folder, precision="fp32", **options):
     decoder = json.load(open(os.path.join(folder, "genai_config.json")))["model"]["decoder"]
     shapes = {"head_size": decoder["head_size"], "capacity": 8 if "sliding_window" in decoder else 0}
     text = f"onnxruntime-genai builder, {versions('onnxruntime-genai', 'transformers')}, {precision} {' '.join(pairs)}".rstrip()
-    return text, {"graph_options": shapes, "skip_leftpad": True, "integer": precision.startswith("int")}
+    extra = {"graph_options": shapes, "skip_leftpad": True, "integer": precision.startswith("int")}
+    if extra["integer"] and "use_qdq" not in options:
+        extra["twin"] = variants.twin(folder, variants.float_matmul_nbits)
+    return text, extra

@@ -111,7 +111,8 @@ def cache_shape(config):
 
 
 def dynamo(root, name, folder, opset=18, dtype=None, external=False, **_):
-    model = architectures.load(root, name)
+    moe = architectures.modern() and "moe" in name
+    model = architectures.load(root, name, **({"experts_implementation": "batched_mm"} if moe else {}))
     if dtype:
         model = model.to(dtype)
     dt = dtype or torch.float32

@@ -19,7 +19,8 @@ class Reference:
     def __init__(self, root, name):
         self.name = name
         torch.manual_seed(0)
-        self.model = architectures.load(root, name, dtype=torch.float64, attn_implementation="eager").double()
+        experts = {"experts_implementation": "eager"} if architectures.modern() else {}  # the others have no float64
+        self.model = architectures.load(root, name, dtype=torch.float64, attn_implementation="eager", **experts).double()
         self.kind = architectures.kind(name)
         self.pad = self.model.config.pad_token_id or 0
         self.scenarios = scenarios.scenarios(name, self.kind, self.pad)

@@ -7,6 +7,8 @@ to ROOT/failures.txt with its reason, and the run goes on.
 """
 import argparse
 import gc
+import glob
+import logging
 import os
 import shutil
 import time
@@ -56,6 +58,8 @@ def make(root, name, tag):
         return case
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        for twin in glob.glob(folder + ".twin*"):
+            os.remove(twin)
 
 
 def main():
@@ -66,6 +70,7 @@ def main():
     parser.add_argument("--root", default=os.path.expanduser("~/.cache/smelt/exports"))
     args = parser.parse_args()
     torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
     for part in ("checkpoints", "making", "cases"):
         os.makedirs(os.path.join(args.root, part), exist_ok=True)
     models = [n for k in ("decoder", "encoder") if args.kind in (None, k) for n in architectures.names(k)]

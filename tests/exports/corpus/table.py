@@ -4,6 +4,7 @@ import torch
 from exporter_genai import genai
 from exporter_hf import hfnative
 from exporters import dynamo, optimum
+from variants import dynamic, external, half_export, js_fp16, js_q4, newer, static
 
 # tag: (function, options, environment that has it)
 EXPORTERS = {
@@ -25,6 +26,27 @@ EXPORTERS = {
     "genai_fullcache": (genai, {"windowed_kv_cache": "false"}, "venv"),
     "genai012_fp32": (genai, {}, "venv457"),
     "genai012_int4": (genai, {"precision": "int4"}, "venv457"),
+    "optimum_fp16": (half_export(optimum, torch.float16), {}, "venv457"),
+    "optimum_bf16": (half_export(optimum, torch.bfloat16), {}, "venv457"),
+    "dynamo18_fp16": (half_export(dynamo, torch.float16), {"opset": 18}, "venv457"),
+    "dynamo18_bf16": (half_export(dynamo, torch.bfloat16), {"opset": 18}, "venv457"),
+    "dynamo23_bf16": (half_export(dynamo, torch.bfloat16), {"opset": 23}, "venv"),
+    "hfnative_bf16": (half_export(hfnative, torch.bfloat16), {}, "venv"),
+    "hfnative_fp16": (half_export(hfnative, torch.float16), {}, "venv"),
+    "ortq_dyn8_optimum": (dynamic, {}, "venv"),
+    "ortq_dyn8_channel_optimum": (dynamic, {"per_channel": True}, "venv"),
+    "ortq_static_optimum": (static, {}, "venv"),
+    "js_fp16": (js_fp16, {}, "venv"),
+    "js_fp16_float_io": (js_fp16, {"keep_io": True}, "venv"),
+    "js_q8": (dynamic, {"weight": "QUInt8"}, "venv"),
+    "js_q4": (js_q4, {}, "venv"),
+    "js_q4_asymmetric": (js_q4, {"symmetric": False}, "venv"),
+    "js_int8_blocks": (js_q4, {"bits": 8}, "venv"),
+    "js_q4f16": (js_q4, {"half": True}, "venv"),
+    "optimum_external": (external, {}, "venv"),
+    "optimum_external_many": (external, {"many": True}, "venv"),
+    "dynamo24": (newer, {"opset": 24}, "venv"),
+    "dynamo26": (newer, {"opset": 26}, "venv"),
 }
 GENAI = ["llama_mha", "llama_gqa", "llama3_rope", "llama_bias", "llama_yarn", "llama_linear", "mistral", "mistral_full", "qwen2",
          "qwen2_tied", "qwen3", "phi", "phi3", "phi3_window", "phi3_longrope", "phi4_partial", "gemma", "gemma2", "gemma3_text",
@@ -45,5 +67,20 @@ ONLY = {
     "genai_exclude_embeds": ["llama_gqa"],
     "genai_fullcache": ["gemma2", "mistral", "phi3_window"],
     "genai012_fp32": GENAI,
+    **dict.fromkeys(("ortq_dyn8_optimum", "js_q8"), ["llama_gqa", "qwen3", "gpt2", "gemma3_text", "phi", "bert", "bert_cls", "bert_st",
+                                                     "distilbert_cls", "deberta_v2", "modernbert", "falcon_mqa"]),
+    "ortq_dyn8_channel_optimum": ["llama_gqa", "gpt2", "roberta_cls"],
+    "ortq_static_optimum": ["llama_gqa", "gpt2", "bert_cls", "bert_st", "distilbert"],
+    "js_fp16": ["llama_gqa", "qwen2_tied", "gemma3_text", "phi3", "gpt2", "bert", "bert_cls"],
+    "js_fp16_float_io": ["llama_gqa", "qwen3"],
+    "js_q4": ["llama_gqa", "qwen2_tied", "gemma3_text", "phi3", "smollm3", "bert"],
+    "js_q4_asymmetric": ["llama_gqa", "granite"],
+    "js_int8_blocks": ["llama_gqa"],
+    "js_q4f16": ["llama_gqa", "qwen3"],
+    **dict.fromkeys(("optimum_fp16", "dynamo18_fp16"), ["llama_gqa", "gemma3_text", "bert"]),
+    **dict.fromkeys(("optimum_bf16", "dynamo18_bf16", "dynamo23_bf16"), ["llama_gqa", "qwen2"]),
+    **dict.fromkeys(("hfnative_bf16", "hfnative_fp16"), ["llama_gqa"]),
+    **dict.fromkeys(("optimum_external", "optimum_external_many"), ["qwen2"]),
+    **dict.fromkeys(("dynamo24", "dynamo26"), ["llama_gqa", "gemma3_text", "bert"]),
     "genai012_int4": ["llama_gqa", "qwen2_tied", "gemma3_text", "phi3"],
 }
