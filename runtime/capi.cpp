@@ -6,6 +6,7 @@
 #include "runtime/model/generate.h"
 #include "runtime/model/model.h"
 #include "runtime/model/session.h"
+#include "runtime/model/tensor_session.h"
 
 #include <algorithm>
 #include <atomic>
@@ -24,6 +25,10 @@ struct smelt_session {
   std::atomic<bool> cancel{false};
   std::vector<Token> tokens; ///< for smelt_step, capacity reserved at creation
   std::vector<int32_t> generated;
+};
+
+struct smelt_graph {
+  std::unique_ptr<TensorSession> session;
 };
 
 namespace {
@@ -159,6 +164,7 @@ smelt_status smelt_model_get_info(const smelt_model *model, smelt_model_info *in
     value.target = opened.target().name.data();
     value.metadata = metadata.empty() ? "" : metadata.data();
     value.metadata_bytes = metadata.size();
+    value.has_graph = opened.artifact().tensorProgram() != nullptr;
     return giveStruct(value, "smelt_model_info", info);
   });
 }
@@ -365,4 +371,134 @@ smelt_status smelt_generated_tokens(const smelt_session *session, int32_t *token
 void smelt_cancel(smelt_session *session) {
   if (session)
     session->cancel.store(true, std::memory_order_relaxed);
+}
+
+smelt_status smelt_graph_create(const smelt_model *model, const smelt_graph_options *options,
+                                smelt_graph **graph) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(graph);
+    *graph = nullptr;
+    SMELT_NEED(model);
+    smelt_graph_options taken = SMELT_GRAPH_OPTIONS_INIT;
+    SMELT_TRY(takeStruct(options, "smelt_graph_options", taken));
+    SMELT_ASSIGN(std::unique_ptr<ThreadTeam> team,
+                 ThreadTeam::create(taken.threads != 0 ? taken.threads : defaultThreads()));
+    auto created = std::make_unique<smelt_graph>();
+    SMELT_ASSIGN(created->session,
+                 TensorSession::create(model->shared, std::move(team), taken.memory_limit));
+    *graph = created.release();
+    return {};
+  });
+}
+
+void smelt_graph_free(smelt_graph *graph) { delete graph; }
+
+size_t smelt_graph_input_count(const smelt_graph *graph) {
+  return graph ? graph->session->program().inputs.size() : 0;
+}
+
+size_t smelt_graph_output_count(const smelt_graph *graph) {
+  return graph ? graph->session->program().outputs.size() : 0;
+}
+
+namespace {
+
+Status indexStatus(size_t index, size_t count, const char *what) {
+  if (index < count)
+    return {};
+  return invalidArgument(std::string(what) + " " + std::to_string(index) + " of " +
+                         std::to_string(count));
+}
+
+Status givePort(const TensorProgram &program, std::span<const format::TensorPort> ports,
+                size_t index, smelt_port *port) {
+  SMELT_NEED(port);
+  SMELT_TRY(indexStatus(index, ports.size(), "port"));
+  static_assert(int(format::ElementType::Bool) == SMELT_BOOL);
+  static_assert(int(format::PortRole::TokenClasses) == SMELT_ROLE_TOKEN_CLASSES);
+  static_assert(format::maxRank == SMELT_MAX_RANK);
+  const format::TensorPort &found = ports[index];
+  const format::TensorEntry &entry = program.tensors[found.tensor];
+  smelt_port value = SMELT_PORT_INIT;
+  value.name = program.name(found.nameOffset);
+  value.type = smelt_type(entry.type);
+  value.rank = entry.rank;
+  std::copy_n(entry.dims, entry.rank, value.dims);
+  value.role = smelt_role(found.role);
+  bool isState = found.role == format::PortRole::State;
+  value.partner = isState ? int32_t(found.partner) : -1;
+  value.grow_axis = isState ? found.growAxis : -1;
+  return giveStruct(value, "smelt_port", port);
+}
+
+} // namespace
+
+smelt_status smelt_graph_input(const smelt_graph *graph, size_t index, smelt_port *port) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(graph);
+    const TensorProgram &program = graph->session->program();
+    return givePort(program, program.inputs, index, port);
+  });
+}
+
+smelt_status smelt_graph_output(const smelt_graph *graph, size_t index, smelt_port *port) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(graph);
+    const TensorProgram &program = graph->session->program();
+    return givePort(program, program.outputs, index, port);
+  });
+}
+
+smelt_status smelt_graph_run(smelt_graph *graph, const smelt_tensor *inputs, size_t count) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(graph);
+    if (count != 0)
+      SMELT_NEED(inputs);
+    const TensorProgram &program = graph->session->program();
+    std::vector<Tensor> ordered(program.inputs.size());
+    for (size_t i = 0; i < count; ++i) {
+      const smelt_tensor &given = inputs[i];
+      SMELT_NEED(given.name);
+      std::optional<size_t> index = graph->session->findInput(given.name);
+      if (!index)
+        return notFound(std::string("the graph has no input '") + given.name + "'");
+      std::string name = "input '" + std::string(given.name) + "'";
+      if (ordered[*index].data)
+        return invalidArgument(name + " is given twice");
+      if (uint32_t(given.type) >= elementTypeCount || given.rank > format::maxRank)
+        return invalidArgument(name + " has type " + std::to_string(given.type) + " and rank " +
+                               std::to_string(given.rank));
+      Tensor tensor =
+          Tensor::view(format::ElementType(given.type), {given.dims, given.rank}, given.data);
+      if (!given.data && tensor.elements() != 0)
+        return nullArgument((name + ".data").c_str());
+      if (reinterpret_cast<uintptr_t>(given.data) % elementBytes(tensor.type) != 0)
+        return invalidArgument(name + ".data is not aligned to its type");
+      ordered[*index] = tensor;
+    }
+    for (size_t i = 0; i < ordered.size(); ++i)
+      if (!ordered[i].data)
+        return invalidArgument("input '" + std::string(program.name(program.inputs[i].nameOffset)) +
+                               "' is not given");
+    return graph->session->run(ordered);
+  });
+}
+
+smelt_status smelt_graph_result(const smelt_graph *graph, size_t index, smelt_tensor *tensor) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(graph);
+    SMELT_NEED(tensor);
+    const TensorProgram &program = graph->session->program();
+    SMELT_TRY(indexStatus(index, program.outputs.size(), "output"));
+    if (graph->session->outputs().empty())
+      return notFound("the graph has not run yet");
+    const Tensor &found = graph->session->outputs()[index];
+    *tensor = {program.name(program.outputs[index].nameOffset),
+               smelt_type(found.type),
+               found.rank,
+               {},
+               found.data};
+    std::copy_n(found.dims.data(), found.rank, tensor->dims);
+    return {};
+  });
 }

@@ -2,11 +2,12 @@
 // caller can make.
 #include "smelt/smelt.h"
 #include "smelt/smelt.hpp"
-#include "support/fake_model.h"
+#include "support/fake_tensors.h"
 
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <numeric>
 #include <thread>
 
 using namespace smelt::test;
@@ -169,6 +170,126 @@ TEST_F(CapiTest, MisuseIsAStatus) {
   smelt_model_close(nullptr);
   for (int status = -1; status < 10; ++status)
     EXPECT_STRNE(smelt_status_name(status), "");
+}
+
+TEST_F(CapiTest, GraphsRunNamedTensors) {
+  EXPECT_EQ(smelt::api::Model(path).info().has_graph, 0);
+  EXPECT_THROW(smelt::api::Graph{smelt::api::Model(path)}, smelt::api::Error);
+  smelt::api::Model model(writeFake(folder, makeTensorDecoder));
+  EXPECT_EQ(model.info().has_graph, 1);
+  smelt::api::Graph graph(model, 1);
+  auto inputs = graph.inputs(), outputs = graph.outputs();
+  ASSERT_EQ(inputs.size(), 4u);
+  EXPECT_STREQ(inputs[3].name, "past");
+  EXPECT_EQ(inputs[3].role, SMELT_ROLE_STATE);
+  EXPECT_EQ(inputs[3].partner, 1);
+  EXPECT_EQ(inputs[3].grow_axis, 1);
+  EXPECT_EQ(inputs[2].type, SMELT_I32);
+  EXPECT_EQ(inputs[2].partner, -1);
+  ASSERT_EQ(outputs.size(), 2u);
+  EXPECT_EQ(outputs[0].rank, 3u);
+  EXPECT_EQ(outputs[0].dims[2], fakeVocabulary);
+  EXPECT_EQ(outputs[0].dims[1], -1);
+
+  // Two sequences, one with padding on the left; then a token for each.
+  std::vector<int64_t> ids = {5, 6, 7, 0, 8, 9}, mask = {1, 1, 1, 0, 1, 1};
+  std::vector<int32_t> positions = {0, 1, 2, 0, 0, 1};
+  graph.run(std::vector<smelt::api::Graph::Tensor>{
+      {"past", SMELT_F32, {2, 0}, nullptr},
+      {"attention_mask", SMELT_I64, {2, 3}, mask.data()},
+      {"input_ids", SMELT_I64, {2, 3}, ids.data()},
+      {"position_ids", SMELT_I32, {2, 3}, positions.data()}});
+  auto best = [&](size_t row) {
+    smelt_tensor logits = graph.result(0);
+    auto *at = static_cast<const float *>(logits.data) + row * fakeVocabulary;
+    return int32_t(std::max_element(at, at + fakeVocabulary) - at);
+  };
+  EXPECT_STREQ(graph.result(0).name, "logits");
+  EXPECT_EQ(graph.result(0).dims[0], 2);
+  EXPECT_EQ(best(2), fakeNext(std::vector<int32_t>{5, 6, 7}));
+  EXPECT_EQ(best(5), fakeNext(std::vector<int32_t>{8, 9}));
+  smelt_tensor present = graph.result(1);
+  EXPECT_EQ(present.dims[1], 3);
+  ids = {1, 2};
+  mask = {1, 1, 1, 1, 0, 1, 1, 1};
+  positions = {3, 2};
+  graph.run(std::vector<smelt::api::Graph::Tensor>{
+      {"past", present.type, {present.dims, present.dims + present.rank}, present.data},
+      {"attention_mask", SMELT_I64, {2, 4}, mask.data()},
+      {"input_ids", SMELT_I64, {2, 1}, ids.data()},
+      {"position_ids", SMELT_I32, {2, 1}, positions.data()}});
+  EXPECT_EQ(best(0), fakeNext(std::vector<int32_t>{5, 6, 7, 1}));
+  EXPECT_EQ(best(1), fakeNext(std::vector<int32_t>{8, 9, 2}));
+
+  // The same artifact answers text.
+  smelt::api::Session session(model, 0, 1, 1);
+  session.append(0, fakeTokens("HELLO"));
+  auto logits = session.logits(0);
+  EXPECT_EQ(std::max_element(logits.begin(), logits.end()) - logits.begin(),
+            fakeNext(fakeTokens("HELLO")));
+}
+
+TEST_F(CapiTest, GraphMisuseIsAStatus) {
+  smelt::api::Model model(writeFake(folder, makeTensorDecoder));
+  smelt_graph *graph = nullptr;
+  EXPECT_EQ(smelt_graph_create(nullptr, nullptr, &graph), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_graph_create(model.get(), nullptr, nullptr), SMELT_INVALID_ARGUMENT);
+  smelt_graph_options options = SMELT_GRAPH_OPTIONS_INIT;
+  options.threads = 1;
+  options.memory_limit = 4096;
+  ASSERT_EQ(smelt_graph_create(model.get(), &options, &graph), SMELT_OK);
+  EXPECT_EQ(smelt_graph_input_count(nullptr), 0u);
+  EXPECT_EQ(smelt_graph_output_count(nullptr), 0u);
+  smelt_port port = SMELT_PORT_INIT;
+  EXPECT_EQ(smelt_graph_input(graph, 4, &port), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_graph_output(graph, 2, &port), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_graph_input(graph, 0, nullptr), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_graph_input(nullptr, 0, &port), SMELT_INVALID_ARGUMENT);
+  port.struct_size = 0;
+  EXPECT_EQ(smelt_graph_input(graph, 0, &port), SMELT_INVALID_ARGUMENT);
+  smelt_tensor result = {};
+  EXPECT_EQ(smelt_graph_result(graph, 0, &result), SMELT_NOT_FOUND);
+  EXPECT_EQ(smelt_graph_result(graph, 2, &result), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_graph_result(graph, 0, nullptr), SMELT_INVALID_ARGUMENT);
+
+  std::vector<int64_t> numbers(300, 1);
+  std::vector<smelt_tensor> good = {{"input_ids", SMELT_I64, 2, {1, 1}, numbers.data()},
+                                    {"attention_mask", SMELT_I64, 2, {1, 1}, numbers.data()},
+                                    {"position_ids", SMELT_I32, 2, {1, 1}, nullptr},
+                                    {"past", SMELT_F32, 2, {1, 0}, nullptr}};
+  int32_t zero = 0;
+  good[2].data = &zero;
+  auto run = [&](size_t index, const std::function<void(smelt_tensor &)> &change) {
+    std::vector<smelt_tensor> tensors = good;
+    change(tensors[index]);
+    return smelt_graph_run(graph, tensors.data(), tensors.size());
+  };
+  EXPECT_EQ(run(0, [](smelt_tensor &) {}), SMELT_OK) << smelt_last_error();
+  EXPECT_EQ(run(0, [](smelt_tensor &t) { t.name = nullptr; }), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(run(0, [](smelt_tensor &t) { t.name = "ids"; }), SMELT_NOT_FOUND);
+  EXPECT_EQ(run(0, [](smelt_tensor &t) { t.name = "attention_mask"; }), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(run(0, [](smelt_tensor &t) { t.type = smelt_type(7); }), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(run(0, [](smelt_tensor &t) { t.rank = 9; }), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(run(0, [](smelt_tensor &t) { t.data = nullptr; }), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(run(0, [](smelt_tensor &t) { t.data = (const char *)t.data + 1; }),
+            SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(run(0, [](smelt_tensor &t) { t.dims[1] = -1; }), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_graph_run(graph, good.data(), 3), SMELT_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(smelt_last_error()).find("'past' is not given"), std::string::npos);
+  EXPECT_EQ(smelt_graph_run(graph, nullptr, 4), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_graph_run(nullptr, good.data(), 4), SMELT_INVALID_ARGUMENT);
+  // 300 ids need more than the 4096 bytes that the graph may have.
+  EXPECT_EQ(run(0, [](smelt_tensor &t) { t.dims[1] = 300; }), SMELT_INVALID_ARGUMENT);
+  std::vector<int32_t> positions(300);
+  std::iota(positions.begin(), positions.end(), 0);
+  good[2].data = positions.data();
+  good[1].dims[1] = good[2].dims[1] = 300;
+  EXPECT_EQ(run(0, [](smelt_tensor &t) { t.dims[1] = 300; }), SMELT_EXHAUSTED)
+      << smelt_last_error();
+  EXPECT_EQ(smelt_graph_result(graph, 0, &result), SMELT_OK);
+  EXPECT_EQ(result.dims[1], 1) << "of the last run that succeeded";
+  smelt_graph_free(graph);
+  smelt_graph_free(nullptr);
 }
 
 TEST_F(CapiTest, CancelledFromAnotherThread) {

@@ -6,7 +6,7 @@
  *   do). Fields are only ever added at the end, so older callers keep working.
  * - Text is UTF-8. Output buffers: the call stores the needed size in *needed; when it exceeds the capacity the call
  *   returns SMELT_BUFFER_TOO_SMALL and nothing is written. A capacity of 0 asks for the size.
- * - A model may be used by any number of threads; a session by one at a time, except for smelt_cancel().
+ * - A model may be used by any number of threads; a session or graph by one at a time, except for smelt_cancel().
  * - No call throws, exits or prints.
  */
 #ifndef SMELT_SMELT_H
@@ -42,6 +42,7 @@ typedef enum smelt_status {
 
 typedef struct smelt_model smelt_model;
 typedef struct smelt_session smelt_session;
+typedef struct smelt_graph smelt_graph;
 
 /* Release of the library, "0.1.0". */
 SMELT_API const char *smelt_version(void);
@@ -84,9 +85,10 @@ typedef struct smelt_model_info {
   const char *target;    /* CPU target in use; lives as long as the model, as do the next two */
   const char *metadata;  /* JSON: provenance, numerics, formats; may be "" */
   size_t metadata_bytes;
+  int32_t has_graph; /* 1: it runs whole tensors, see smelt_graph; sessions work if it has token ids and logits */
 } smelt_model_info;
 #define SMELT_MODEL_INFO_INIT                                                                      \
-  {sizeof(smelt_model_info), 0, 0, 0, 0, 0, 0, 0, 0, {0}, 0, 0, 0, 0, NULL, NULL, 0}
+  {sizeof(smelt_model_info), 0, 0, 0, 0, 0, 0, 0, 0, {0}, 0, 0, 0, 0, NULL, NULL, 0, 0}
 
 SMELT_API smelt_status smelt_model_get_info(const smelt_model *model, smelt_model_info *info);
 
@@ -214,6 +216,82 @@ SMELT_API smelt_status smelt_generated_tokens(const smelt_session *session, int3
 /* Ends a running smelt_generate() or smelt_append() of this session soon; without one it does nothing. May be called
  * from any thread and from signal handlers. */
 SMELT_API void smelt_cancel(smelt_session *session);
+
+/* ---- Graphs: named tensors in, tensors out ---- */
+
+typedef enum smelt_type {
+  SMELT_F32 = 0,
+  SMELT_F64 = 1,
+  SMELT_I64 = 2,
+  SMELT_I32 = 3,
+  SMELT_I8 = 4,
+  SMELT_U8 = 5,
+  SMELT_BOOL = 6 /* a byte, 0 or 1 */
+} smelt_type;
+
+/* What an input or output is, as far as the compiler knows. */
+typedef enum smelt_role {
+  SMELT_ROLE_OTHER = 0,
+  SMELT_ROLE_IDS = 1,           /* token ids [batch, sequence] */
+  SMELT_ROLE_MASK = 2,          /* [batch, past + sequence], 1 for tokens */
+  SMELT_ROLE_POSITIONS = 3,     /* [batch, sequence] */
+  SMELT_ROLE_TOKEN_TYPES = 4,   /* [batch, sequence] */
+  SMELT_ROLE_STATE = 5,         /* the output is fed to the input `partner` of the next run */
+  SMELT_ROLE_LOGITS = 6,        /* [batch, sequence or 1, vocabulary] */
+  SMELT_ROLE_HIDDEN_STATE = 7,  /* [batch, sequence, width] */
+  SMELT_ROLE_EMBEDDING = 8,     /* [batch, width] */
+  SMELT_ROLE_CLASSES = 9,       /* [batch, labels] */
+  SMELT_ROLE_TOKEN_CLASSES = 10 /* [batch, sequence, labels] */
+} smelt_role;
+
+#define SMELT_MAX_RANK 8
+
+typedef struct smelt_graph_options {
+  size_t struct_size;
+  uint32_t threads;      /* 0: one per physical core */
+  uint64_t memory_limit; /* bytes of tensors at once; 0: the memory of the machine */
+} smelt_graph_options;
+#define SMELT_GRAPH_OPTIONS_INIT {sizeof(smelt_graph_options), 0, 0}
+
+/* Prepares the graph of a model; SMELT_UNSUPPORTED if it has none. `options` may be NULL. */
+SMELT_API smelt_status smelt_graph_create(const smelt_model *model,
+                                          const smelt_graph_options *options, smelt_graph **graph);
+SMELT_API void smelt_graph_free(smelt_graph *graph);
+
+/* An input or output of a graph. */
+typedef struct smelt_port {
+  size_t struct_size;
+  const char *name; /* lives as long as the graph */
+  smelt_type type;
+  uint32_t rank;
+  int64_t dims[SMELT_MAX_RANK]; /* -1: any length */
+  smelt_role role;
+  int32_t partner;   /* states: index of the matching output or input; else -1 */
+  int32_t grow_axis; /* state inputs: the axis of length 0 before the first run; -1: zeros of a fixed shape */
+} smelt_port;
+#define SMELT_PORT_INIT {sizeof(smelt_port), NULL, SMELT_F32, 0, {0}, SMELT_ROLE_OTHER, -1, -1}
+
+SMELT_API size_t smelt_graph_input_count(const smelt_graph *graph);
+SMELT_API size_t smelt_graph_output_count(const smelt_graph *graph);
+SMELT_API smelt_status smelt_graph_input(const smelt_graph *graph, size_t index, smelt_port *port);
+SMELT_API smelt_status smelt_graph_output(const smelt_graph *graph, size_t index, smelt_port *port);
+
+/* A contiguous row-major tensor. */
+typedef struct smelt_tensor {
+  const char *name;
+  smelt_type type;
+  uint32_t rank;
+  int64_t dims[SMELT_MAX_RANK];
+  const void *data; /* aligned as its type wants; may be NULL if a dimension is 0 */
+} smelt_tensor;
+
+/* Runs the graph over all its inputs, in any order; their data may be that of smelt_graph_result() of the run before. A
+ * run that fails changes nothing. */
+SMELT_API smelt_status smelt_graph_run(smelt_graph *graph, const smelt_tensor *inputs, size_t count);
+/* An output of the last run; its data lives until the end of the next one that succeeds. SMELT_NOT_FOUND before the
+ * first. */
+SMELT_API smelt_status smelt_graph_result(const smelt_graph *graph, size_t index,
+                                          smelt_tensor *tensor);
 
 #ifdef __cplusplus
 }

@@ -199,4 +199,65 @@ private:
   std::unique_ptr<smelt_session, Free> handle;
 };
 
+/// The graph of a model that runs whole tensors.
+class Graph {
+public:
+  /// An input; `data` is only read during run().
+  struct Tensor {
+    std::string name;
+    smelt_type type;
+    std::vector<int64_t> dims;
+    const void *data;
+  };
+  explicit Graph(const Model &model, uint32_t threads = 0, uint64_t memoryLimit = 0)
+      : owner(model) {
+    smelt_graph_options options = SMELT_GRAPH_OPTIONS_INIT;
+    options.threads = threads;
+    options.memory_limit = memoryLimit;
+    smelt_graph *created = nullptr;
+    check(smelt_graph_create(model.get(), &options, &created));
+    handle.reset(created);
+  }
+
+  std::vector<smelt_port> inputs() const {
+    return ports(smelt_graph_input_count(get()), smelt_graph_input);
+  }
+  std::vector<smelt_port> outputs() const {
+    return ports(smelt_graph_output_count(get()), smelt_graph_output);
+  }
+
+  void run(std::span<const Tensor> tensors) {
+    std::vector<smelt_tensor> plain;
+    for (const Tensor &tensor : tensors) {
+      smelt_tensor &made = plain.emplace_back();
+      made = {tensor.name.c_str(), tensor.type, uint32_t(tensor.dims.size()), {}, tensor.data};
+      for (size_t axis = 0; axis < tensor.dims.size() && axis < SMELT_MAX_RANK; ++axis)
+        made.dims[axis] = tensor.dims[axis];
+    }
+    check(smelt_graph_run(get(), plain.data(), plain.size()));
+  }
+  /// An output of the last run; its data lives until the end of the next one.
+  smelt_tensor result(size_t index) const {
+    smelt_tensor found = {};
+    check(smelt_graph_result(get(), index, &found));
+    return found;
+  }
+
+  smelt_graph *get() const { return handle.get(); }
+
+private:
+  template <typename Call> std::vector<smelt_port> ports(size_t count, Call &&call) const {
+    std::vector<smelt_port> list(count, smelt_port SMELT_PORT_INIT);
+    for (size_t i = 0; i < count; ++i)
+      check(call(get(), i, &list[i]));
+    return list;
+  }
+  struct Free {
+    void operator()(smelt_graph *graph) const { smelt_graph_free(graph); }
+  };
+
+  Model owner;
+  std::unique_ptr<smelt_graph, Free> handle;
+};
+
 } // namespace smelt::api
