@@ -48,7 +48,7 @@ DECODERS = {
     "qwen2_window": ("Qwen2", dict(GQA, use_sliding_window=True, sliding_window=4, max_window_layers=1)),
     "qwen3": ("Qwen3", dict(GQA, head_dim=32, tie_word_embeddings=True)),
     "phi": ("Phi", dict(WIDE, partial_rotary_factor=0.5)),
-    "phi_qknorm": ("Phi", dict(WIDE, num_key_value_heads=1, partial_rotary_factor=0.5, qk_layernorm=True)),
+    "phi_qknorm": ("Phi", dict(WIDE, partial_rotary_factor=0.5, qk_layernorm=True)),
     "phi3": ("Phi3", PHI3),
     "phi3_window": ("Phi3", dict(PHI3, sliding_window=4)),
     "phi3_longrope": ("Phi3", dict(GQA, intermediate_size=96, rope_scaling=LONGROPE, original_max_position_embeddings=10)),
@@ -95,6 +95,16 @@ ENCODERS = {
     "deberta_v2": ("DebertaV2", DEBERTA),
     "modernbert": ("ModernBert", MODERN),
 }
+T5 = dict(vocab_size=256, d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, relative_attention_num_buckets=8,
+          relative_attention_max_distance=16, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0)
+BART = dict(vocab_size=256, d_model=64, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
+            encoder_ffn_dim=128, decoder_ffn_dim=128, max_position_embeddings=128, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+            decoder_start_token_id=2, forced_eos_token_id=2)
+SEQ2SEQ = {
+    "t5": ("T5", dict(T5, feed_forward_proj="relu")),
+    "t5_gated": ("T5", dict(T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False)),
+    "bart": ("Bart", BART),
+}
 # Encoder heads: suffix of the model's name -> (automatic class, optimum's task).
 HEADS = {
     "": ("AutoModel", "feature-extraction"),
@@ -103,9 +113,12 @@ HEADS = {
 }
 
 
+KINDS = ("decoder", "encoder", "encoder-decoder")
+
+
 def names(kind):
-    if kind == "decoder":
-        return list(DECODERS)
+    if kind != "encoder":
+        return list(DECODERS if kind == "decoder" else SEQ2SEQ)
     return [n + h for h in HEADS for n in ENCODERS] + [n + "_st" for n in ("bert", "mpnet", "roberta", "modernbert", "distilbert")]
 
 
@@ -118,6 +131,8 @@ def split(name):
 
 
 def kind(name):
+    if name in SEQ2SEQ:
+        return "encoder-decoder"
     return "decoder" if name in DECODERS else "encoder"
 
 
@@ -148,6 +163,9 @@ def build(name):
         config = getattr(transformers, cls + "Config")(**args)
         with transformers.modeling_utils.no_init_weights():
             model = transformers.AutoModelForCausalLM.from_config(config)
+    elif name in SEQ2SEQ:
+        cls, args = SEQ2SEQ[name]
+        model = transformers.AutoModelForSeq2SeqLM.from_config(getattr(transformers, cls + "Config")(**args))
     else:
         base, head = split(name)
         cls, args = ENCODERS[base]
@@ -182,6 +200,7 @@ def load(root, name, **args):
     import transformers
 
     folder = checkpoint(root, name)
-    auto = "AutoModelForCausalLM" if name in DECODERS else HEADS.get(split(name)[1], HEADS[""])[0]
+    autos = {"decoder": "AutoModelForCausalLM", "encoder-decoder": "AutoModelForSeq2SeqLM"}
+    auto = autos.get(kind(name)) or HEADS.get(split(name)[1], HEADS[""])[0]
     dtype = args.pop("dtype", torch.float32)
     return getattr(transformers, auto).from_pretrained(folder, dtype=dtype, **args).eval()

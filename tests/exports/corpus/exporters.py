@@ -100,14 +100,11 @@ class Heads(torch.nn.Module):
         return getattr(self.model(input_ids=input_ids, attention_mask=attention_mask), self.output)
 
 
-def cache_shape(config):
-    """(layers, KV heads, head size) of a model's attention cache."""
-    heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    kv = getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None) or heads
-    if config.model_type == "falcon" and not config.new_decoder_architecture:
-        kv = 1 if config.multi_query else heads
-    return config.num_hidden_layers, kv, size
+def cache_shapes(model):
+    """The shape [heads, head size] of every cached tensor, key and value of each layer, as the model itself makes them."""
+    with torch.no_grad():
+        cache = model(input_ids=torch.tensor([[5, 6]]), use_cache=True).past_key_values
+    return [(t.shape[1], t.shape[3]) for layer in cache.layers for t in (layer.keys, layer.values)]
 
 
 def dynamo(root, name, folder, opset=18, dtype=None, external=False, **_):
@@ -119,9 +116,8 @@ def dynamo(root, name, folder, opset=18, dtype=None, external=False, **_):
     seq = {0: "batch", 1: "seq"}
     with torch.no_grad():
         if architectures.kind(name) == "decoder":
-            layers, kv, size = cache_shape(model.config)
-            names = [f"past_key_values.{i}.{k}" for i in range(layers) for k in ("key", "value")]
-            past = [torch.zeros(2, kv, 5, size, dtype=dt) for _ in names]
+            past = [torch.zeros(2, heads, 5, size, dtype=dt) for heads, size in cache_shapes(model)]
+            names = [f"past_key_values.{i}.{k}" for i in range(len(past) // 2) for k in ("key", "value")]
             args = (torch.ones(2, 3, dtype=torch.long), torch.ones(2, 8, dtype=torch.long),
                     torch.arange(5, 8).expand(2, 3).contiguous(), past)
             shapes = (seq, {0: "batch", 1: "past_plus_seq"}, seq, [{0: "batch", 2: "past"}] * len(past))

@@ -102,12 +102,11 @@ class Graph:
         self.head_size, self.capacity, self.embed = head_size, capacity, embed
         self.inputs = {i.name: i for i in self.session.get_inputs()}
         self.outputs = [o.name for o in self.session.get_outputs()]
-        self.data = [n for n in self.inputs if n in ("input_ids", "attention_mask", "position_ids", "token_type_ids", "inputs_embeds")]
-        self.state = {n: state_output(n, self.outputs) for n in self.inputs if n not in self.data}
+        self.state = {n: state_output(n, self.outputs) for n in self.inputs if n.startswith(("past", "input."))}
+        self.data = [n for n in self.inputs if n not in self.state]
 
     def dtype(self, name):
-        return {"float": np.float32, "float16": np.float16, "int64": np.int64, "int32": np.int32,
-                "bfloat16": None}[self.inputs[name].type[7:-1]]
+        return {"float": np.float32, "float16": np.float16, "int64": np.int64, "int32": np.int32, "bool": np.bool_}[self.inputs[name].type[7:-1]]
 
     def first_state(self, name, batch):
         shape = self.inputs[name].shape
@@ -123,6 +122,7 @@ class Graph:
     def feed(self, step):
         """The data inputs of one step."""
         every = {"input_ids": step.ids, "attention_mask": step.mask, "position_ids": step.positions, "token_type_ids": step.types}
+        every.update(step.extra)
         if "inputs_embeds" in self.data:
             every["inputs_embeds"] = self.embed(step.ids)
         return {n: every[n].astype(self.dtype(n)) for n in self.data}
@@ -133,7 +133,8 @@ class Graph:
         steps = []
         for step in scenario.steps:
             steps.append(dict(zip(self.outputs, self.session.run(None, {**self.feed(step), **state}))))
-            state = {n: steps[-1][o] for n, o in self.state.items()}
+            # The cross-attention cache is made at the first step and stays; later steps give an empty one.
+            state = {n: state[n] if ".encoder." in n and len(steps) > 1 else steps[-1][o] for n, o in self.state.items()}
         return steps
 
 

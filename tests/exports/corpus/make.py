@@ -6,6 +6,7 @@ Run it with the environment that has the exporter (table.EXPORTERS names it). Ex
 to ROOT/failures.txt with its reason, and the run goes on.
 """
 import argparse
+import fcntl
 import gc
 import glob
 import logging
@@ -30,11 +31,14 @@ import table
 def fail(root, case, reason):
     """One line a case: a later attempt replaces the earlier one's."""
     path = os.path.join(root, "failures.txt")
+    lock = open(path + ".lock", "w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
     lines = [l for l in open(path).read().splitlines() if not l.startswith(case + "\t")] if os.path.exists(path) else []
     if reason:
         lines.append(f"{case}\t{reason}")
     with open(path, "w") as f:
         f.write("".join(l + "\n" for l in sorted(lines)))
+    lock.close()
 
 
 def reason_of(error):
@@ -52,7 +56,8 @@ def make(root, name, tag):
     try:
         text = export(root, name, folder, **options)
         text, extra = text if isinstance(text, tuple) else (text, {})
-        case = case_file.write(folder, goldens.Reference(root, name), {"case": (name, tag), "text": text}, **extra)
+        reference = extra.pop("reference", None) or goldens.Reference(root, name)
+        case = case_file.write(folder, reference, {"case": (name, tag), "text": text}, **extra)
         os.makedirs(os.path.dirname(final), exist_ok=True)
         os.rename(folder, final)
         return case
@@ -66,14 +71,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exporter", required=True, help="comma list of tags of table.EXPORTERS")
     parser.add_argument("--only", default="", help="comma list of models")
-    parser.add_argument("--kind", choices=("decoder", "encoder"))
+    parser.add_argument("--kind", choices=architectures.KINDS)
     parser.add_argument("--root", default=os.path.expanduser("~/.cache/smelt/exports"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     for part in ("checkpoints", "making", "cases"):
         os.makedirs(os.path.join(args.root, part), exist_ok=True)
-    models = [n for k in ("decoder", "encoder") if args.kind in (None, k) for n in architectures.names(k)]
+    models = [n for k in architectures.KINDS[:2] if args.kind in (None, k) for n in architectures.names(k)]
     for tag in args.exporter.split(","):
         wanted = args.only.split(",") if args.only else table.ONLY.get(tag, models)
         for name in wanted:

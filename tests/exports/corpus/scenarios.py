@@ -12,6 +12,7 @@ class Step:
     positions: np.ndarray  # [batch, seq]; 1 where padded, as generation code in the field does
     where: np.ndarray  # [batch, seq]: the index into the row's unpadded sequence, -1 where padded
     types: np.ndarray  # [batch, seq] token types, for encoders
+    extra: dict = field(default_factory=dict)  # other data inputs by name
 
 
 @dataclass

@@ -3,12 +3,16 @@ import torch
 
 from exporter_genai import genai
 from exporter_hf import hfnative
+from exporter_seq2seq import optimum as seq2seq
 from exporters import dynamo, optimum
 from variants import dynamic, external, half_export, js_fp16, js_q4, newer, static
 
 # tag: (function, options, environment that has it)
 EXPORTERS = {
     "optimum": (optimum, {}, "venv457"),
+    "optimum_encoder": (seq2seq, {"part": "encoder"}, "venv457"),
+    "optimum_decoder": (seq2seq, {"part": "decoder"}, "venv457"),
+    "optimum_decoder_merged": (seq2seq, {"part": "decoder_merged"}, "venv457"),
     "optimum_op14": (optimum, {"opset": 14}, "venv457"),
     "optimum_op17": (optimum, {"opset": 17}, "venv457"),
     "dynamo18": (dynamo, {"opset": 18}, "venv457"),
@@ -36,6 +40,7 @@ EXPORTERS = {
     "ortq_dyn8_optimum": (dynamic, {}, "venv"),
     "ortq_dyn8_channel_optimum": (dynamic, {"per_channel": True}, "venv"),
     "ortq_static_optimum": (static, {}, "venv"),
+    "ortq_static_matmul_optimum": (static, {"ops": ["MatMul", "Gemm"]}, "venv"),
     "js_fp16": (js_fp16, {}, "venv"),
     "js_fp16_float_io": (js_fp16, {"keep_io": True}, "venv"),
     "js_q8": (dynamic, {"weight": "QUInt8"}, "venv"),
@@ -54,6 +59,7 @@ GENAI = ["llama_mha", "llama_gqa", "llama3_rope", "llama_bias", "llama_yarn", "l
 FEW = ["llama_gqa", "llama3_rope", "qwen2_tied", "qwen3", "gemma", "phi3", "phi3_longrope"]
 # Exporters that do not know every model, and variants that are made of a few.
 ONLY = {
+    **dict.fromkeys(("optimum_encoder", "optimum_decoder", "optimum_decoder_merged"), ["t5", "t5_gated", "bart"]),
     "optimum_op14": ["llama_gqa", "gpt_neox", "bert_cls", "distilbert"],
     "optimum_op17": ["qwen2"],
     "hfnative_ort": ["llama_gqa", "llama3_rope", "mistral", "qwen3", "phi3", "gemma3_text", "gpt2", "bert", "modernbert", "granite"],
@@ -70,7 +76,8 @@ ONLY = {
     **dict.fromkeys(("ortq_dyn8_optimum", "js_q8"), ["llama_gqa", "qwen3", "gpt2", "gemma3_text", "phi", "bert", "bert_cls", "bert_st",
                                                      "distilbert_cls", "deberta_v2", "modernbert", "falcon_mqa"]),
     "ortq_dyn8_channel_optimum": ["llama_gqa", "gpt2", "roberta_cls"],
-    "ortq_static_optimum": ["llama_gqa", "gpt2", "bert_cls", "bert_st", "distilbert"],
+    "ortq_static_matmul_optimum": ["llama_gqa", "qwen3", "gpt2", "bert"],
+    "ortq_static_optimum": ["gpt2", "bert_cls", "bert_st", "distilbert"],
     "js_fp16": ["llama_gqa", "qwen2_tied", "gemma3_text", "phi3", "gpt2", "bert", "bert_cls"],
     "js_fp16_float_io": ["llama_gqa", "qwen3"],
     "js_q4": ["llama_gqa", "qwen2_tied", "gemma3_text", "phi3", "smollm3", "bert"],

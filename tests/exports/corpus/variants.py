@@ -127,7 +127,7 @@ def dynamic(root, name, folder, weight="QInt8", per_channel=False, **_):
     return text, {"integer": True, "twin": twin(folder, float_dynamic)}
 
 
-def static(root, name, folder, **_):
+def static(root, name, folder, ops=None, **_):
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     path = source(root, name, folder)
@@ -142,8 +142,8 @@ def static(root, name, folder, **_):
             return next(self.feeds, None)
 
     quantize_static(path, os.path.join(folder, "model.onnx"), Reader(), quant_format=QuantFormat.QDQ,
-                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
-    text = f"onnxruntime.quantization.quantize_static (QDQ, QUInt8 by QInt8) of optimum, {versions('onnxruntime')}"
+                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=ops)
+    text = f"onnxruntime.quantization.quantize_static (QDQ, QUInt8 by QInt8, {ops or 'every op'}) of optimum, {versions('onnxruntime')}"
     return text, {"integer": True, "twin": twin(folder, float_qdq)}
 
 
