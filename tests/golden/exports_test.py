@@ -4,7 +4,6 @@
 `must`: the model is raised and every scenario meets its golden logits. `may`: the same, or a clean refusal that lists nodes.
 Steps of a scenario become one ragged batch: padding is left out, a token's position is its index among its slot's tokens.
 """
-import io
 import struct
 import subprocess
 import sys
@@ -13,63 +12,33 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "exports"))
+from cases import Case, ragged  # noqa: E402
+
 TOLERANCE = 1e-4
 
 
-def steps(names, scenario):
-    found = {name.split("/")[1] for name in names if name.startswith(scenario + "/step")}
-    return sorted(found, key=lambda step: int(step[4:]))
-
-
-def ragged(inputs, golden, scenario):
-    """Tokens (id, position, slot) and their logits."""
-    tokens, logits, past, counts = [], [], 0, {}
-    for step in steps(inputs.files, scenario):
-        key = f"{scenario}/{step}/"
-        ids, mask = inputs[key + "input_ids"], inputs[key + "attention_mask"]
-        if key + "logits" not in golden.files:
-            return [], []
-        out = golden[key + "logits"]
-        if out.ndim != 3:
-            return [], []
-        for slot, row in enumerate(ids):
-            for s, token in enumerate(row):
-                if mask[slot, past + s] == 0:
-                    continue
-                position = counts.get(slot, 0)
-                counts[slot] = position + 1
-                tokens.append((int(token), position, slot))
-                logits.append(out[slot, s])
-        past += ids.shape[1]
-    return tokens, logits
-
-
 def write_scenarios(case, path):
-    inputs, golden = np.load(case / "inputs.npz"), np.load(case / "golden.npz")
-    has_positions = any(name.endswith("/position_ids") for name in inputs.files)
     with open(path, "wb") as out:
-        for scenario in sorted({name.split("/")[0] for name in golden.files}):
-            # onnxruntime-genai graphs take their positions from the mask's sum: they mean right padding only.
-            if "@" in scenario or (scenario == "b2_leftpad" and not has_positions):
+        for scenario in case.scenarios():
+            steps = ragged(case, scenario)
+            # Every token has its logits in these cases; rows of other goldens have none.
+            if steps is None or any(len(step.rows) != len(step.tokens) for step in steps):
                 continue
-            tokens, logits = ragged(inputs, golden, scenario)
-            if not tokens:
-                continue
+            tokens, logits = [token for step in steps for token in step.tokens], np.concatenate([step.golden for step in steps])
             name = scenario.encode()
-            buffer = io.BytesIO()
-            buffer.write(struct.pack("<i", len(name)) + name)
-            buffer.write(struct.pack("<ii", len(tokens), len(logits[0])))
-            buffer.write(np.asarray(tokens, np.int32).tobytes())
-            buffer.write(np.asarray(logits, np.float32).tobytes())
-            out.write(buffer.getvalue())
+            out.write(struct.pack("<i", len(name)) + name)
+            out.write(struct.pack("<ii", len(tokens), len(logits[0])))
+            out.write(np.asarray(tokens, np.int32).tobytes())
+            out.write(np.asarray(logits, np.float32).tobytes())
 
 
 def main():
-    tool, case, expectation = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    tool, case, expectation = sys.argv[1], Case(sys.argv[2]), sys.argv[3]
     with tempfile.TemporaryDirectory() as folder:
         scenarios = Path(folder) / "scenarios"
         write_scenarios(case, scenarios)
-        run = subprocess.run([tool, str(case / "model.onnx"), str(scenarios), str(TOLERANCE)],
+        run = subprocess.run([tool, str(case.model), str(scenarios), str(TOLERANCE)],
                              capture_output=True, text=True)
     print(run.stdout + run.stderr)
     if run.returncode == 0:

@@ -1,0 +1,173 @@
+"""Cases of ../shared/exports and of our own corpus: scenarios, steps, states, ragged batches and tolerances.
+
+A case is a folder with model.onnx, inputs.npz (`<scenario>/step<k>/<input>`), golden.npz (`<scenario>/step<k>/<output>` and
+`<scenario>/final/<state output>`) and case.json.
+"""
+import fnmatch
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+FLOAT_ACTIVATIONS = "@fp32_activations"
+SLIDING_WINDOW = 4  # the value of every `_sliding_window_tensor`
+STATE_NAMES = (("past_key_values", "present"), ("past_", "present_"), ("past", "present"), ("input.", "output."))
+
+# Largest error that is right. "absolute": of float32 graphs, whose logits deviate by 0.5 to 9. The others are shares of the
+# standard deviation of what is compared; "rms" compares the root of the mean square instead of the largest error.
+FLOAT = ("absolute", 1e-4)
+FLOAT_ACTIVATIONS_OF_QUANTIZED = ("share", 1e-3)
+DYNAMIC_INT8 = ("share", 0.05)  # onnxruntime rounds activations to 8 bits, by other steps than ours
+HALF = ("share", 0.02)  # onnxruntime rounds every value to 11 (float16) or 8 (bfloat16) bits, we do not
+
+
+@dataclass
+class Tolerance:
+    kind: str
+    bound: float
+
+    def limit(self, spread):
+        return self.bound if self.kind == "absolute" else self.bound * spread
+
+    def measure(self, error):
+        return float(np.sqrt(np.mean(np.square(error)))) if self.kind == "rms" else float(np.max(error))
+
+
+class Case:
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    @property
+    def model(self):
+        return self.folder / "model.onnx"
+
+    @cached_property
+    def description(self):
+        return json.loads((self.folder / "case.json").read_text())
+
+    @cached_property
+    def inputs(self):
+        return np.load(self.folder / "inputs.npz")
+
+    @cached_property
+    def golden(self):
+        return np.load(self.folder / "golden.npz")
+
+    def ops(self):
+        """Operators of the graph, without domains."""
+        return {op.split("::")[-1] for op in self.description.get("op_histogram", {})}
+
+    def is_genai(self):
+        # Graphs with GroupQueryAttention take lengths from the mask's sum: they mean right padding only.
+        return (self.folder / "genai_config.json").exists() or "GroupQueryAttention" in self.ops()
+
+    def scenarios(self):
+        """Names of the scenarios that the graph means to be able to run."""
+        names = sorted({name.split("/")[0] for name in self.golden.files})
+        return [name for name in names if "@" not in name and not (self.is_genai() and "leftpad" in name)]
+
+    def steps(self, scenario):
+        found = {name.split("/")[1] for name in self.inputs.files if name.startswith(scenario + "/step")}
+        return sorted(found, key=lambda step: int(step[4:]))
+
+    def feed(self, scenario, step):
+        """Recorded inputs of a step by name."""
+        prefix = f"{scenario}/{step}/"
+        return {name[len(prefix):]: self.inputs[name] for name in self.inputs.files if name.startswith(prefix)}
+
+    def wanted(self, scenario, step):
+        """Goldens of a step (or of `final`) by output name; those with float activations where there are such."""
+        prefix = f"{scenario}/{step}/"
+        found = {name[len(prefix):]: name for name in self.golden.files if name.startswith(prefix)}
+        best = {name: key for name, key in found.items() if "@" not in name}
+        best.update({name[: -len(FLOAT_ACTIVATIONS)]: key for name, key in found.items() if name.endswith(FLOAT_ACTIVATIONS)})
+        return {name: self.golden[key] for name, key in best.items()}
+
+    def has_float_activations(self):
+        return any(name.endswith(FLOAT_ACTIVATIONS) for name in self.golden.files)
+
+    def tolerance(self):
+        """Of the model compiled with float weights."""
+        ops, types = self.ops(), set(self.description.get("initializer_dtypes", {}))
+        if self.has_float_activations():
+            return Tolerance(*FLOAT_ACTIVATIONS_OF_QUANTIZED)
+        if ops & {"DynamicQuantizeLinear", "MatMulInteger", "QuantizeLinear", "QLinearMatMul", "ConvInteger"}:
+            return Tolerance(*DYNAMIC_INT8)
+        if types & {"FLOAT16", "BFLOAT16"}:
+            return Tolerance(*HALF)
+        if ops & {"DequantizeLinear", "MatMulNBits", "GatherBlockQuantized"}:
+            return Tolerance(*FLOAT_ACTIVATIONS_OF_QUANTIZED)
+        return Tolerance(*FLOAT)
+
+
+def find_cases(root, only="*"):
+    """Cases below a folder: (name relative to it, Case)."""
+    root = Path(root)
+    found = sorted({str(path.parent.relative_to(root)) for path in root.rglob("case.json")})
+    return [(name, Case(root / name)) for name in found if fnmatch.fnmatch(name, only) or only in name]
+
+
+def valid_rows(feed, past, value):
+    """Which rows of an output [batch, sequence, ...] of a step stand for tokens; a boolean array over its leading axes.
+
+    `past`: columns of the mask that came before. Outputs of the last column only are [batch, 1, ...].
+    """
+    mask = feed.get("attention_mask")
+    width = sequence_length(feed)
+    if mask is None or value.ndim < 3 or mask.ndim != 2:
+        return np.ones(value.shape[:1], bool)
+    now = mask[:, past : past + width] != 0
+    if value.shape[1] == width:
+        return now
+    return now[:, -1:] if value.shape[1] == 1 else np.ones(value.shape[:2], bool)
+
+
+def sequence_length(feed):
+    for name in ("input_ids", "inputs_embeds", "decoder_input_ids"):
+        if name in feed:
+            return feed[name].shape[1]
+    return 0
+
+
+@dataclass
+class RaggedStep:
+    """Tokens (id, position, slot) of a step without its padding, and the goldens of some of them."""
+
+    tokens: list
+    rows: list  # indices into tokens
+    golden: np.ndarray  # [rows, width]
+
+
+def ragged(case, scenario, output="logits"):
+    """A scenario as ragged batches: a token's position is its index among its slot's tokens. None without token ids."""
+    steps, past, counts = [], 0, {}
+    for step in case.steps(scenario):
+        feed, wanted = case.feed(scenario, step), case.wanted(scenario, step)
+        if "input_ids" not in feed:
+            return None
+        ids = feed["input_ids"]
+        mask = feed.get("attention_mask", np.ones((ids.shape[0], past + ids.shape[1]), np.int64))
+        out = wanted.get(output)
+        tokens, rows, golden = [], [], []
+        for slot, line in enumerate(ids):
+            last = None
+            for s, token in enumerate(line):
+                if mask[slot, past + s] == 0:
+                    continue
+                position = counts.get(slot, 0)
+                counts[slot] = position + 1
+                last = (len(tokens), s)
+                tokens.append((int(token), position, slot))
+                if out is not None and out.ndim == 3 and out.shape[1] == ids.shape[1]:
+                    rows.append(len(tokens) - 1)
+                    golden.append(out[slot, s])
+            if out is not None and last and (out.ndim == 2 or out.shape[1] == 1 < ids.shape[1]):
+                # One vector a sequence, or of its last column alone, which must be a token then.
+                if out.ndim == 2 or last[1] == ids.shape[1] - 1:
+                    rows.append(last[0])
+                    golden.append(out[slot].reshape(-1))
+        steps.append(RaggedStep(tokens, rows, np.array(golden)))
+        past += ids.shape[1]
+    return steps
