@@ -63,7 +63,53 @@ void readTyped(const WeightView &view, int64_t first, int64_t count, float *out)
               element<type>(view.data, (first + row) * view.rowStride + col * view.colStride);
 }
 
+int bitField(const std::byte *data, int64_t index, int bits) {
+  int64_t perByte = 8 / bits;
+  return int(data[index / perByte]) >> (index % perByte * bits) & ((1 << bits) - 1);
+}
+
+float halfOrFloat(const std::byte *data, DataType type, int64_t index) {
+  switch (type) {
+  case DataType::F16:
+    return element<DataType::F16>(data, index);
+  case DataType::BF16:
+    return element<DataType::BF16>(data, index);
+  default:
+    return element<DataType::F32>(data, index);
+  }
+}
+
+void readGiven(const WeightView &view, int64_t first, int64_t count, float *out) {
+  const GivenCodes &given = *view.given;
+  for (int64_t row = 0; row < count; ++row)
+    for (int64_t col = 0; col < view.cols; ++col) {
+      int64_t at = view.givenOffset + (first + row) * view.rowStride + col * view.colStride;
+      int64_t r = at / given.cols, c = at % given.cols;
+      out[row * view.cols + col] = given.scale(r, c) * (float(given.code(r, c)) - given.zero(r, c));
+    }
+}
+
 } // namespace
+
+int GivenCodes::code(int64_t row, int64_t col) const {
+  int value = bitField(codes, row * codeRowStride + col, bits);
+  return isSigned && value >= 1 << (bits - 1) ? value - (1 << bits) : value;
+}
+
+float GivenCodes::scale(int64_t row, int64_t col) const {
+  return halfOrFloat(scales, scaleType,
+                     row / rowGroup * scaleRowStride + col / colGroup * scaleColStride);
+}
+
+float GivenCodes::zero(int64_t row, int64_t col) const {
+  if (!zeros)
+    return float(zeroPoint);
+  int64_t at = row / rowGroup * zeroRowStride + col / colGroup * zeroColStride;
+  if (floatZeros)
+    return halfOrFloat(zeros, scaleType, at);
+  int value = bitField(zeros, at, bits);
+  return float(isSigned && value >= 1 << (bits - 1) ? value - (1 << bits) : value);
+}
 
 void readRows(const WeightView &view, int64_t first, int64_t count, float *out) {
   switch (view.type) {
@@ -73,6 +119,8 @@ void readRows(const WeightView &view, int64_t first, int64_t count, float *out) 
     return readTyped<DataType::F16>(view, first, count, out);
   case DataType::BF16:
     return readTyped<DataType::BF16>(view, first, count, out);
+  case DataType::Given:
+    return readGiven(view, first, count, out);
   }
 }
 

@@ -8,14 +8,40 @@
 
 #include "runtime/base/status.h"
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace smelt {
 
-enum class DataType : uint32_t { F32, F16, BF16 };
+/// Given: integers with scales, as a file gives them (GivenCodes).
+enum class DataType : uint32_t { F32, F16, BF16, Given };
+
+/// A matrix that its file holds as integers: value(r, c) = scale(r, c) * (code(r, c) - zero(r, c)).
+/// Codes are packed without gaps, low bits first, element (r, c) at index r * codeRowStride + c;
+/// `scales` and `zeros` hold one value for rowGroup x colGroup elements.
+struct GivenCodes {
+  int64_t rows = 0, cols = 0;
+  const std::byte *codes = nullptr;
+  int bits = 8; ///< 2, 4 or 8
+  bool isSigned = false;
+  int64_t codeRowStride = 0;
+  int64_t rowGroup = 1, colGroup = 1;
+  const std::byte *scales = nullptr;
+  DataType scaleType = DataType::F32;
+  int64_t scaleRowStride = 0, scaleColStride = 0; ///< elements between groups
+  const std::byte *zeros = nullptr;               ///< null: `zeroPoint` for all
+  bool floatZeros = false; ///< zeros have the scales' type; else they are packed as the codes
+  int64_t zeroRowStride = 0, zeroColStride = 0;
+  int zeroPoint = 0;
+
+  int code(int64_t row, int64_t col) const;
+  float scale(int64_t row, int64_t col) const;
+  float zero(int64_t row, int64_t col) const;
+};
 
 /// A view of a mapped matrix or vector; `data` outlives every user (the weight store owns the
 /// mapping).
@@ -27,7 +53,10 @@ struct WeightView {
   int64_t cols = 0;      ///< logical columns (inputs for a linear)
   int64_t rowStride = 0; ///< elements between rows; lets one view name a slice of a packed matrix
   int64_t colStride = 1; ///< elements between columns: [in, out] storage is a view with rowStride 1
-  int64_t bytes() const { return rows * cols * (type == DataType::F32 ? 4 : 2); }
+  /// Given: the matrix, of which (0, 0) of this view is the row-major element `givenOffset`; `data`
+  /// are its codes.
+  std::shared_ptr<const GivenCodes> given = nullptr;
+  int64_t givenOffset = 0;
 };
 
 /// Converts rows [first, first + count) to float, row-major [count, cols].

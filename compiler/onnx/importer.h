@@ -15,7 +15,8 @@ namespace smelt {
 struct ImportedModel {
   /// One `func.func @main` of onnx.node, onnx.weight, onnx.constant and onnx.none. Its arguments
   /// and results carry `onnx.name` and `onnx.dims` (each a number or a symbol as text); the module
-  /// carries `onnx.producer`, `onnx.ir_version`, `onnx.opsets`.
+  /// carries `onnx.producer`, `onnx.ir_version`, `onnx.opsets`, and `onnx.quantized` if weights were
+  /// given quantized (dequantize.h).
   mlir::OwningOpRef<mlir::ModuleOp> module;
   /// Rows that onnx.weight and onnx.constant name by id.
   std::shared_ptr<WeightStore> weights;

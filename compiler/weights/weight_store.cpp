@@ -35,13 +35,16 @@ int64_t bitsOf(StoredType type) {
   case StoredType::I4:
   case StoredType::U4:
     return 4;
+  case StoredType::Given:
+    return 32; // of the float matrix that it stands for
   }
   return 8;
 }
 
 const char *nameOf(StoredType type) {
-  static constexpr const char *names[] = {"f32", "f16", "bf16", "f64", "i64",  "i32", "i16", "i8",
-                                          "u64", "u32", "u16",  "u8",  "bool", "i4",  "u4"};
+  static constexpr const char *names[] = {"f32",  "f16", "bf16", "f64",      "i64", "i32",
+                                          "i16",  "i8",  "u64",  "u32",      "u16", "u8",
+                                          "bool", "i4",  "u4",   "quantized"};
   return names[size_t(type)];
 }
 
@@ -183,6 +186,59 @@ Result<int64_t> WeightStore::addOwned(std::string name, std::vector<std::byte> b
   return id;
 }
 
+Result<int64_t> WeightStore::addGiven(std::string name, const GivenRow &given) {
+  auto layout = std::make_shared<GivenCodes>(given.layout);
+  const GivenCodes &g = *layout;
+  auto outside = [&](const char *what) {
+    return corrupt("quantized weight \"" + name + "\" " + shapeText({g.rows, g.cols}) + ": its " +
+                   what + " do not fit its shape and groups");
+  };
+  constexpr int64_t most = int64_t(1) << 40;
+  if (g.rows <= 0 || g.cols <= 0 || g.rows > most / g.cols || g.rowGroup <= 0 || g.colGroup <= 0 ||
+      (g.bits != 2 && g.bits != 4 && g.bits != 8))
+    return outside("sizes");
+  // The last element lies furthest: strides are never negative.
+  auto holds = [&](int64_t id, int64_t rowStride, int64_t colStride, int64_t rowGroup,
+                   int64_t colGroup, int64_t bits) {
+    if (id < 0 || id >= size() || rowStride < 0 || colStride < 0)
+      return false;
+    __int128 last = __int128((g.rows - 1) / rowGroup) * rowStride +
+                    __int128((g.cols - 1) / colGroup) * colStride;
+    return (last + 1) * bits <= __int128(bytesOf(id).size()) * 8;
+  };
+  if (!holds(given.codes, g.codeRowStride, 1, 1, 1, g.bits))
+    return outside("codes");
+  switch (given.scales >= 0 && given.scales < size() ? row(given.scales).type : StoredType::I4) {
+  case StoredType::F32:
+    layout->scaleType = DataType::F32;
+    break;
+  case StoredType::F16:
+    layout->scaleType = DataType::F16;
+    break;
+  case StoredType::BF16:
+    layout->scaleType = DataType::BF16;
+    break;
+  default:
+    return outside("scales, which are no f32, f16 or bf16,");
+  }
+  const int64_t scaleBits = bitsOf(row(given.scales).type);
+  if (!holds(given.scales, g.scaleRowStride, g.scaleColStride, g.rowGroup, g.colGroup, scaleBits))
+    return outside("scales");
+  layout->codes = bytesOf(given.codes).data();
+  layout->scales = bytesOf(given.scales).data();
+  if (given.zeros >= 0) {
+    if ((g.floatZeros && row(given.zeros).type != row(given.scales).type) ||
+        !holds(given.zeros, g.zeroRowStride, g.zeroColStride, g.rowGroup, g.colGroup,
+               g.floatZeros ? scaleBits : g.bits))
+      return outside("zero points");
+    layout->zeros = bytesOf(given.zeros).data();
+  }
+  WeightRow row{std::move(name), -1, 0, 0, StoredType::Given, {g.rows, g.cols}, std::move(layout)};
+  rows.push_back(std::move(row));
+  owned.emplace_back();
+  return int64_t(rows.size() - 1);
+}
+
 std::span<const std::byte> WeightStore::bytesOf(int64_t id) const {
   const WeightRow &at = row(id);
   if (at.file < 0)
@@ -207,6 +263,9 @@ Result<WeightView> WeightStore::view(int64_t id, int64_t offset, int64_t viewRow
   case StoredType::BF16:
     view.type = DataType::BF16;
     break;
+  case StoredType::Given:
+    view.type = DataType::Given;
+    break;
   default:
     return unsupported("weight \"" + at.name + "\" holds " + nameOf(at.type) +
                        "; f32, f16 or bf16 is needed here");
@@ -214,13 +273,16 @@ Result<WeightView> WeightStore::view(int64_t id, int64_t offset, int64_t viewRow
   // The last element lies furthest: strides are never negative.
   __int128 last =
       __int128(offset) + __int128(viewRows - 1) * rowStride + __int128(viewCols - 1) * colStride;
-  __int128 count = __int128(at.bytes) * 8 / bitsOf(at.type);
+  __int128 count = at.given ? __int128(at.given->rows) * at.given->cols
+                            : __int128(at.bytes) * 8 / bitsOf(at.type);
   if (offset < 0 || rowStride < 0 || colStride < 0 || viewRows <= 0 || viewCols <= 0 ||
       last >= count)
     return internalError("view " + shapeText({viewRows, viewCols}) + " lies outside weight \"" +
                          at.name + "\" " + shapeText(at.shape));
   view.name = at.name;
-  view.data = bytesOf(id).data() + offset * (bitsOf(at.type) / 8);
+  view.given = at.given;
+  view.givenOffset = offset;
+  view.data = at.given ? at.given->codes : bytesOf(id).data() + offset * (bitsOf(at.type) / 8);
   view.rows = viewRows;
   view.cols = viewCols;
   view.rowStride = rowStride;

@@ -31,7 +31,8 @@ enum class StoredType : uint32_t {
   U8,
   Bool,
   I4,
-  U4
+  U4,
+  Given ///< a matrix of integers with scales that lie in other rows
 };
 
 /// Bits of one element; two 4-bit elements share a byte.
@@ -63,6 +64,7 @@ struct WeightRow {
   uint64_t bytes = 0;
   StoredType type = StoredType::F32;
   std::vector<int64_t> shape;
+  std::shared_ptr<const GivenCodes> given = nullptr; ///< type Given
 };
 
 /// The tensors of one model. Files are mapped once and stay mapped for the life of the store; rows
@@ -85,6 +87,15 @@ public:
   /// A tensor whose bytes the store keeps itself.
   Result<int64_t> addOwned(std::string name, std::vector<std::byte> bytes, StoredType type,
                            std::vector<int64_t> shape);
+
+  /// A matrix whose codes, scales and zero points lie in the bytes of other rows: onnx.weight and
+  /// slm.weight name it like a float matrix of `shape`. Views of it decode when they are read.
+  /// Fails if an element of `codes` lies outside the rows' bytes.
+  struct GivenRow {
+    int64_t codes = -1, scales = -1, zeros = -1; ///< rows; zeros -1: layout.zeroPoint
+    GivenCodes layout;                           ///< all but the pointers
+  };
+  Result<int64_t> addGiven(std::string name, const GivenRow &given);
 
   int64_t size() const { return int64_t(rows.size()); }
   const WeightRow &row(int64_t id) const { return rows[size_t(id)]; }
