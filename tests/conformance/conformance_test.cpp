@@ -1,18 +1,15 @@
 // Every problem of problems.txt on every target that runs here: close to the definition, and the
 // same bits for every target, thread count and number of rows.
-#include "compiler/codegen/codegen.h"
 #include "passes/lower/kernels.h"
 #include "tests/conformance/problem.h"
+#include "tests/conformance/target_run.h"
 
 #include "mlir/IR/MLIRContext.h"
 
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 namespace smelt::conformance {
 namespace {
@@ -26,33 +23,6 @@ std::vector<std::string> problemLines() {
   return lines;
 }
 
-/// A private folder that goes away.
-struct Folder {
-  Folder() {
-    char text[] = "/tmp/smelt-conformance-XXXXXX";
-    path = mkdtemp(text);
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::string path;
-};
-
-enum class Where { Here, Emulator, Nowhere };
-
-Where whereRuns(const KernelTarget &target) {
-#if defined(__x86_64__)
-  if (target.name == "x86-64-v4-vnni")
-    return __builtin_cpu_supports("avx512vnni") ? Where::Here : Where::Nowhere;
-  if (target.name == "x86-64-v3")
-    return __builtin_cpu_supports("avx2") ? Where::Here : Where::Nowhere;
-#elif defined(__aarch64__)
-  if (target.name == "aarch64-dotprod")
-    return Where::Here;
-#endif
-  if (target.name == "aarch64-dotprod" && *SMELT_AARCH64_RUNNER)
-    return Where::Emulator;
-  return Where::Nowhere;
-}
-
 class Conformance : public testing::TestWithParam<std::string> {
 protected:
   /// Compiles the problem's kernels; the path of the shared object.
@@ -60,25 +30,7 @@ protected:
                       const std::string &folder) {
     mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
     auto module = buildKernels(context, problem.specs, {}, target);
-    auto object = compileKernels(*module, target, {});
-    EXPECT_TRUE(object.ok()) << object.status().message();
-    if (!object.ok())
-      return {};
-    std::string path = folder + "/" + std::string(target.name) + ".so";
-    std::ofstream out(path, std::ios::binary);
-    out.write(reinterpret_cast<const char *>(object->data()), std::streamsize(object->size()));
-    return path;
-  }
-
-  std::string runJob(Job &job, Where where, const std::string &library, const std::string &folder) {
-    if (where == Where::Here)
-      return job.run(library);
-    std::string in = folder + "/in", out = folder + "/out";
-    job.save(in);
-    std::string command = std::string(SMELT_AARCH64_RUNNER) + " " + library + " " + in + " " + out;
-    if (std::system(command.c_str()) != 0)
-      return "the emulated runner failed: " + command;
-    return job.restore(out) ? "" : "the emulated runner wrote no result";
+    return compileToFile(*module, target, folder);
   }
 
   void expectSameBits(const std::vector<float> &a, const std::vector<float> &b,

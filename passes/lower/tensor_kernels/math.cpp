@@ -117,6 +117,8 @@ Value sine(TensorKernelBuilder &k, Value x, int quarter) {
   Value r = k.fma(n, k.number(x, -0x1.921fb54442d18p+0), x);
   r = k.fma(n, k.number(x, -0x1.1a62633145c07p-54), r);
   r = k.fma(n, k.number(x, 0x1.f1976b7ed8fbcp-110), r);
+  // Beyond 2^51 nothing is right, but the result stays in [-1, 1].
+  r = k.select(k.cmpf(Real::OGT, k.fabs(r), k.number(x, 1)), k.number(x, 0), r);
   Value z = k.fmul(r, r);
   Value sine = polynomial(k, z,
                           {-1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800,
@@ -203,8 +205,9 @@ Value softplus64(TensorKernelBuilder &k, Value x) {
   Value e = exp64(k, k.fneg(k.fabs(x)));
   Value small = k.fma(k.fmul(e, e), polynomial(k, e, {-1.0 / 2, 1.0 / 3, -1.0 / 4}), e);
   Value one = k.number(x, 1);
-  Value l =
-      k.select(k.cmpf(Real::OLT, e, k.number(x, 0x1p-13)), small, logSum(k, k.fadd(one, e)).first);
+  Value u = k.fadd(one, e), lost = k.fsub(e, k.fsub(u, one)); // by rounding 1 + e
+  Value far = k.fadd(logSum(k, u).first, k.fdiv(lost, u));
+  Value l = k.select(k.cmpf(Real::OLT, e, k.number(x, 0x1p-13)), small, far);
   Value positive = k.select(k.cmpf(Real::OLT, x, k.number(x, 0)), k.number(x, 0), x);
   return k.fadd(positive, l);
 }

@@ -52,12 +52,19 @@ Value modulo(TensorKernelBuilder &k, Value a, Value c, bool truncating) {
     Value wrong = k.both(k.notEqual(r, zero), k.cmpi(Whole::slt, k.ixor(r, c), zero));
     return k.select(wrong, k.iadd(r, c), r);
   }
-  // r = a - q c is exact for the right q below 2^53; a quotient that was rounded up is put right.
+  // Long division: every step takes 26 bits of the quotient, never more than it has, so that r - q
+  // y is exact. Quotients of floats have up to 277 bits; of doubles those below 2^1024 are right.
+  const bool wide = getElementTypeOrSelf(a.getType()) == k.f64;
   return inDouble(k, {a, c}, [&](ArrayRef<Value> v) -> Value {
     Value x = k.fabs(v[0]), y = k.fabs(v[1]), zero = k.number(x, 0);
-    Value q = math::TruncOp::create(k.b, k.fdiv(x, y));
-    Value r = k.fma(k.fneg(q), y, x);
-    r = k.select(k.cmpf(Real::OLT, r, zero), k.fadd(r, y), r);
+    Type bits = k.like(x, k.i64);
+    auto step = [&](Value, ValueRange rest) -> Values {
+      Value q = k.fmul(k.fdiv(rest[0], y), k.number(x, 1 - 0x1p-52));
+      Value high = k.iand(arith::BitcastOp::create(k.b, bits, q), k.integer(bits, -1ll << 27));
+      q = math::TruncOp::create(k.b, arith::BitcastOp::create(k.b, x.getType(), high));
+      return {k.fma(k.fneg(q), y, rest[0])};
+    };
+    Value r = k.loop(k.idx(0), k.idx(wide ? 42 : 12), 1, {x}, step)[0];
     r = k.select(k.cmpf(Real::OGE, r, y), k.fsub(r, y), r);
     Value infinite = k.cmpf(Real::OEQ, y, k.number(y, INFINITY));
     r = k.select(k.both(infinite, k.cmpf(Real::OLT, x, y)), x, r);

@@ -1,0 +1,30 @@
+// Where the kernels of a target run, and running jobs there.
+#pragma once
+
+#include "passes/lower/target.h"
+#include "tests/conformance/job.h"
+
+#include "mlir/IR/BuiltinOps.h"
+
+#include <string>
+
+namespace smelt::conformance {
+
+/// A private folder that goes away.
+struct Folder {
+  Folder();
+  ~Folder();
+  std::string path;
+};
+
+enum class Where { Here, Emulator, Nowhere };
+Where whereRuns(const KernelTarget &target);
+
+/// Compiles kernels to a shared object in `folder`; its path, or a test failure and nothing.
+std::string compileToFile(mlir::ModuleOp kernels, const KernelTarget &target,
+                          const std::string &folder);
+
+/// Runs the job here or in the emulator; empty, or what went wrong.
+std::string runJob(Job &job, Where where, const std::string &library, const std::string &folder);
+
+} // namespace smelt::conformance
