@@ -455,7 +455,7 @@ smelt_status smelt_graph_run(smelt_graph *graph, const smelt_tensor *inputs, siz
     if (count != 0)
       SMELT_NEED(inputs);
     const TensorProgram &program = graph->session->program();
-    std::vector<Tensor> ordered(program.inputs.size());
+    std::vector<TensorValue> ordered(program.inputs.size());
     for (size_t i = 0; i < count; ++i) {
       const smelt_tensor &given = inputs[i];
       SMELT_NEED(given.name);
@@ -468,8 +468,8 @@ smelt_status smelt_graph_run(smelt_graph *graph, const smelt_tensor *inputs, siz
       if (uint32_t(given.type) >= elementTypeCount || given.rank > format::maxRank)
         return invalidArgument(name + " has type " + std::to_string(given.type) + " and rank " +
                                std::to_string(given.rank));
-      Tensor tensor =
-          Tensor::view(format::ElementType(given.type), {given.dims, given.rank}, given.data);
+      TensorValue tensor =
+          TensorValue::view(format::ElementType(given.type), {given.dims, given.rank}, given.data);
       if (!given.data && tensor.elements() != 0)
         return nullArgument((name + ".data").c_str());
       if (reinterpret_cast<uintptr_t>(given.data) % elementBytes(tensor.type) != 0)
@@ -492,7 +492,7 @@ smelt_status smelt_graph_result(const smelt_graph *graph, size_t index, smelt_te
     SMELT_TRY(indexStatus(index, program.outputs.size(), "output"));
     if (graph->session->outputs().empty())
       return notFound("the graph has not run yet");
-    const Tensor &found = graph->session->outputs()[index];
+    const TensorValue &found = graph->session->outputs()[index];
     *tensor = {program.name(program.outputs[index].nameOffset),
                smelt_type(found.type),
                found.rank,

@@ -28,7 +28,7 @@ void releaseBlock(std::byte *memory) {
 
 } // namespace
 
-int64_t Tensor::elements() const {
+int64_t TensorValue::elements() const {
   // Unsigned: beside a zero the others may be of any length.
   uint64_t count = 1;
   for (int64_t dim : shape())
@@ -36,8 +36,8 @@ int64_t Tensor::elements() const {
   return int64_t(count);
 }
 
-Tensor Tensor::view(ElementType type, std::span<const int64_t> shape, const void *data) {
-  Tensor tensor;
+TensorValue TensorValue::view(ElementType type, std::span<const int64_t> shape, const void *data) {
+  TensorValue tensor;
   tensor.type = type;
   tensor.rank = uint32_t(std::min<size_t>(shape.size(), maxRank));
   std::copy_n(shape.begin(), tensor.rank, tensor.dims.begin());
@@ -45,7 +45,7 @@ Tensor Tensor::view(ElementType type, std::span<const int64_t> shape, const void
   return tensor;
 }
 
-std::string Tensor::text() const {
+std::string TensorValue::text() const {
   std::string out = std::string(elementTypeName(type)) + "[";
   for (uint32_t axis = 0; axis < rank; ++axis)
     out += (axis == 0 ? "" : ",") + std::to_string(dims[axis]);
@@ -72,8 +72,8 @@ struct TensorPool::Store {
 
 TensorPool::TensorPool(uint64_t limit) : store(std::make_shared<Store>()) { store->limit = limit; }
 
-Result<Tensor> TensorPool::allocate(ElementType type, std::span<const int64_t> shape) {
-  Tensor tensor = Tensor::view(type, shape, nullptr);
+Result<TensorValue> TensorPool::allocate(ElementType type, std::span<const int64_t> shape) {
+  TensorValue tensor = TensorValue::view(type, shape, nullptr);
   if (std::any_of(shape.begin(), shape.end(), [](int64_t dim) { return dim < 0; }))
     return invalidArgument("a tensor would have the shape " + tensor.text());
   uint64_t bytes = 0;

@@ -16,7 +16,7 @@ namespace smelt {
 
 /// A contiguous row-major tensor. Copies share its memory, which goes back to its pool with the
 /// last of them; without an owner somebody else keeps the memory.
-struct Tensor {
+struct TensorValue {
   format::ElementType type = format::ElementType::F32;
   uint32_t rank = 0;
   std::array<int64_t, format::maxRank> dims{};
@@ -26,7 +26,8 @@ struct Tensor {
   std::span<const int64_t> shape() const { return {dims.data(), rank}; }
   int64_t elements() const;
   /// A tensor over the caller's memory; `shape` has at most maxRank dimensions.
-  static Tensor view(format::ElementType type, std::span<const int64_t> shape, const void *data);
+  static TensorValue view(format::ElementType type, std::span<const int64_t> shape,
+                          const void *data);
   template <typename T> std::span<const T> as() const {
     return {reinterpret_cast<const T *>(data), size_t(elements())};
   }
@@ -43,7 +44,7 @@ public:
 
   /// A tensor with memory that holds anything. Exhausted: dimensions whose product is absurd, or
   /// more than the limit; InvalidArgument: negative dimensions.
-  Result<Tensor> allocate(format::ElementType type, std::span<const int64_t> shape);
+  Result<TensorValue> allocate(format::ElementType type, std::span<const int64_t> shape);
   /// To be called now and then: gives memory back that was not used since the call before the last.
   void trim();
   /// The most bytes that were in use at once.

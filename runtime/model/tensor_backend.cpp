@@ -30,7 +30,7 @@ public:
 private:
   /// States after the first `length` tokens of the slot's history; later ones have not run yet.
   struct Slot {
-    std::vector<Tensor> states; ///< in the order of `stateInputs`
+    std::vector<TensorValue> states; ///< in the order of `stateInputs`
     size_t length = 0;
   };
   Status plan();
@@ -43,8 +43,8 @@ private:
 
   std::unique_ptr<TensorSession> session;
   std::vector<size_t> stateInputs;
-  std::vector<Tensor> initialStates;
-  std::vector<Tensor> inputs;
+  std::vector<TensorValue> initialStates;
+  std::vector<TensorValue> inputs;
   size_t logitOutput = 0;
   bool givesLastOnly = false; ///< logits are [1, 1, vocabulary], of the last token
   std::vector<Slot> slots, after;
@@ -104,7 +104,7 @@ Status TensorBackend::makeInitialStates() {
                            " of its state '" + std::string(program.name(port.nameOffset)) +
                            "' has no known length; run it with tensors");
     }
-    SMELT_ASSIGN(Tensor state, pool.allocate(entry.type, shape));
+    SMELT_ASSIGN(TensorValue state, pool.allocate(entry.type, shape));
     std::memset(state.data, 0, uint64_t(state.elements()) * elementBytes(entry.type));
     initialStates.push_back(std::move(state));
   }
@@ -165,7 +165,7 @@ Status TensorBackend::runSlot(int32_t slot, std::span<const Token> tokens,
       end = std::min(end, positionOf(wanted[next]) + 1);
     SMELT_TRY(run(state, end));
     SMELT_TRY(checkLogits(end - first));
-    const Tensor &logits = session->outputs()[logitOutput];
+    const TensorValue &logits = session->outputs()[logitOutput];
     bool isLast = logits.dims[1] == 1;
     if (isLast && end - first != 1 && !givesLastOnly) {
       givesLastOnly = true;
@@ -192,7 +192,7 @@ Status TensorBackend::run(Slot &slot, size_t end) {
   for (size_t k = 0; k < stateInputs.size(); ++k)
     inputs[stateInputs[k]] = slot.states[k];
   Status status = session->run(inputs);
-  for (Tensor &input : inputs)
+  for (TensorValue &input : inputs)
     input = {}; // its memory is free for the next run
   SMELT_TRY(std::move(status));
   for (size_t k = 0; k < stateInputs.size(); ++k)
@@ -209,7 +209,7 @@ Status TensorBackend::makeInput(size_t index, std::span<const int32_t> ids, size
   const TensorEntry &entry = program.tensors[port.tensor];
   size_t count = ids.size() + (port.role == PortRole::Mask ? past : 0);
   int64_t shape[] = {1, int64_t(count)};
-  SMELT_ASSIGN(Tensor tensor, pool.allocate(entry.type, shape));
+  SMELT_ASSIGN(TensorValue tensor, pool.allocate(entry.type, shape));
   auto value = [&](size_t i) -> int64_t {
     switch (port.role) {
     case PortRole::Ids:
@@ -250,7 +250,7 @@ Status TensorBackend::makeInput(size_t index, std::span<const int32_t> ids, size
 }
 
 Status TensorBackend::checkLogits(size_t count) const {
-  const Tensor &logits = session->outputs()[logitOutput];
+  const TensorValue &logits = session->outputs()[logitOutput];
   uint32_t vocabulary = session->model().config().vocabSize;
   if (logits.dims[0] == 1 && logits.dims[2] == int64_t(vocabulary) &&
       (logits.dims[1] == 1 || logits.dims[1] == int64_t(count)))

@@ -14,9 +14,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Waking the other threads costs 1 to 50 us; a kernel handles about this many elements in that
-/// time (measured with additions and transposes of f32 on two threads).
-constexpr int64_t elementsWorthTheTeam = 16384;
+/// Waking the other threads costs 1 us on an idle machine and 12 us on a busy one (measured with
+/// two threads); a kernel handles this many elements in 4 (addition) to 60 us (scalar code).
+constexpr int64_t elementsWorthTheTeam = 32768;
 /// Inputs beyond this many elements for one of the output are not all read (Shape, Gather).
 constexpr int64_t mostReadPerOutput = 1024;
 /// Kernels of rows may touch this far beyond their last row.
@@ -73,7 +73,7 @@ Result<std::unique_ptr<TensorSession>> TensorSession::create(std::shared_ptr<con
   for (size_t i = 0; i < program->tensors.size(); ++i)
     if (const TensorEntry &entry = program->tensors[i]; entry.isConstant)
       session->values[i] =
-          Tensor::view(entry.type, {entry.dims, entry.rank}, weights.data() + entry.offset);
+          TensorValue::view(entry.type, {entry.dims, entry.rank}, weights.data() + entry.offset);
   return session;
 }
 
@@ -137,7 +137,7 @@ void TensorSession::setProfile(StepProfile *perLabel, TensorProfile *perInstruct
     perInstruction->resize(code->instructions.size());
 }
 
-Status TensorSession::run(std::span<const Tensor> inputs) {
+Status TensorSession::run(std::span<const TensorValue> inputs) {
   SMELT_TRY(bind(inputs));
   Status status = execute();
   if (status.ok())
@@ -149,15 +149,15 @@ Status TensorSession::run(std::span<const Tensor> inputs) {
   return status;
 }
 
-Status TensorSession::bind(std::span<const Tensor> inputs) {
+Status TensorSession::bind(std::span<const TensorValue> inputs) {
   if (inputs.size() != code->inputs.size())
     return invalidArgument(std::to_string(inputs.size()) + " inputs found, the graph has " +
                            std::to_string(code->inputs.size()));
   for (size_t i = 0; i < inputs.size(); ++i) {
     const TensorPort &port = code->inputs[i];
     const TensorEntry &entry = code->tensors[port.tensor];
-    Tensor expected = Tensor::view(entry.type, {entry.dims, entry.rank}, nullptr);
-    const Tensor &given = inputs[i];
+    TensorValue expected = TensorValue::view(entry.type, {entry.dims, entry.rank}, nullptr);
+    const TensorValue &given = inputs[i];
     bool fits = given.type == entry.type && given.rank == entry.rank && given.data;
     for (uint32_t axis = 0; fits && axis < entry.rank; ++axis)
       fits =
@@ -211,7 +211,7 @@ Status TensorSession::instruction(size_t index, size_t &next) {
     next = i.target;
     return {};
   case TensorAction::JumpIfFalse: {
-    const Tensor &condition = values[i.operands[0]];
+    const TensorValue &condition = values[i.operands[0]];
     if (!condition.data || condition.elements() != 1)
       return blame(
           i, invalidArgument("its condition is " + condition.text() + ", expected one value"));
@@ -232,7 +232,7 @@ Status TensorSession::fetch(const TensorInstruction &i, Call &call) const {
   for (uint32_t k = i.outputs; k < i.operandCount; ++k) {
     if (i.operands[k] == noTensor)
       continue;
-    const Tensor &value = values[i.operands[k]];
+    const TensorValue &value = values[i.operands[k]];
     if (!value.data)
       return blame(i, corrupt("it reads a value before it is made"));
     std::copy_n(value.dims.data(), value.rank, call.dims(k));
@@ -255,16 +255,16 @@ Status TensorSession::kernel(size_t index, bool isAlias) {
   for (uint32_t k = 0; k < i.outputs; ++k) {
     const TensorEntry &entry = code->tensors[i.operands[k]];
     std::span<const int64_t> shape(call.dims(k), entry.rank);
-    Tensor made;
+    TensorValue made;
     if (isAlias) {
-      const Tensor &source = values[i.operands[1]];
+      const TensorValue &source = values[i.operands[1]];
       uint64_t here = 0, there = 0;
       if (!tensorBytes(shape, 1, here) || !tensorBytes(source.shape(), 1, there) || here != there)
         return fault(i, FaultShape);
-      made = Tensor::view(entry.type, shape, source.data);
+      made = TensorValue::view(entry.type, shape, source.data);
       made.owner = source.owner;
     } else {
-      Result<Tensor> allocated = pool.allocate(entry.type, shape);
+      Result<TensorValue> allocated = pool.allocate(entry.type, shape);
       if (!allocated.ok())
         return blame(i, allocated.status());
       made = *std::move(allocated);
@@ -292,7 +292,7 @@ Status TensorSession::kernel(size_t index, bool isAlias) {
 }
 
 Status TensorSession::rows(const TensorInstruction &i) {
-  const Tensor &in = values[i.operands[1]];
+  const TensorValue &in = values[i.operands[1]];
   if (!in.data)
     return blame(i, corrupt("it reads a value before it is made"));
   const TensorEntry &entry = code->tensors[i.operands[1]];
@@ -301,10 +301,10 @@ Status TensorSession::rows(const TensorInstruction &i) {
     return fault(i, FaultShape);
   int64_t outWidth = code->tensors[i.operands[0]].dims[1];
   int64_t shape[] = {in.dims[0], outWidth};
-  Result<Tensor> allocated = pool.allocate(ElementType::F32, shape);
+  Result<TensorValue> allocated = pool.allocate(ElementType::F32, shape);
   if (!allocated.ok())
     return blame(i, allocated.status());
-  Tensor out = *std::move(allocated);
+  TensorValue out = *std::move(allocated);
 
   uint64_t inBytes = (isIds ? 1 : uint64_t(in.dims[1])) * sizeof(float);
   uint64_t outBytes = uint64_t(outWidth) * sizeof(float);
@@ -325,14 +325,14 @@ Status TensorSession::rows(const TensorInstruction &i) {
 }
 
 Status TensorSession::finish() {
-  std::vector<Tensor> made;
+  std::vector<TensorValue> made;
   for (const TensorPort &port : code->outputs) {
-    const Tensor &value = values[port.tensor];
+    const TensorValue &value = values[port.tensor];
     if (!value.data)
       return corrupt("output '" + std::string(code->name(port.nameOffset)) + "' was never made");
     // What passes through from the caller's memory must outlive the call.
     if (!value.owner && !code->tensors[port.tensor].isConstant) {
-      SMELT_ASSIGN(Tensor copy, pool.allocate(value.type, value.shape()));
+      SMELT_ASSIGN(TensorValue copy, pool.allocate(value.type, value.shape()));
       std::memcpy(copy.data, value.data, uint64_t(value.elements()) * elementBytes(value.type));
       made.push_back(std::move(copy));
     } else {

@@ -39,10 +39,10 @@ public:
   /// that do not fit and nodes whose operands turn out not to; Exhausted: memory. After a failure
   /// outputs() are those of the run before. Inputs without an owner are only read during the call;
   /// inputs may be outputs of earlier runs.
-  Status run(std::span<const Tensor> inputs);
+  Status run(std::span<const TensorValue> inputs);
   /// Outputs of the last run, in their order; empty before the first. They own their memory unless
   /// they are constants of the artifact.
-  std::span<const Tensor> outputs() const { return results; }
+  std::span<const TensorValue> outputs() const { return results; }
 
   /// Adds times to `perLabel` and `perInstruction` from now on; null: no longer.
   void setProfile(StepProfile *perLabel, TensorProfile *perInstruction);
@@ -55,7 +55,7 @@ private:
   struct Call;
   Status allocateRows();
   void resolve();
-  Status bind(std::span<const Tensor> inputs);
+  Status bind(std::span<const TensorValue> inputs);
   Status execute();
   Status instruction(size_t index, size_t &next);
   Status fetch(const format::TensorInstruction &instruction, Call &call) const;
@@ -69,8 +69,8 @@ private:
   std::shared_ptr<ThreadTeam> team;
   const TensorProgram *code = nullptr;
   TensorPool pool;
-  std::vector<Tensor> values; ///< per tensor of the program; data is null where there is none
-  std::vector<Tensor> results;
+  std::vector<TensorValue> values; ///< per tensor of the program; data is null where there is none
+  std::vector<TensorValue> results;
   std::vector<ResolvedInstruction> rowProgram;
   Pages scratch, rowsIn, rowsOut;
   uint64_t rowBytes = 0;

@@ -1,4 +1,4 @@
-// Tensor programs of the fake kernels: every action, checks of inputs, faults and limits.
+// TensorValue programs of the fake kernels: every action, checks of inputs, faults and limits.
 #include "runtime/model/tensor_session.h"
 #include "support/fake_tensors.h"
 
@@ -28,19 +28,19 @@ protected:
   }
   /// A tensor over values that live as long as the test.
   template <typename T>
-  Tensor give(ElementType type, std::vector<int64_t> shape, std::vector<T> v) {
+  TensorValue give(ElementType type, std::vector<int64_t> shape, std::vector<T> v) {
     auto kept = std::make_shared<std::vector<T>>(std::move(v));
     memory.push_back(kept);
-    return Tensor::view(type, shape, kept->data());
+    return TensorValue::view(type, shape, kept->data());
   }
-  Tensor floats(std::vector<int64_t> shape, std::vector<float> v) {
+  TensorValue floats(std::vector<int64_t> shape, std::vector<float> v) {
     return give(F32, std::move(shape), std::move(v));
   }
   template <typename T = float> std::vector<T> out(size_t index = 0) {
     auto values = session->outputs()[index].as<T>();
     return {values.begin(), values.end()};
   }
-  Status run(std::vector<Tensor> inputs) { return session->run(inputs); }
+  Status run(std::vector<TensorValue> inputs) { return session->run(inputs); }
 
   TemporaryFolder folder;
   std::unique_ptr<TensorSession> session;
@@ -69,7 +69,7 @@ TEST_F(TensorSessionTest, KernelsRunInOrder) {
   EXPECT_EQ(session->findInput("sum"), std::nullopt);
   EXPECT_EQ(session->findOutput("twice"), 1u);
   // Outputs may be fed back, and empty tensors are tensors.
-  Tensor sum = session->outputs()[0];
+  TensorValue sum = session->outputs()[0];
   ASSERT_TRUE(run({sum, sum}).ok());
   EXPECT_EQ(out(0), (std::vector<float>{22, 44, 66, 88}));
   EXPECT_EQ(sum.as<float>()[0], 11);
@@ -79,9 +79,9 @@ TEST_F(TensorSessionTest, KernelsRunInOrder) {
 
 TEST_F(TensorSessionTest, InputsAreChecked) {
   open(buildAdds);
-  Tensor good = floats({1, 2}, {1, 2});
+  TensorValue good = floats({1, 2}, {1, 2});
   ASSERT_TRUE(run({good, good}).ok());
-  auto message = [&](std::vector<Tensor> inputs) {
+  auto message = [&](std::vector<TensorValue> inputs) {
     Status status = run(std::move(inputs));
     EXPECT_EQ(status.code(), StatusCode::InvalidArgument);
     EXPECT_EQ(out(0), (std::vector<float>{2, 4})) << "outputs stay those of the run before";
@@ -92,10 +92,12 @@ TEST_F(TensorSessionTest, InputsAreChecked) {
             "input 'b' is i64[1,2], expected f32[-1,2] (-1: any length)");
   EXPECT_NE(message({floats({2}, {1, 2}), good}).find("f32[2]"), std::string::npos);
   EXPECT_NE(message({floats({1, 3}, {1, 2, 3}), good}).find("f32[1,3]"), std::string::npos);
-  EXPECT_NE(message({Tensor(), good}).find("'a'"), std::string::npos);
+  EXPECT_NE(message({TensorValue(), good}).find("'a'"), std::string::npos);
   int64_t absurd[] = {std::numeric_limits<int64_t>::max(), 2}, negative[] = {-5, 2};
-  EXPECT_NE(message({Tensor::view(F32, absurd, &absurd), good}).find("'a'"), std::string::npos);
-  EXPECT_NE(message({Tensor::view(F32, negative, &absurd), good}).find("'a'"), std::string::npos);
+  EXPECT_NE(message({TensorValue::view(F32, absurd, &absurd), good}).find("'a'"),
+            std::string::npos);
+  EXPECT_NE(message({TensorValue::view(F32, negative, &absurd), good}).find("'a'"),
+            std::string::npos);
 }
 
 TEST_F(TensorSessionTest, FaultsNameTheNode) {
@@ -165,7 +167,7 @@ TEST_F(TensorSessionTest, AliasesShareMemory) {
     b.kernel("copy", "fake_same_shape", "fake_add", 1, {y, x, noTensor});
     b.alias("reshape", "fake_reshape", {z, y, shape});
   });
-  Tensor x = floats({2, 2}, {1, 2, 3, 4});
+  TensorValue x = floats({2, 2}, {1, 2, 3, 4});
   ASSERT_TRUE(run({x, give<int64_t>(I64, {2}, {1, 4})}).ok());
   EXPECT_EQ(session->outputs()[1].data, session->outputs()[2].data);
   EXPECT_EQ(session->outputs()[2].text(), "f32[1,4]");

@@ -13,14 +13,14 @@ namespace {
 
 constexpr int64_t huge = std::numeric_limits<int64_t>::max();
 
-TEST(Tensor, TextAndElements) {
+TEST(TensorValue, TextAndElements) {
   int64_t shape[] = {2, 3};
-  EXPECT_EQ(Tensor::view(ElementType::I64, shape, nullptr).text(), "i64[2,3]");
-  EXPECT_EQ(Tensor::view(ElementType::Bool, {}, nullptr).text(), "bool[]");
-  EXPECT_EQ(Tensor::view(ElementType::Bool, {}, nullptr).elements(), 1);
+  EXPECT_EQ(TensorValue::view(ElementType::I64, shape, nullptr).text(), "i64[2,3]");
+  EXPECT_EQ(TensorValue::view(ElementType::Bool, {}, nullptr).text(), "bool[]");
+  EXPECT_EQ(TensorValue::view(ElementType::Bool, {}, nullptr).elements(), 1);
   int64_t empty[] = {huge, huge, 0};
-  EXPECT_EQ(Tensor::view(ElementType::F32, empty, nullptr).elements(), 0);
-  EXPECT_NE(Tensor::view(ElementType::F32, empty, nullptr).data, nullptr);
+  EXPECT_EQ(TensorValue::view(ElementType::F32, empty, nullptr).elements(), 0);
+  EXPECT_NE(TensorValue::view(ElementType::F32, empty, nullptr).data, nullptr);
 }
 
 TEST(TensorBytes, Overflows) {
@@ -63,7 +63,7 @@ TEST(TensorPool, MemoryIsUsedAgain) {
   ASSERT_TRUE(first.ok());
   EXPECT_EQ(reinterpret_cast<uintptr_t>(first->data) % 64, 0u);
   std::byte *memory = first->data;
-  Tensor copy = *first;
+  TensorValue copy = *first;
   *first = {};
   EXPECT_NE(pool.allocate(ElementType::F32, shape)->data, memory) << "a copy still has it";
   pool.trim();
@@ -74,7 +74,7 @@ TEST(TensorPool, MemoryIsUsedAgain) {
 }
 
 TEST(TensorPool, TensorsMayOutliveIt) {
-  Tensor tensor;
+  TensorValue tensor;
   {
     TensorPool pool(1 << 20);
     int64_t shape[] = {100};
