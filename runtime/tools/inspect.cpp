@@ -101,7 +101,7 @@ Json tensorProgramJson(const TensorProgram &program) {
     for (const TensorPort &port : list) {
       const TensorEntry &entry = program.tensors[port.tensor];
       out.set(program.name(port.nameOffset),
-              Tensor::view(entry.type, {entry.dims, entry.rank}, nullptr).text());
+              TensorValue::view(entry.type, {entry.dims, entry.rank}, nullptr).text());
     }
     return out;
   };
