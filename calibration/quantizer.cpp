@@ -42,6 +42,24 @@ RowSource rowSource(const LinearWeights &linear, int64_t packed) {
   return {};
 }
 
+/// Where the codes of row `row` of a view lie in the matrix that the file gives: element k at
+/// (at.row, at.col) + k * (step, 1 - step).
+struct GivenPlace {
+  int64_t row, col;
+  bool alongRows; ///< the view's inputs run down the file's rows
+};
+
+/// Nothing if the view is no whole run of rows or columns.
+std::optional<GivenPlace> givenPlace(const WeightView &view, int64_t row) {
+  const GivenCodes &given = *view.given;
+  const int64_t first = view.givenOffset + row * view.rowStride;
+  GivenPlace place{first / given.cols, first % given.cols, view.colStride != 1};
+  bool fits = place.alongRows
+                  ? view.colStride == given.cols && place.row + view.cols <= given.rows
+                  : view.rowStride % given.cols == 0 && place.col + view.cols <= given.cols;
+  return fits ? std::optional(place) : std::nullopt;
+}
+
 /// Everything about one tile while it is worked on.
 struct Tile {
   std::vector<float> rows;    ///< [16, cols] as read
@@ -52,7 +70,7 @@ struct Tile {
   std::vector<uint8_t> groupSteps, groupOffsets; ///< [groups, 16]
   float rowSteps[lanes], rowOffsets[lanes];
   // Row-major copies for packTile.
-  std::vector<uint8_t> packCodes, packGroupSteps, packGroupOffsets;
+  std::vector<uint8_t> packCodes, packGroupSteps, packGroupOffsets, packZeros;
   std::vector<float> packScales;
 };
 
@@ -87,6 +105,10 @@ public:
   TileOutcome run(int64_t index, std::span<std::byte> out) const {
     thread_local Tile tile;
     TileOutcome outcome;
+    if (info.zeros) {
+      outcome.status = carry(index, tile, outcome.rows, out);
+      return outcome;
+    }
     outcome.status = read(index, tile, outcome.rows);
     if (!outcome.status.ok())
       return outcome;
@@ -115,6 +137,45 @@ public:
   }
 
 private:
+  /// Packs what the file gives; codes become unsigned, with their zero points.
+  Status carry(int64_t index, Tile &tile, int64_t &count, std::span<std::byte> out) const {
+    tile.packCodes.assign(size_t(lanes * cols), 0);
+    tile.packZeros.assign(size_t(lanes * groups), 0);
+    tile.packScales.assign(size_t(lanes * groups), 0.0f);
+    for (count = 0; count < lanes; ++count) {
+      const RowSource source = rowSource(linear, index * lanes + count);
+      if (source.part < 0)
+        break;
+      const WeightView &part = linear.parts[source.part];
+      const std::optional<GivenPlace> place =
+          part.given ? givenPlace(part, source.row) : std::nullopt;
+      if (!place)
+        return internalError("weight '" + part.name + "' has no codes of its own to carry over");
+      const GivenCodes &given = *part.given;
+      const int bias = given.isSigned ? 1 << (given.bits - 1) : 0;
+      for (int64_t k = 0; k < cols; ++k) {
+        const int64_t row = place->row + (place->alongRows ? k : 0);
+        const int64_t col = place->col + (place->alongRows ? 0 : k);
+        tile.packCodes[count * cols + k] = uint8_t(given.code(row, col) + bias);
+        if (k % groupInputs != 0)
+          continue;
+        const int64_t group = count * groups + k / groupInputs;
+        tile.packScales[group] = given.scale(row, col);
+        tile.packZeros[group] = uint8_t(given.zero(row, col) + float(bias));
+        if (!std::isfinite(tile.packScales[group]))
+          return invalidArgument("a scale of weight '" + part.name + "' is not finite at row " +
+                                 std::to_string(row) + ", column " + std::to_string(col));
+      }
+    }
+    TileCodes codes;
+    codes.cols = cols;
+    codes.codes = tile.packCodes;
+    codes.scales = tile.packScales;
+    codes.zeros = tile.packZeros;
+    packTile(format, codes, out);
+    return {};
+  }
+
   Status read(int64_t index, Tile &tile, int64_t &count) const {
     tile.rows.assign(size_t(lanes * cols), 0.0f);
     count = 0;
@@ -145,6 +206,8 @@ private:
     const TileKernels &kernels = tileKernels();
     switch (format) {
     case WeightFormat::F32:
+    case WeightFormat::K4G32: // carried over, not fitted
+    case WeightFormat::K8G32:
       return;
     case WeightFormat::S8C:
       grid.lowest = -127;
@@ -340,6 +403,27 @@ bool needsStatistics(Algorithm algorithm) {
 }
 
 bool needsSecondMoments(Algorithm algorithm) { return algorithm == Algorithm::Gptq; }
+
+std::optional<WeightFormat> givenFormat(const LinearWeights &linear) {
+  int bits = 0;
+  for (const WeightView &part : linear.parts) {
+    if (!part.given || part.given->floatZeros)
+      return std::nullopt;
+    const GivenCodes &given = *part.given;
+    const std::optional<GivenPlace> first = givenPlace(part, 0);
+    const std::optional<GivenPlace> last = givenPlace(part, part.rows - 1);
+    if (!first || !last)
+      return std::nullopt;
+    // Every run of 32 inputs has one scale.
+    const int64_t group = first->alongRows ? given.rowGroup : given.colGroup;
+    const int64_t start = first->alongRows ? first->row : first->col;
+    const int64_t whole = first->alongRows ? given.rows : given.cols;
+    if (group < whole && (group % groupInputs != 0 || start % groupInputs != 0))
+      return std::nullopt;
+    bits = std::max(bits, given.bits);
+  }
+  return bits > 4 ? WeightFormat::K8G32 : WeightFormat::K4G32;
+}
 
 int64_t packedRows(const LinearWeights &linear) {
   if (linear.interleaveTiles)

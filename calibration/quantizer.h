@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
 
 namespace smelt {
@@ -47,9 +48,15 @@ using ByteSink = std::function<Status(std::span<const std::byte>)>;
 /// Packed rows of a linear, padding included: what packedBytes takes.
 int64_t packedRows(const LinearWeights &linear);
 
+/// The format that carries over the codes, scales and zero points which the model file gives for
+/// all parts (GivenCodes), to the bit; none if a part is not quantized, or its groups along the
+/// inputs are no multiples of 32, or its zero points are no whole numbers.
+std::optional<WeightFormat> givenFormat(const LinearWeights &linear);
+
 /// Quantizes and packs all tiles of a linear into `sink` (packedBytes(format, packedRows(linear),
 /// cols) bytes in all). `statistics` may be null for algorithms that need none. Weights that are
-/// not finite, or too large for the format's scales, are refused with their place. Works on
+/// not finite, or too large for the format's scales, are refused with their place. Formats of given
+/// codes take givenFormat() linears only. Works on
 /// `threads` threads (0: all cores); the bytes do not depend on them.
 Result<QuantizationReport> quantizeLinear(const LinearWeights &linear, WeightFormat format,
                                           Algorithm algorithm, const InputStatistics *statistics,

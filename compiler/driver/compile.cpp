@@ -7,6 +7,7 @@
 #include "compiler/driver/frontend.h"
 #include "compiler/driver/interrupt.h"
 #include "compiler/driver/metadata.h"
+#include "compiler/onnx/dequantize.h"
 #include "compiler/tokenizer/import.h"
 #include "passes/lower/kernels.h"
 #include "runtime/base/xxh64.h"
@@ -139,6 +140,7 @@ public:
 private:
   Status openOutput();
   Status prepareStatistics(const Pipeline::Report &report);
+  Status keepOrSay();
   Status quantize(const Pipeline::Report &report);
   Status lower();
   Status generate(const Pipeline::Report &report);
@@ -218,10 +220,39 @@ Status Compilation::prepareStatistics(const Pipeline::Report &report) {
   return {};
 }
 
+/// What becomes of weights that the model has quantized: the user is told either way.
+Status Compilation::keepOrSay() {
+  auto forms = (*pipeline.module)->getAttrOfType<mlir::DictionaryAttr>(quantizedAttribute);
+  if (!forms) {
+    if (options.keepQuantization)
+      pipeline.warn("--keep-quantization: the model has no quantized weights");
+    return {};
+  }
+  std::string found;
+  for (mlir::NamedAttribute form : forms)
+    found += (found.empty() ? "" : ", ") +
+             std::to_string(mlir::cast<mlir::IntegerAttr>(form.getValue()).getInt()) + " with " +
+             form.getName().str();
+  if (!options.keepQuantization) {
+    pipeline.warn("the model's weights are quantized already (" + found +
+                  "): they are dequantized and taken as its float weights; --keep-quantization "
+                  "carries them over");
+    return {};
+  }
+  SMELT_ASSIGN(std::vector<std::string> lost, keepGivenCodes(*pipeline.module, source.resolve));
+  if (!lost.empty())
+    pipeline.warn("no format carries the codes of " + std::to_string(lost.size()) +
+                  " weights, the first of them '" + lost.front() +
+                  "' (groups that are no multiple of 32, or fractional zero points): they are "
+                  "quantized anew");
+  return {};
+}
+
 Status Compilation::quantize(const Pipeline::Report &report) {
   std::vector<std::unique_ptr<mlir::Pass>> passes;
   passes.push_back(createAssignSchemePass(options.scheme));
   SMELT_TRY(pipeline.runPasses(std::move(passes)));
+  SMELT_TRY(keepOrSay());
   PackOptions pack;
   pack.algorithm = algorithm;
   pack.statistics = statistics ? &*statistics : nullptr;

@@ -18,6 +18,7 @@ struct CompileOptions {
   std::string model;  ///< ONNX file
   std::string output; ///< artifact
   QuantizeScheme scheme;
+  bool keepQuantization = false;      ///< weights that come quantized keep their codes and scales
   std::optional<Algorithm> algorithm; ///< none: the best that the data allows
   std::vector<std::string> data;      ///< calibration files, or
   std::string statistics;             ///< a statistics file

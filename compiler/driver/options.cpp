@@ -73,7 +73,10 @@ Status checkOutput(const std::string &model, const std::string &output) {
 
 Status readScheme(const cli::Arguments &arguments, CompileOptions &options) {
   QuantizeScheme &scheme = options.scheme;
-  SMELT_ASSIGN(scheme.decoder, readFormat("weights", arguments.text("weights")));
+  options.keepQuantization = arguments.flag("keep-quantization");
+  const bool keepsRest = options.keepQuantization && !arguments.given("weights");
+  SMELT_ASSIGN(scheme.decoder,
+               readFormat("weights", keepsRest ? "f32" : arguments.text("weights")));
   bool exact = scheme.decoder == WeightFormat::F32;
   scheme.head = exact ? WeightFormat::F32 : WeightFormat::S8C;
   if (arguments.given("head")) {

@@ -51,7 +51,8 @@ private:
 
 Result<const InputStatistics *> Packer::findStatistics(slm::LinearOp linear,
                                                        WeightFormat format) const {
-  if (!needsStatistics(options.algorithm) || format == WeightFormat::F32)
+  if (!needsStatistics(options.algorithm) || format == WeightFormat::F32 ||
+      formatInfo(format).zeros)
     return nullptr;
   std::string name = linear.getName().str();
   std::string what = "the statistics do not fit linear '" + name + "': ";
@@ -103,11 +104,7 @@ Status Packer::packLinear(slm::LinearOp linear) {
   matrix.role = isHead(linear) ? "head" : "decoder";
   SMELT_ASSIGN(matrix.format, findFormat(linear.getFormat().value_or("")));
   SMELT_ASSIGN(matrix.activation, findActivation(linear.getActivation().value_or("")));
-  LinearWeights weights{matrix.name, {}, linear.getGated().has_value()};
-  for (Value weight : linear.getWeights()) {
-    SMELT_ASSIGN(WeightView view, resolve(weight));
-    weights.parts.push_back(std::move(view));
-  }
+  SMELT_ASSIGN(LinearWeights weights, linearWeights(linear, resolve));
   SMELT_ASSIGN(const InputStatistics *statistics, findStatistics(linear, matrix.format));
   SMELT_ASSIGN(int64_t offset,
                pack(weights, statistics ? options.algorithm : Algorithm::Rtn, statistics, matrix));

@@ -41,6 +41,13 @@ bool isTied(slm::EmbeddingOp embedding, slm::LinearOp linear);
 
 /// Sets `format` and `activation` of every slm.linear and `format` of every slm.embedding.
 std::unique_ptr<mlir::Pass> createAssignSchemePass(const QuantizeScheme &scheme);
+/// The weights of a linear in the order in which they are packed.
+Result<LinearWeights> linearWeights(slm::LinearOp linear, const WeightResolver &resolve);
+/// Gives every linear and embedding whose weights the model file has quantized the format that
+/// carries them over to the bit (givenFormat), whatever the scheme said. Returns the names of those
+/// that no format can carry: they keep the scheme's.
+Result<std::vector<std::string>> keepGivenCodes(mlir::ModuleOp module,
+                                                const WeightResolver &resolve);
 /// CONTRACT quantized: every slm.linear has format, activation and packed_offset, every
 /// slm.embedding format and packed_offset; names are known, offsets are multiples of 64, float32
 /// weights take float32 inputs.

@@ -10,21 +10,21 @@ namespace smelt {
 namespace {
 
 constexpr FormatInfo makeInfo(std::string_view name, int bits, int64_t group, bool asymmetric,
-                              std::string_view help) {
-  FormatInfo info{name, bits, group, asymmetric, help, 0, 0, 0};
+                              bool zeros, std::string_view help) {
+  FormatInfo info{name, bits, group, asymmetric, zeros, help, 0, 0, 0};
   if (group == 0 && bits < 32)
     info.rowHeaderBytes = tileRows * sizeof(float);
   if (asymmetric)
     info.rowHeaderBytes = 2 * tileRows * sizeof(float);
   if (group != 0)
-    info.blockHeaderBytes = 64;
+    info.blockHeaderBytes = zeros ? 192 : 64;
   info.blockBytes = info.blockHeaderBytes + tileRows * blockInputs * bits / 8;
   return info;
 }
 
 constexpr FormatInfo formatTable[] = {
-#define FORMAT(enumerator, name, bits, group, asymmetric, help)                                    \
-  makeInfo(name, bits, group, asymmetric, help),
+#define FORMAT(enumerator, name, bits, group, asymmetric, zeros, help)                             \
+  makeInfo(name, bits, group, asymmetric, zeros, help),
 #include "runtime/formats/formats.def"
 };
 
@@ -117,6 +117,10 @@ void packTile(WeightFormat format, const TileCodes &tile, std::span<std::byte> o
           at[j * tileRows + row] = std::byte(tile.groupScales[row * groups + group]);
           at[32 + j * tileRows + row] = std::byte(tile.groupMinimums[row * groups + group]);
         }
+        if (info.zeros) {
+          store(at + (j * tileRows + row) * 4, tile.scales[row * groups + group]);
+          at[128 + j * tileRows + row] = std::byte(tile.zeros[row * groups + group]);
+        }
       }
     }
     // Lines.
@@ -161,6 +165,11 @@ void unpackTile(WeightFormat format, std::span<const std::byte> tile, int64_t co
         break;
       case WeightFormat::S4G32:
         value = halfToFloat(load<uint16_t>(block + (j * tileRows + row) * 2)) * float(code - 8);
+        break;
+      case WeightFormat::K4G32:
+      case WeightFormat::K8G32:
+        value = load<float>(block + (j * tileRows + row) * 4) *
+                float(code - int(block[128 + j * tileRows + row]));
         break;
       default: {
         float ds = load<float>(rowHeader + row * 4);

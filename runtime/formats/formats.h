@@ -7,13 +7,16 @@
 //   s8c     64 B: float scale[16]            1024 B: 16 lines
 //   s4g32   none                              576 B: header line: float16 scale[2 groups][16 rows]; 8 lines
 //   a4g32   128 B: float ds[16], float dm[16] 576 B: header line: u8 sc[2 groups][16], u8 mn[2 groups][16]; 8 lines
+//   k4g32   none                              704 B: float scale[2 groups][16 rows], u8 zero[2 groups][16], 32 B; 8 lines
+//   k8g32   none                             1216 B: the same header; 16 lines as in s8c
 // A line is 64 bytes: dword lane r = row r. s8c line s: byte b of the dword = code of input 4s+b. INT4: lines 0-3 are the block's
 // first group of 32, lines 4-7 the second; line s of a group: byte b: low nibble = input 8s+b, high nibble = input 8s+4+b.
-// Codes are unsigned: u = q + 128 (s8c, q in -127..127), u = q + 8 (s4g32, q in -8..7), u in 0..15 (a4g32).
+// Codes are unsigned: u = q + 128 (s8c, q in -127..127), u = q + 8 (s4g32, q in -8..7), u in 0..15 (a4g32, k4g32), u in 0..255 (k8g32).
 // Value of a weight:
 //   s8c    scale[r] * q
 //   s4g32  float(scale[g][r]) * q
 //   a4g32  ds[r] * sc[g][r] * u - dm[r] * mn[g][r]
+//   k*g32  scale[g][r] * (u - zero[g][r])
 // A padded weight need not decode to zero in a4g32 beyond K: activations are zero there.
 #pragma once
 
@@ -27,7 +30,7 @@
 namespace smelt {
 
 enum class WeightFormat : uint32_t {
-#define FORMAT(enumerator, name, bits, group, asymmetric, help) enumerator,
+#define FORMAT(enumerator, name, bits, group, asymmetric, zeros, help) enumerator,
 #include "runtime/formats/formats.def"
 };
 
@@ -46,6 +49,7 @@ struct FormatInfo {
   int bits;
   int64_t group; ///< 0: whole row
   bool asymmetric;
+  bool zeros; ///< codes, scales and zero points that the model file gives; no algorithm makes them
   std::string_view help;
   int64_t rowHeaderBytes; ///< per tile
   int64_t blockHeaderBytes;
@@ -71,10 +75,11 @@ struct TileCodes {
   int64_t cols = 0;            ///< K, not padded
   std::span<const float> values;   ///< f32: [16, K]
   std::span<const uint8_t> codes;  ///< quantized: [16, K], unsigned codes as above
-  std::span<const float> scales;   ///< s8c: [16]; s4g32: [16, groups]; a4g32: ds [16]
+  std::span<const float> scales;   ///< s8c: [16]; s4g32, k*g32: [16, groups]; a4g32: ds [16]
   std::span<const float> minimums; ///< a4g32: dm [16]
   std::span<const uint8_t> groupScales;   ///< a4g32: sc [16, groups]
   std::span<const uint8_t> groupMinimums; ///< a4g32: mn [16, groups]
+  std::span<const uint8_t> zeros;         ///< k*g32: [16, groups]
 };
 /// Writes one tile into `out` (tileBytes(format, cols) bytes).
 void packTile(WeightFormat format, const TileCodes &tile, std::span<std::byte> out);

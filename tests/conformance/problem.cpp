@@ -178,7 +178,7 @@ Weights makeWeights(WeightFormat format, int64_t rows, int64_t cols, std::mt1993
   for (int64_t tile = 0; tile < padded / tileRows; ++tile) {
     std::vector<float> values(tileRows * cols), scales, minimums(tileRows);
     std::vector<uint8_t> codes(tileRows * cols), groupScales(tileRows * groups),
-        groupMinimums(tileRows * groups);
+        groupMinimums(tileRows * groups), zeros(tileRows * groups);
     scales.resize(info.group && !info.asymmetric ? tileRows * groups : tileRows);
     for (float &v : values)
       v = 0.001f * float(uniform(-1000, 1000));
@@ -190,10 +190,12 @@ Weights makeWeights(WeightFormat format, int64_t rows, int64_t cols, std::mt1993
     for (auto *bytes : {&groupScales, &groupMinimums})
       for (uint8_t &b : *bytes)
         b = uint8_t(uniform(0, 255));
+    for (uint8_t &z : zeros)
+      z = uint8_t(uniform(0, (int64_t(1) << std::min(info.bits, 8)) - 1));
     // float16 scales hold what they are given only after rounding; unpackTile tells the outcome.
     std::span<std::byte> bytes =
         std::span(w.packed).subspan(tile * tileBytes(format, cols), tileBytes(format, cols));
-    packTile(format, {cols, values, codes, scales, minimums, groupScales, groupMinimums}, bytes);
+    packTile(format, {cols, values, codes, scales, minimums, groupScales, groupMinimums, zeros}, bytes);
     unpackTile(format, bytes, cols,
                std::span(w.values).subspan(tile * tileRows * cols, tileRows * cols));
   }

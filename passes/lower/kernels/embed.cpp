@@ -48,7 +48,7 @@ private:
   WeightFormat format;
   const FormatInfo &info;
   Buffer bytes, words, halves, floats;
-  Value tile, lane, rowScale, rowMinimum, groupScale, groupMinimum;
+  Value tile, lane, rowScale, rowMinimum, groupScale, groupMinimum, groupZero;
 
   int64_t perWord() const { return 32 / info.bits; }
 
@@ -61,6 +61,10 @@ private:
     if (format == WeightFormat::S4G32) {
       Value at = k.add(k.add(k.div(block, 2), group * tileRows), lane);
       groupScale = k.extend(k.load(halves, at));
+    } else if (info.zeros) {
+      groupScale = k.load(floats, k.add(k.add(k.div(block, 4), group * tileRows), lane));
+      groupZero =
+          k.zeroExtend(k.load(bytes, k.add(k.add(block, 128 + group * tileRows), lane)), k.i32);
     } else if (info.asymmetric) {
       groupScale = headerByte(block, group * tileRows);
       groupMinimum = k.fneg(k.fmul(rowMinimum, headerByte(block, 2 * tileRows + group * tileRows)));
@@ -95,6 +99,9 @@ private:
       return k.fmul(k.splat(rowScale, 4), k.toFloat(k.isub(codes, k.splatI(128, 4))));
     case WeightFormat::S4G32:
       return k.fmul(k.splat(groupScale, 4), k.toFloat(k.isub(codes, k.splatI(8, 4))));
+    case WeightFormat::K4G32:
+    case WeightFormat::K8G32:
+      return k.fmul(k.splat(groupScale, 4), k.toFloat(k.isub(codes, k.splat(groupZero, 4))));
     default: // a4g32: ds * (sc * u) - dm * mn
       return k.fma(k.splat(rowScale, 4), k.fmul(k.splat(groupScale, 4), k.toFloat(codes)),
                    k.splat(groupMinimum, 4));

@@ -12,9 +12,11 @@
 //   INT8   s8c   A = fma(D - 128 S, xs, A)           y = A * scale
 //          s4g32 A = fma(D - 8 S, scale * xs, A)     y = A
 //          a4g32 A = fma(D * sc, xs, A), B = fma(mn, xs * S, B)      y = fma(ds, A, -(dm * B))
+//          k*g32 A = fma(D - zero S, scale * xs, A) y = A
 //   float  f32   A = A + D                           y = A
 //          s8c   A = A + D   (code - 128 is subtracted before the product)   y = A * scale
 //          s4g32 A = fma(scale, D, A)  (likewise - 8)                        y = A
+//          k*g32 A = fma(scale, D, A)  (likewise - zero)                     y = A
 //          a4g32 A = fma(sc, D, A), B = fma(mn, S, B)                        y = fma(ds, A, -(dm *
 //          B))
 // D * sc is exact: 15 * 127 * 32 * 255 < 2^24. The result does not depend on the number of rows
@@ -190,17 +192,24 @@ private:
 
   /// The two groups of a block.
   void emitBlock(Value at, Value block, Value firstRow, Value group, int64_t count, Values &sums) {
-    Value header = info.blockHeaderBytes ? line(at, 0) : Value();
+    Value header = info.blockHeaderBytes && !info.zeros ? line(at, 0) : Value();
     for (int64_t j = 0; j < 2; ++j) {
       Value g = k.add(group, j);
-      Values dots = layout.quantized ? integerDots(at, j, block, firstRow, g, count)
-                                     : floatDots(at, j, block, firstRow, g, count);
-      accumulate(header, j, block, firstRow, g, count, dots, sums);
+      Value zero = info.zeros ? zeroPoints(at, j) : Value();
+      Values dots = layout.quantized ? integerDots(at, j, block, firstRow, g, count, zero)
+                                     : floatDots(at, j, block, firstRow, g, count, zero);
+      accumulate(at, header, j, block, firstRow, g, count, dots, sums);
     }
   }
 
+  /// The zero points of group `j` of the block as int32 of 16 rows.
+  Value zeroPoints(Value at, int64_t j) {
+    return k.zeroExtend(k.loadVector(bytes, k.add(at, 128 + j * tileRows), lanes, 16), k.i32);
+  }
+
   /// D (- offset * S) as float vectors, INT8 activations.
-  Values integerDots(Value at, int64_t j, Value block, Value firstRow, Value group, int64_t count) {
+  Values integerDots(Value at, int64_t j, Value block, Value firstRow, Value group, int64_t count,
+                     Value zero) {
     const bool wide = info.bits == 8;
     SmallVector<GroupDot> dots;
     for (int64_t r = 0; r < count; ++r)
@@ -213,7 +222,7 @@ private:
     };
     if (wide) {
       for (int64_t s = 0; s < 8; ++s) {
-        Value weightBytes = line(at, (8 * j + s) * 64);
+        Value weightBytes = line(at, info.blockHeaderBytes + (8 * j + s) * 64);
         if (k.target.dot == DotKind::Sdot128) // signed dot: take the offset off the code
           weightBytes = k.ixor(weightBytes, splatBytes(0x80));
         addQuad(weightBytes, s);
@@ -234,6 +243,8 @@ private:
           dots[r].finish(wide && k.target.dot == DotKind::Vnni512 ? k.shl(sum(), 7) : Value());
       if (format == WeightFormat::S4G32)
         total = k.isub(total, k.shl(sum(), 3));
+      if (zero) // wide sums are of code - 128
+        total = k.isub(total, k.imul(wide ? k.isub(zero, k.splatI(128)) : zero, sum()));
       result.push_back(k.toFloat(total));
     }
     return result;
@@ -246,7 +257,7 @@ private:
 
   /// The weights of input `i` (0..7) of a run of 8 inputs as 16 floats, without group scale;
   /// `words` are the run's lines.
-  Value weightColumn(Buffer floatRun, Value runStart, const Values &words, int64_t i) {
+  Value weightColumn(Buffer floatRun, Value runStart, const Values &words, int64_t i, Value zero) {
     if (format == WeightFormat::F32)
       return k.loadVector(floatRun, k.add(runStart, i * lanes), lanes, 64);
     const int64_t inputsPerLine = info.bits == 8 ? 4 : 8;
@@ -254,12 +265,13 @@ private:
     Value word = words[i / inputsPerLine];
     Value code = k.iand(shift ? k.shrLogic(word, shift) : word, k.splatI((1 << info.bits) - 1));
     if (!asymmetric)
-      code = k.isub(code, k.splatI(1 << (info.bits - 1)));
+      code = k.isub(code, zero ? zero : k.splatI(1 << (info.bits - 1)));
     return k.toFloat(code);
   }
 
   /// D as float vectors, float activations; a loop over runs of 8 inputs keeps the code small.
-  Values floatDots(Value at, int64_t j, Value block, Value firstRow, Value group, int64_t count) {
+  Values floatDots(Value at, int64_t j, Value block, Value firstRow, Value group, int64_t count,
+                   Value zero) {
     constexpr int64_t run = 8;
     const int64_t runBytes = run * tileRows * info.bits / 8;
     Value firstInput = k.mul(group, groupInputs);
@@ -272,7 +284,7 @@ private:
       for (int64_t l = 0; format != WeightFormat::F32 && l < runBytes / 64; ++l)
         words.push_back(k.bitcast(line(runAt, l * 64), k.vec(16, k.i32)));
       for (int64_t i = 0; i < run; ++i) {
-        Value w = weightColumn(floats, k.div(runAt, 4), words, i);
+        Value w = weightColumn(floats, k.div(runAt, 4), words, i, zero);
         Value input = k.add(k.add(firstInput, k.mul(r, run)), i);
         for (int64_t row = 0; row < count; ++row) {
           Value x = k.load(activations, place(block, 0, input, rowAt(firstRow, row)));
@@ -288,11 +300,13 @@ private:
     return k.toFloat(k.zeroExtend(k.slice(header, 16 * i, 16), k.i32));
   }
 
-  void accumulate(Value header, int64_t j, Value block, Value firstRow, Value group, int64_t count,
-                  const Values &dots, Values &sums) {
+  void accumulate(Value at, Value header, int64_t j, Value block, Value firstRow, Value group,
+                  int64_t count, const Values &dots, Values &sums) {
     Value scale, minimum;
     if (format == WeightFormat::S4G32)
       scale = k.extend(k.slice(k.bitcast(header, k.vec(32, k.f16)), 16 * j, 16));
+    if (info.zeros)
+      scale = k.loadVector(floats, k.add(k.div(at, 4), j * lanes), lanes, 64);
     if (asymmetric) {
       scale = headerBytes(header, j);
       minimum = headerBytes(header, 2 + j);
@@ -304,7 +318,7 @@ private:
       Value &a = sums[r];
       if (layout.quantized) {
         Value xs = perRow(layout.scaleOffset, r);
-        if (format == WeightFormat::S4G32)
+        if (scale && !asymmetric)
           a = k.fma(dots[r], k.fmul(scale, xs), a);
         else
           a = k.fma(asymmetric ? k.fmul(dots[r], scale) : dots[r], xs, a);

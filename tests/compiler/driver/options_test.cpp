@@ -66,7 +66,7 @@ TEST(Options, NamesAndTableNames) {
 
 TEST(Options, UnknownNamesListTheKnown) {
   expectContains(failureOf("--weights", "int3"), "unknown weight format 'int3'");
-  expectContains(failureOf("--weights", "int3"), "a4g32, int4, int8");
+  expectContains(failureOf("--weights", "int3"), "k8g32, int4, int8");
   expectContains(failureOf("--activations", "half"), "int8-group, int8-token, float");
   expectContains(failureOf("--kv", "i8"), "--kv is 'i8', expected f16 or f32");
   expectContains(failureOf("--algorithm", "magic"), "rtn");

@@ -169,7 +169,7 @@ TEST(Formats, NamesAreFoundAndOthersListed) {
   EXPECT_EQ(*findFormat("a4g32"), WeightFormat::A4G32);
   Result<WeightFormat> unknown = findFormat("int4");
   ASSERT_FALSE(unknown.ok());
-  EXPECT_NE(unknown.status().message().find("f32, s8c, s4g32, a4g32"), std::string::npos);
+  EXPECT_NE(unknown.status().message().find("f32, s8c, s4g32, a4g32, k4g32, k8g32"), std::string::npos);
   ASSERT_TRUE(findActivation("a8t").ok());
   EXPECT_EQ(*findActivation("a8t"), ActivationFormat::A8T);
   EXPECT_FALSE(findActivation("").ok());
