@@ -26,19 +26,20 @@ def tidy(folder):
 
 
 # --- optimum (TorchScript) ---------------------------------------------------------------------------------------------
-def optimum(root, name, folder, opset=18, dtype=None, **_):
+def optimum(root, name, folder, opset=18, dtype=None, attention=None, **_):
     from optimum.exporters.onnx import onnx_export_from_model
 
     base, head = architectures.split(name)
     if head == "_st":
         return sentence_torchscript(root, name, folder, opset)
-    model = architectures.load(root, name)
+    model = architectures.load(root, name, **({"attn_implementation": attention} if attention else {}))
     if dtype:
         model = model.to(dtype)
     task = OPTIMUM_DECODER_TASK if architectures.kind(name) == "decoder" else architectures.HEADS[head][1]
     onnx_export_from_model(model, folder, opset=opset, task=task, do_validation=False, device="cpu", no_dynamic_axes=False)
     tidy(folder)
-    return f"optimum-onnx (TorchScript), {versions('optimum-onnx', 'torch', 'transformers')}, opset {opset}"
+    text = f"optimum-onnx (TorchScript), {versions('optimum-onnx', 'torch', 'transformers')}, opset {opset}"
+    return text + (f", {attention} attention" if attention else "")
 
 
 class Sentence(torch.nn.Module):

@@ -106,7 +106,8 @@ class Graph:
         self.data = [n for n in self.inputs if n not in self.state]
 
     def dtype(self, name):
-        return {"float": np.float32, "float16": np.float16, "int64": np.int64, "int32": np.int32, "bool": np.bool_}[self.inputs[name].type[7:-1]]
+        types = {"float": np.float32, "float16": np.float16, "int64": np.int64, "int32": np.int32, "bool": np.bool_}
+        return types[self.inputs[name].type[7:-1]]
 
     def first_state(self, name, batch):
         shape = self.inputs[name].shape

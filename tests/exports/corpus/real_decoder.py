@@ -25,7 +25,8 @@ def config_of(source):
     rope = raw.get("rope_parameters") or {}
     if "rope_theta" in rope:
         config.rope_theta = rope["rope_theta"]
-        config.rope_scaling = None if rope.get("rope_type", "default") == "default" else {k: v for k, v in rope.items() if k != "rope_theta"}
+        scaling = {k: v for k, v in rope.items() if k != "rope_theta"}
+        config.rope_scaling = None if scaling.get("rope_type", "default") == "default" else scaling
     return config
 
 

@@ -13,6 +13,9 @@ EXPORTERS = {
     "optimum_encoder": (seq2seq, {"part": "encoder"}, "venv457"),
     "optimum_decoder": (seq2seq, {"part": "decoder"}, "venv457"),
     "optimum_decoder_merged": (seq2seq, {"part": "decoder_merged"}, "venv457"),
+    "optimum_eager": (optimum, {"attention": "eager"}, "venv457"),
+    "optimum_op11": (optimum, {"opset": 11, "attention": "eager"}, "venv457"),
+    "optimum_op13": (optimum, {"opset": 13, "attention": "eager"}, "venv457"),
     "optimum_op14": (optimum, {"opset": 14}, "venv457"),
     "optimum_op17": (optimum, {"opset": 17}, "venv457"),
     "dynamo18": (dynamo, {"opset": 18}, "venv457"),
@@ -60,6 +63,10 @@ FEW = ["llama_gqa", "llama3_rope", "qwen2_tied", "qwen3", "gemma", "phi3", "phi3
 # Exporters that do not know every model, and variants that are made of a few.
 ONLY = {
     **dict.fromkeys(("optimum_encoder", "optimum_decoder", "optimum_decoder_merged"), ["t5", "t5_gated", "bart"]),
+    "optimum_eager": ["gemma2", "llama_gqa", "gpt2", "gpt_neox", "phi", "bloom", "opt", "falcon_mqa", "falcon_alibi", "granite",
+                      "gemma3_text", "bert", "modernbert", "mpnet"],
+    "optimum_op11": ["gpt2", "llama_gqa", "opt", "bert", "distilbert", "roberta_cls"],
+    "optimum_op13": ["qwen2", "gpt_neox", "phi", "bert_cls", "electra", "deberta_v2"],
     "optimum_op14": ["llama_gqa", "gpt_neox", "bert_cls", "distilbert"],
     "optimum_op17": ["qwen2"],
     "hfnative_ort": ["llama_gqa", "llama3_rope", "mistral", "qwen3", "phi3", "gemma3_text", "gpt2", "bert", "modernbert", "granite"],
