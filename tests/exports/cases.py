@@ -124,11 +124,18 @@ def valid_rows(feed, past, value):
     return now[:, -1:] if value.shape[1] == 1 else np.ones(value.shape[:2], bool)
 
 
+def token_input(feed):
+    return next((feed[name] for name in ("input_ids", "inputs_embeds", "decoder_input_ids") if name in feed), None)
+
+
 def sequence_length(feed):
-    for name in ("input_ids", "inputs_embeds", "decoder_input_ids"):
-        if name in feed:
-            return feed[name].shape[1]
-    return 0
+    tokens = token_input(feed)
+    return 0 if tokens is None else tokens.shape[1]
+
+
+def batch_size(feed):
+    tokens = token_input(feed)
+    return 1 if tokens is None else tokens.shape[0]
 
 
 @dataclass
