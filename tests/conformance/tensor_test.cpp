@@ -24,16 +24,21 @@ namespace {
 
 constexpr int64_t frameWords = 1 + 7 * format::maxRank;
 constexpr int64_t unwritten = -77;
+constexpr size_t linesPerTest = 6;
 constexpr int64_t threadCounts[] = {1, 2, 3, 7};
 
-/// The problem lines of each primitive.
+/// The problem lines of each primitive, a few a test.
 const std::map<std::string, std::vector<std::string>> &problemLines() {
   static const auto lines = [] {
     std::map<std::string, std::vector<std::string>> result;
     std::ifstream in(SMELT_TENSOR_PROBLEMS);
-    for (std::string line; std::getline(in, line);)
-      if (!line.empty() && line[0] != '#')
-        result[line.substr(0, line.find(' '))].push_back(line);
+    std::map<std::string, size_t> counts;
+    for (std::string line; std::getline(in, line);) {
+      if (line.empty() || line[0] == '#')
+        continue;
+      std::string name = line.substr(0, line.find(' '));
+      result[name + "_" + std::to_string(counts[name]++ / linesPerTest)].push_back(line);
+    }
     return result;
   }();
   return lines;
@@ -278,9 +283,62 @@ std::vector<std::string> operations() {
 INSTANTIATE_TEST_SUITE_P(Problems, Tensor, testing::ValuesIn(operations()),
                          [](const auto &info) { return info.param; });
 
+TEST(TensorSpecs, NamesTellKernelsApart) {
+  TensorSpec add = makeTensorProblem("Add f32:2 f32:2").spec(false);
+  TensorSpec other = add;
+  other.types.assign(3, format::ElementType::I64);
+  EXPECT_NE(add.name(), other.name());
+  other = makeTensorProblem("Add f32:2x1 f32:2").spec(false);
+  EXPECT_NE(add.name(), other.name());
+  auto ofMod = [](const char *line) { return makeTensorProblem(line).spec(false).name(); };
+  EXPECT_NE(ofMod("Mod f32:2 f32:2 ints=0"), ofMod("Mod f32:2 f32:2 ints=1"));
+  auto ofValue = [](const char *real) {
+    const std::string line = std::string("ConstantOfShape i64:1={2} out=f32 rank=1 real=") + real;
+    return makeTensorProblem(line).spec(false).name();
+  };
+  EXPECT_NE(ofValue("0"), ofValue("-0"));
+  EXPECT_NE(ofValue("nan"), ofValue("inf"));
+  EXPECT_NE(ofValue("1.5"), ofValue("-1.5"));
+  // The shape of a map depends on the ranks alone.
+  EXPECT_EQ(makeTensorProblem("Add f32:2 f32:2").spec(true).name(),
+            makeTensorProblem("Mod i64:2 i64:2 ints=0").spec(true).name());
+  // An operand that the shape kernel reads keeps its type.
+  EXPECT_NE(makeTensorProblem("Slice f32:7 i64:1={1} i64:1={2} ints=0").spec(true).name(),
+            makeTensorProblem("Slice f32:7 i32:1={1} i32:1={2} ints=0").spec(true).name());
+}
+
+TEST(TensorSpecs, CheckRefusesWhatNoEmitterTakes) {
+  using format::ElementType;
+  auto refused = [](const char *line, auto change) {
+    TensorSpec spec = makeTensorProblem(line).spec(false);
+    ASSERT_EQ(spec.check(), "") << line;
+    change(spec);
+    EXPECT_NE(spec.check(), "") << line;
+  };
+  refused("Add f32:2 f32:2", [](TensorSpec &s) { s.ranks[0] = 2; });
+  refused("Add f32:2 f32:2", [](TensorSpec &s) { s.types[1] = ElementType::F64; });
+  refused("Add f32:2 f32:2", [](TensorSpec &s) { s.given[2] = false; });
+  refused("Add f32:2 f32:2", [](TensorSpec &s) { s.ranks.pop_back(); });
+  refused("Exp f32:2", [](TensorSpec &s) { s.types = {ElementType::I64, ElementType::I64}; });
+  refused("Equal f32:2 f32:2", [](TensorSpec &s) { s.types[0] = ElementType::F32; });
+  refused("Mod f32:2 f32:2 ints=0", [](TensorSpec &s) { s.ints.clear(); });
+  refused("Transpose f32:2x3 ints=1,0", [](TensorSpec &s) { s.ints = {1, 1}; });
+  refused("Transpose f32:2x3 ints=1,0", [](TensorSpec &s) { s.ints = {0, 2}; });
+  refused("Concat f32:2 f32:2 ints=0", [](TensorSpec &s) { s.ints = {-1}; });
+  refused("Gather f32:5x3 i64:2={0,1} ints=0 rank=2", [](TensorSpec &s) { s.ints = {2}; });
+  refused("Gather f32:5x3 i64:2={0,1} ints=0 rank=2",
+          [](TensorSpec &s) { s.types[2] = ElementType::F32; });
+  refused("GatherND f32:3x4 i64:1x2={0,1} ints=0 rank=1", [](TensorSpec &s) { s.ranks[0] = 3; });
+  refused("ReduceSum f32:3x4 ints=1,1", [](TensorSpec &s) { s.ints = {0, 1}; });
+  refused("TopK f32:3x4 i64:={1} ints=1,1,1", [](TensorSpec &s) { s.ranks[1] = 1; });
+  refused("MatMul f32:2x3 f32:3x2", [](TensorSpec &s) { s.ranks[2] = 1; });
+  refused("Conv f32:1x1x4 f32:1x1x2 ints=1,1,1,0,0", [](TensorSpec &s) { s.ints[1] = 0; });
+  refused("Conv f32:1x1x4 f32:1x1x2 ints=1,1,1,0,0", [](TensorSpec &s) { s.ints.pop_back(); });
+}
+
 TEST(TensorProblems, EveryPrimitiveHasSome) {
   for (uint32_t i = 0; i <= uint32_t(TensorOp::MaxPool); ++i)
-    EXPECT_TRUE(problemLines().count(std::string(tensorOpInfo(TensorOp(i)).name)))
+    EXPECT_TRUE(problemLines().count(std::string(tensorOpInfo(TensorOp(i)).name) + "_0"))
         << tensorOpInfo(TensorOp(i)).name;
 }
 

@@ -80,30 +80,31 @@ public:
       left = base(0, k.mul(rows, depth));
       right = base(1, k.mul(depth, cols));
       out = k.mul(matrix, k.mul(rows, cols));
+      Value width = k.mul(k.div(k.sub(lastColumn, firstColumn), lanes), lanes);
+      Value whole = k.add(firstColumn, width);
+      auto strip = [&](Value row, int64_t count) {
+        k.loop(firstColumn, whole, lanes, [&](Value column) { tile(row, count, column, lanes); });
+      };
       k.ifElse(
           k.equal(k.sub(lastRow, firstRow), k.idx(rowBlock)), {},
           [&]() -> Values {
-            strip(firstRow, rowBlock, firstColumn, lastColumn);
+            strip(firstRow, rowBlock);
             return {};
           },
           [&]() -> Values {
-            k.loop(firstRow, lastRow, 1,
-                   [&](Value row) { strip(row, 1, firstColumn, lastColumn); });
+            k.loop(firstRow, lastRow, 1, [&](Value row) { strip(row, 1); });
             return {};
           });
+      k.loop(firstRow, lastRow, 1, [&](Value row) {
+        k.loop(whole, lastColumn, 1, [&](Value column) { tile(row, 1, column, 1); });
+      });
     });
   }
 
 private:
   static constexpr int64_t rowBlock = 4;
 
-  /// `count` rows from `row` on, columns first .. last - 1.
-  void strip(Value row, int64_t count, Value first, Value last) {
-    Value whole = k.add(first, k.mul(k.div(k.sub(last, first), lanes), lanes));
-    k.loop(first, whole, lanes, [&](Value column) { tile(row, count, column, lanes); });
-    k.loop(whole, last, 1, [&](Value column) { tile(row, count, column, 1); });
-  }
-
+  /// `count` rows from `row` on, `width` columns from `column` on.
   void tile(Value row, int64_t count, Value column, int64_t width) {
     const ElementType type = k.type(0);
     Type computed = k.computeType(type);

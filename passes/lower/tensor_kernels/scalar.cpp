@@ -98,7 +98,15 @@ Value power(TensorKernelBuilder &k, ValueRange v) {
     return integerPower(k, v[0], convert(k, v[1], exponent, base));
   Value x = convert(k, v[0], base, ElementType::F64);
   Value y = convert(k, v[1], exponent, ElementType::F64);
-  return convert(k, pow64(k, x, y), ElementType::F64, base);
+  // Squares, the usual case, are not worth a logarithm.
+  Value two = k.cmpf(Real::OEQ, y, k.number(y, 2));
+  Value squares = two.getType() == k.i1
+                      ? two
+                      : Value(vector::ReductionOp::create(k.b, vector::CombiningKind::AND, two));
+  Value result = k.ifElse(
+      squares, x.getType(), [&]() -> Values { return {k.fmul(x, x)}; },
+      [&]() -> Values { return {pow64(k, x, y)}; })[0];
+  return convert(k, result, ElementType::F64, base);
 }
 
 Value shift(TensorKernelBuilder &k, ValueRange v, bool left) {
