@@ -173,7 +173,7 @@ class Cases(unittest.TestCase):
     def test_tolerances(self):
         plain, both = {"b": {"logits": np.zeros((1, 2, 3))}}, {"b": {"logits": np.zeros((1, 2, 3)), "logits@fp32_activations": np.ones((1, 2, 3))}}
         self.assertEqual(self.case(plain).tolerance(), Tolerance("absolute", 1e-4))
-        self.assertEqual(self.case(plain, ops=["MatMulInteger"]).tolerance(), Tolerance("share", 0.05))
+        self.assertEqual(self.case(plain, ops=["MatMulInteger"]).tolerance(), Tolerance("rms", 0.05))
         self.assertEqual(self.case(both, ops=["com.microsoft::MatMulNBits"]).tolerance(), Tolerance("share", 1e-3))
         self.assertEqual(self.case(both).wanted("b", "step0")["logits"].max(), 1)
         self.assertEqual(self.case(plain, types=["FLOAT16"]).tolerance().kind, "share")
