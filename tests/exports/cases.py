@@ -145,6 +145,7 @@ class RaggedStep:
     """Tokens (id, position, slot) of a step without its padding, and the goldens of some of them."""
 
     tokens: list
+    types: list  # of the tokens
     rows: list  # indices into tokens
     golden: np.ndarray  # [rows, width]
 
@@ -157,11 +158,12 @@ def ragged(case, scenario, output="logits"):
         if "input_ids" not in feed:
             return None
         ids = feed["input_ids"]
+        kinds = feed.get("token_type_ids", np.zeros_like(ids))
         mask = feed.get("attention_mask", np.ones((ids.shape[0], past + ids.shape[1]), np.int64))
         out = wanted.get(output)
-        tokens, rows, golden = [], [], []
+        tokens, types, rows, golden = [], [], [], []
         for slot, line in enumerate(ids):
-            last = None
+            first, last = len(tokens), None
             for s, token in enumerate(line):
                 if mask[slot, past + s] == 0:
                     continue
@@ -169,14 +171,16 @@ def ragged(case, scenario, output="logits"):
                 counts[slot] = position + 1
                 last = (len(tokens), s)
                 tokens.append((int(token), position, slot))
+                types.append(int(kinds[slot, s]))
                 if out is not None and out.ndim == 3 and out.shape[1] == ids.shape[1]:
                     rows.append(len(tokens) - 1)
                     golden.append(out[slot, s])
-            if out is not None and last and (out.ndim == 2 or out.shape[1] == 1 < ids.shape[1]):
-                # One vector a sequence, or of its last column alone, which must be a token then.
-                if out.ndim == 2 or last[1] == ids.shape[1] - 1:
-                    rows.append(last[0])
-                    golden.append(out[slot].reshape(-1))
-        steps.append(RaggedStep(tokens, rows, np.array(golden)))
+            if out is not None and last and out.ndim == 2:
+                rows.append(first)  # what is of a whole text is in the row of its first token
+                golden.append(out[slot])
+            elif out is not None and last and out.shape[1] == 1 < ids.shape[1] and last[1] == ids.shape[1] - 1:
+                rows.append(last[0])  # of the last column alone, which must be a token then
+                golden.append(out[slot, 0])
+        steps.append(RaggedStep(tokens, types, rows, np.array(golden)))
         past += ids.shape[1]
     return steps

@@ -71,12 +71,16 @@ class Session:
         options = SessionOptions(ctypes.sizeof(SessionOptions), context, slots, threads)
         self.library.check(self.library.c.smelt_session_create(model.handle, ctypes.byref(options), ctypes.byref(self.handle)))
 
-    def step(self, tokens, rows):
-        """Runs tokens (id, position, slot); the logits [rows, vocabulary] of some of them."""
+    def step(self, tokens, types, rows):
+        """Runs tokens (id, position, slot) and their types; the logits [rows, vocabulary] of some of them."""
         batch = (Token * len(tokens))(*[Token(*t) for t in tokens])
         indices = (ctypes.c_int32 * len(rows))(*rows)
-        c = self.library.c
-        self.library.check(c.smelt_step(self.handle, batch, ctypes.c_size_t(len(tokens)), indices, ctypes.c_size_t(len(rows))))
+        c, count, wanted = self.library.c, ctypes.c_size_t(len(tokens)), ctypes.c_size_t(len(rows))
+        if any(types):
+            kinds = (ctypes.c_int32 * len(types))(*types)
+            self.library.check(c.smelt_step_types(self.handle, batch, kinds, count, indices, wanted))
+        else:
+            self.library.check(c.smelt_step(self.handle, batch, count, indices, wanted))
         width = self.model.info.vocab_size
         return np.array([np.ctypeslib.as_array(c.smelt_logits(self.handle, ctypes.c_size_t(i)), (width,)) for i in range(len(rows))])
 

@@ -58,7 +58,7 @@ def run_tokens(model, case, scenario):
         chunk = len(step.tokens) if is_whole else most
         for at in range(0, len(step.tokens), chunk):
             rows = [row - at for row in step.rows if at <= row < at + chunk]
-            for row, logits in zip(rows, session.step(step.tokens[at : at + chunk], rows)):
+            for row, logits in zip(rows, session.step(step.tokens[at : at + chunk], step.types[at : at + chunk], rows)):
                 found[at + row] = logits
         if step.rows:
             comparison.add(output, np.array([found[row] for row in step.rows]), step.golden)
