@@ -108,31 +108,36 @@ def cache_shapes(model):
     return [(t.shape[1], t.shape[3]) for layer in cache.layers for t in (layer.keys, layer.values)]
 
 
+def dynamo_decoder(model, opset):
+    """The program of a causal LM; its cache has the model's own precision."""
+    seq = {0: "batch", 1: "seq"}
+    past = [torch.zeros(2, heads, 5, size, dtype=model.dtype) for heads, size in cache_shapes(model)]
+    names = [f"past_key_values.{i}.{k}" for i in range(len(past) // 2) for k in ("key", "value")]
+    args = (torch.ones(2, 3, dtype=torch.long), torch.ones(2, 8, dtype=torch.long), torch.arange(5, 8).expand(2, 3).contiguous(), past)
+    shapes = (seq, {0: "batch", 1: "past_plus_seq"}, seq, [{0: "batch", 2: "past"}] * len(past))
+    with torch.no_grad():
+        return torch.onnx.export(Flat(model), args, dynamo=True, opset_version=opset, dynamic_shapes=shapes, verbose=False,
+                                 input_names=["input_ids", "attention_mask", "position_ids", *names],
+                                 output_names=["logits", *[n.replace("past_key_values", "present") for n in names]])
+
+
+def dynamo_encoder(model, head, opset):
+    """The program of an encoder's one output, or with `_st` of its sentence embedding."""
+    ids, seq = torch.randint(3, 200, (2, 9)), {0: "batch", 1: "seq"}
+    output = "logits" if head in ("_cls", "_tok") else "last_hidden_state"
+    wrapper, outputs = (Sentence(model), ["token_embeddings", "sentence_embedding"]) if head == "_st" else (Heads(model, output), [output])
+    with torch.no_grad():
+        return torch.onnx.export(wrapper.eval(), (ids, torch.ones_like(ids)), dynamo=True, opset_version=opset, verbose=False,
+                                 dynamic_shapes=(seq, seq), input_names=["input_ids", "attention_mask"], output_names=outputs)
+
+
 def dynamo(root, name, folder, opset=18, dtype=None, external=False, **_):
     moe = architectures.modern() and "moe" in name
     model = architectures.load(root, name, **({"experts_implementation": "batched_mm"} if moe else {}))
     if dtype:
         model = model.to(dtype)
-    dt = dtype or torch.float32
-    seq = {0: "batch", 1: "seq"}
-    with torch.no_grad():
-        if architectures.kind(name) == "decoder":
-            past = [torch.zeros(2, heads, 5, size, dtype=dt) for heads, size in cache_shapes(model)]
-            names = [f"past_key_values.{i}.{k}" for i in range(len(past) // 2) for k in ("key", "value")]
-            args = (torch.ones(2, 3, dtype=torch.long), torch.ones(2, 8, dtype=torch.long),
-                    torch.arange(5, 8).expand(2, 3).contiguous(), past)
-            shapes = (seq, {0: "batch", 1: "past_plus_seq"}, seq, [{0: "batch", 2: "past"}] * len(past))
-            program = torch.onnx.export(Flat(model), args, dynamo=True, opset_version=opset, dynamic_shapes=shapes, verbose=False,
-                                        input_names=["input_ids", "attention_mask", "position_ids", *names],
-                                        output_names=["logits", *[n.replace("past_key_values", "present") for n in names]])
-        else:
-            head = architectures.split(name)[1]
-            ids = torch.randint(3, 200, (2, 9))
-            wrapper, outputs = Heads(model, "logits" if head else "last_hidden_state"), ["logits" if head else "last_hidden_state"]
-            if head == "_st":
-                wrapper, outputs = Sentence(model), ["token_embeddings", "sentence_embedding"]
-            program = torch.onnx.export(wrapper.eval(), (ids, torch.ones_like(ids)), dynamo=True, opset_version=opset, verbose=False,
-                                        dynamic_shapes=(seq, seq), input_names=["input_ids", "attention_mask"], output_names=outputs)
+    decoder = architectures.kind(name) == "decoder"
+    program = dynamo_decoder(model, opset) if decoder else dynamo_encoder(model, architectures.split(name)[1], opset)
     program.save(os.path.join(folder, "model.onnx"), external_data=external)
     model.config.save_pretrained(folder)
     tidy(folder)
