@@ -109,14 +109,16 @@ Status FloatModel::embed(const SequenceBatch &batch, const Node &node, Matrix &o
   const WeightView &table = graph.weights[node.weights[0]];
   const bool isPosition = node.positionOffset >= 0;
   auto rowOf = [&](int64_t t) {
-    return isPosition ? batch.position(t) + node.positionOffset : int64_t(batch.tokens[t]);
+    return isPosition        ? batch.position(t) + node.positionOffset
+           : node.tokenTypes ? int64_t(0)
+                             : int64_t(batch.tokens[t]);
   };
   for (int64_t t = 0; isPosition && t < out.rows; ++t)
     if (rowOf(t) >= table.rows)
       return invalidArgument("a sequence has more than the " +
                              std::to_string(table.rows - node.positionOffset) +
                              " tokens that the model has positions for");
-  for (int32_t token : isPosition ? std::vector<int32_t>() : batch.tokens)
+  for (int32_t token : isPosition || node.tokenTypes ? std::vector<int32_t>() : batch.tokens)
     if (token < 0 || token >= table.rows)
       return invalidArgument("token " + std::to_string(token) + " is outside the vocabulary of " +
                              std::to_string(table.rows));
@@ -258,7 +260,7 @@ Status FloatModel::rope(const SequenceBatch &batch, const Node &node, const Matr
 
 void FloatModel::attention(const SequenceBatch &batch, const Node &node, const Values &values,
                            Matrix &out) {
-  causalAttention(node, batch.starts, values[node.inputs[0]].row(0), values[node.inputs[1]].row(0),
+  sequenceAttention(node, batch.starts, values[node.inputs[0]].row(0), values[node.inputs[1]].row(0),
                   values[node.inputs[2]].row(0), out.row(0), pool);
 }
 

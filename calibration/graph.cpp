@@ -137,7 +137,7 @@ Arity arityOf(NodeKind kind) {
   case NodeKind::Embedding:
     return {"embedding", 0, 1, 1};
   case NodeKind::Linear:
-    return {"linear", 1, 1, 64};
+    return {"linear", 1, 1, 1 << 20};
   case NodeKind::RmsNorm:
     return {"rms norm", 1, 1, 1};
   case NodeKind::LayerNorm:
@@ -248,6 +248,9 @@ private:
     if (node.kvHeads <= 0 || node.heads % node.kvHeads != 0)
       return wrong(std::to_string(node.heads) + " query heads over " +
                    std::to_string(node.kvHeads) + " key heads");
+    if (!node.slopes.empty() && int64_t(node.slopes.size()) != node.heads)
+      return wrong(std::to_string(node.slopes.size()) + " slopes for " +
+                   std::to_string(node.heads) + " heads");
     return node.window < 0 ? wrong("its window is negative") : Status();
   }
 
@@ -313,6 +316,13 @@ private:
 };
 
 } // namespace
+
+int64_t tokenCount(const Graph &graph) {
+  for (const Node &node : graph.nodes)
+    if (node.kind == NodeKind::Embedding && node.positionOffset < 0 && !node.tokenTypes)
+      return graph.weights[node.weights[0]].rows;
+  return 0;
+}
 
 Status checkGraph(const Graph &graph) {
   if (graph.nodes.empty())

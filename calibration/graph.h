@@ -67,7 +67,7 @@ enum class ActivationKind : uint32_t { Identity, Relu, Relu2, Silu, GeluTanh, Ge
 /// What a node computes; y is its value, a, b its inputs, w its weights.
 enum class NodeKind : uint32_t {
   Embedding, ///< y[t] = scalar * w0[token[t]]                      w0 [vocab, width]; by position
-             ///< if `positionOffset` >= 0
+             ///< if `positionOffset` >= 0, by token type (0 here) if `tokenTypes`
   Linear,    ///< y = a * concat_rows(w...)^T + bias                w_i [rows_i, cols]; bias (if
              ///< hasBias) is the last weight [1, rows]
   RmsNorm,   ///< y = a / sqrt(mean(a^2) + epsilon) * w0            w0 [1, width]
@@ -75,8 +75,8 @@ enum class NodeKind : uint32_t {
   HeadNorm,  ///< RmsNorm over each head of `headDim` columns       w0 [1, headDim]
   Rope, ///< rotate the first `rotaryDim` columns of each head; w0 = cos, w1 = sin [maxPositions,
         ///< rotaryDim / 2]
-  Attention,  ///< a = q [T, heads*headDim], b = k, c = v [T, kvHeads*headDim]; causal over the
-              ///< slot's positions
+  Attention,  ///< a = q [T, heads*headDim], b = k, c = v [T, kvHeads*headDim]; over the slot's
+              ///< positions up to the token's own, or all if `bidirectional`
   Gated,      ///< y = activation(a) * b
   Activation, ///< y = activation(a)
   Add,        ///< y = a + b
@@ -100,11 +100,16 @@ struct Node {
   double softcap = 0.0;     ///< Attention: 0 = none, applied to scaled scores before the mask
   double epsilon = 0.0;
   int64_t heads = 0, kvHeads = 0, headDim = 0, rotaryDim = 0;
-  int64_t window = 0; ///< Attention: position i sees (i - window, i]; 0 = all
+  int64_t window = 0; ///< Attention: position i sees (i - window, i], or (i - window, i + window); 0: all
+  bool bidirectional = false; ///< Attention
   int64_t layer = -1; ///< Attention: index of its cache
+  /// Attention: empty, or for each head the factor of (key position - query position) that is added
+  /// to the scores.
+  std::vector<double> slopes;
   int64_t first = 0;  ///< Slice
   /// Embedding: -1 looks up tokens; otherwise row position + positionOffset is read.
   int64_t positionOffset = -1;
+  bool tokenTypes = false; ///< Embedding: row 0 is read, the type of every token of a sample
 };
 
 struct Graph {
@@ -113,6 +118,9 @@ struct Graph {
   int64_t vocabSize = 0;
   int64_t layers = 0;
 };
+
+/// Token ids that the graph looks up: rows of the embedding that is read by them; 0 if there is none.
+int64_t tokenCount(const Graph &graph);
 
 /// Refuses a graph whose node inputs, widths or weight shapes do not fit together; whoever runs a
 /// graph calls it first.

@@ -41,6 +41,9 @@ LogicalResult EmbeddingOp::verify() {
   if (getPositionOffset() && int64_t(*getPositionOffset()) >= rowsOf(getTable()))
     return emitOpError() << "position_offset " << *getPositionOffset() << " leaves no row of "
                          << getTable().getType();
+  if (getTokenTypes() && (*getTokenTypes() < 1 || int64_t(*getTokenTypes()) > rowsOf(getTable())))
+    return emitOpError() << "token_types " << *getTokenTypes() << " is not in 1.."
+                         << rowsOf(getTable());
   return checkWidth(*this, "result", getResult(), widthOf(getTable()));
 }
 
@@ -102,10 +105,22 @@ LogicalResult RopeOp::verify() {
   return checkWidth(*this, "sin", getSin(), rotary / 2);
 }
 
+LogicalResult JoinOp::verify() {
+  int64_t width = 0;
+  for (Value part : getParts()) {
+    if (failed(checkVector(*this, "part", part, widthOf(part))))
+      return failure();
+    width += widthOf(part);
+  }
+  return checkVector(*this, "result", getResult(), width);
+}
+
 LogicalResult AttentionOp::verify() {
   int64_t heads = getHeads(), kvHeads = getKvHeads(), dim = getHeadDim();
   if (heads <= 0 || kvHeads <= 0 || heads % kvHeads)
     return emitOpError() << "heads " << heads << " must be a multiple of kv_heads " << kvHeads;
+  if (getSlopes() && int64_t(getSlopes()->size()) != heads)
+    return emitOpError() << getSlopes()->size() << " slopes for " << heads << " heads";
   if (failed(checkWidth(*this, "query", getQuery(), heads * dim)) ||
       failed(checkWidth(*this, "key", getKey(), kvHeads * dim)) ||
       failed(checkWidth(*this, "value", getValue(), kvHeads * dim)))

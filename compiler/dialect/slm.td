@@ -43,10 +43,12 @@ def SLM_WeightOp : SLM_Op<"weight", [Pure]> {
 }
 
 def SLM_EmbeddingOp : SLM_Op<"embedding", [Pure]> {
-  let summary = "y[t] = scale * table[ids[t]], or table[position of t + position_offset] where that is given";
+  let summary = "y[t] = scale * table[ids[t]], table[position of t + position_offset] or table[token type of t]";
+  // `token_types`: looks up token types, of which so many may be given; 1: row 0 for every token.
   // `format`, `packed_offset`: set by quantize; the section offset of the packed table.
   let arguments = (ins SLM_Ids:$ids, SLM_WeightTensor:$table, DefaultValuedAttr<F64Attr, "1.0">:$scale, StrAttr:$name,
-                       OptionalAttr<StrAttr>:$format, OptionalAttr<I64Attr>:$packed_offset, OptionalAttr<I64Attr>:$position_offset);
+                       OptionalAttr<StrAttr>:$format, OptionalAttr<I64Attr>:$packed_offset, OptionalAttr<I64Attr>:$position_offset,
+                       OptionalAttr<I64Attr>:$token_types);
   let results = (outs SLM_Rows:$result);
   let assemblyFormat = "$ids `,` $table attr-dict `:` type($ids) `,` type($table) `->` type($result)";
   let hasVerifier = 1;
@@ -123,15 +125,27 @@ def SLM_RotaryTableOp : SLM_Op<"rotary_table", [Pure]> {
   let assemblyFormat = "attr-dict `:` type($result)";
 }
 
+def SLM_JoinOp : SLM_Op<"join", [Pure]> {
+  let summary = "one vector [1, N] made of several that lie apart in the file: the bias of merged linears";
+  let arguments = (ins Variadic<SLM_WeightTensor>:$parts);
+  let results = (outs SLM_WeightTensor:$result);
+  let assemblyFormat = "`[` $parts `]` attr-dict `:` `[` type($parts) `]` `->` type($result)";
+  let hasVerifier = 1;
+}
+
 def SLM_AttentionOp : SLM_Op<"attention"> {
   let summary = "causal attention over the slot's cached positions, after appending this step's keys and values";
   let description = [{
     q [T, heads * head_dim], k and v [T, kv_heads * head_dim]; score = softcap(scale * q.k); query head h reads kv head
-    h / (heads / kv_heads). window w > 0: position i sees (i - w, i]. `layer` numbers the cache.
+    h / (heads / kv_heads). window w > 0: position i sees (i - w, i]. `bidirectional`: it sees all tokens of its slot, which
+    are all in this step, of a window (i - w, i + w). `layer` numbers the cache.
+    `slopes`, one a query head, add slope * (position of the key - position of the query) to the score (ALiBi,
+    https://arxiv.org/abs/2108.12409).
   }];
   let arguments = (ins SLM_Rows:$query, SLM_Rows:$key, SLM_Rows:$value, I64Attr:$heads, I64Attr:$kv_heads, I64Attr:$head_dim,
                        F64Attr:$scale, DefaultValuedAttr<F64Attr, "0.0">:$softcap, DefaultValuedAttr<I64Attr, "0">:$window,
-                       I64Attr:$layer);
+                       I64Attr:$layer, DefaultValuedAttr<BoolAttr, "false">:$bidirectional,
+                       OptionalAttr<DenseF64ArrayAttr>:$slopes);
   let results = (outs SLM_Rows:$result);
   let assemblyFormat = [{
     $query `,` $key `,` $value attr-dict `:` type($query) `,` type($key) `,` type($value) `->` type($result)

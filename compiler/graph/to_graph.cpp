@@ -94,7 +94,7 @@ Status Converter::convertLinear(slm::LinearOp op) {
 }
 
 Status Converter::convert(Operation &op) {
-  if (isa<slm::WeightOp, slm::RotaryTableOp>(op))
+  if (isa<slm::WeightOp, slm::RotaryTableOp, slm::JoinOp>(op))
     return convertWeight(op.getResult(0));
   if (auto linear = dyn_cast<slm::LinearOp>(op))
     return convertLinear(linear);
@@ -108,6 +108,7 @@ Status Converter::convert(Operation &op) {
     node.scalar = embedding.getScale().convertToDouble();
     if (auto offset = embedding.getPositionOffset())
       node.positionOffset = int64_t(*offset);
+    node.tokenTypes = embedding.getTokenTypes().has_value();
     add(node, embedding);
     return {};
   }
@@ -140,7 +141,10 @@ Status Converter::convert(Operation &op) {
     node.scalar = attention.getScale().convertToDouble();
     node.softcap = attention.getSoftcap().convertToDouble();
     node.window = int64_t(attention.getWindow());
+    node.bidirectional = attention.getBidirectional();
     node.layer = int64_t(attention.getLayer());
+    if (auto slopes = attention.getSlopes())
+      node.slopes.assign(slopes->begin(), slopes->end());
     graph.layers = std::max(graph.layers, node.layer + 1);
   } else if (auto gated = dyn_cast<slm::GatedOp>(op)) {
     node.kind = NodeKind::Gated;
@@ -211,19 +215,54 @@ std::vector<std::byte> evaluateTable(const TableKey &key, int64_t positions) {
   return bytes;
 }
 
+Result<WeightView> viewOf(const WeightStore &weights, slm::WeightOp weight) {
+  return weights.view(int64_t(weight.getId()), int64_t(weight.getOffset()), slm::rowsOf(weight),
+                      slm::widthOf(weight), int64_t(weight.getRowStride()),
+                      int64_t(weight.getColStride()));
+}
+
+/// Vectors joined so far, by the places of their parts.
+using JoinKey = std::vector<std::tuple<uint64_t, uint64_t, int64_t, uint64_t>>;
+
+Result<int64_t> joinVectors(WeightStore &weights, std::map<JoinKey, int64_t> &known,
+                            slm::JoinOp op) {
+  JoinKey key;
+  std::vector<float> values;
+  for (Value part : op.getParts()) {
+    auto weight = part.getDefiningOp<slm::WeightOp>();
+    if (!weight)
+      return internalError("a part of slm.join is no slm.weight");
+    SMELT_ASSIGN(WeightView view, viewOf(weights, weight));
+    key.push_back({weight.getId(), weight.getOffset(), view.cols, weight.getColStride()});
+    values.resize(values.size() + size_t(view.cols));
+    readRows(view, 0, 1, values.data() + values.size() - view.cols);
+  }
+  if (auto found = known.find(key); found != known.end())
+    return found->second;
+  auto bytes = std::as_bytes(std::span(values));
+  SMELT_ASSIGN(int64_t id, weights.addOwned("joined", {bytes.begin(), bytes.end()}, StoredType::F32,
+                                            {1, int64_t(values.size())}));
+  known.emplace(std::move(key), id);
+  return id;
+}
+
 } // namespace
 
 WeightResolver makeResolver(std::shared_ptr<WeightStore> weights, int64_t positions) {
   auto tables = std::make_shared<std::map<TableKey, int64_t>>();
-  return [weights = std::move(weights), tables = std::move(tables),
+  auto joined = std::make_shared<std::map<JoinKey, int64_t>>();
+  return [weights = std::move(weights), tables = std::move(tables), joined = std::move(joined),
           positions](Value value) -> Result<WeightView> {
     if (auto weight = value.getDefiningOp<slm::WeightOp>())
-      return weights->view(int64_t(weight.getId()), int64_t(weight.getOffset()),
-                           slm::rowsOf(weight), slm::widthOf(weight),
-                           int64_t(weight.getRowStride()), int64_t(weight.getColStride()));
+      return viewOf(*weights, weight);
+    if (auto join = value.getDefiningOp<slm::JoinOp>()) {
+      SMELT_ASSIGN(int64_t id, joinVectors(*weights, *joined, join));
+      return weights->view(id, 0, 1, slm::widthOf(join), slm::widthOf(join), 1);
+    }
     auto table = value.getDefiningOp<slm::RotaryTableOp>();
     if (!table)
-      return internalError("a value that is neither slm.weight nor slm.rotary_table has no data");
+      return internalError(
+          "a value that is neither slm.weight nor slm.join nor slm.rotary_table has no data");
     ArrayRef<double> frequencies = table.getInvFreq();
     int64_t half = int64_t(frequencies.size());
     TableKey key{frequencies.vec(), table.getIsSin(), table.getFactor().convertToDouble()};

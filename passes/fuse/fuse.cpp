@@ -28,6 +28,17 @@ StringAttr mergedName(ArrayRef<StringAttr> names) {
   return StringAttr::get(names.front().getContext(), merged);
 }
 
+void eraseIfDead(Operation *op) {
+  if (!op || !op->use_empty())
+    return;
+  SmallVector<Value> operands(op->getOperands());
+  op->erase();
+  for (Value operand : operands)
+    if (Operation *before = operand.getDefiningOp();
+        before && isa<slm::SliceOp, slm::LinearOp, slm::WeightOp, slm::JoinOp>(before))
+      eraseIfDead(before);
+}
+
 namespace {
 
 class CheckFusedPass : public PassWrapper<CheckFusedPass, OperationPass<ModuleOp>> {

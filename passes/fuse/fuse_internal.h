@@ -34,6 +34,9 @@ struct ResidualParts {
 };
 std::optional<ResidualParts> residualOf(slm::AddOp add);
 
+/// Erases an op that nothing reads, and the linears, slices and weights that were there for it.
+void eraseIfDead(mlir::Operation *op);
+
 /// "a/b/q_proj/MatMul+k_proj/MatMul": the first name and the others without the folder they share.
 mlir::StringAttr mergedName(mlir::ArrayRef<mlir::StringAttr> names);
 

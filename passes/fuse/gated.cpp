@@ -58,17 +58,6 @@ Value rowsOfWeight(OpBuilder &builder, slm::WeightOp weight, int64_t first, int6
       weight.getRowStrideAttr(), weight.getColStrideAttr());
 }
 
-void eraseIfDead(Operation *op) {
-  if (!op || !op->use_empty())
-    return;
-  SmallVector<Value> operands(op->getOperands());
-  op->erase();
-  for (Value operand : operands)
-    if (Operation *before = operand.getDefiningOp();
-        before && isa<slm::SliceOp, slm::LinearOp, slm::WeightOp>(before))
-      eraseIfDead(before);
-}
-
 void fuse(slm::GatedOp gated, const GatedParts &parts) {
   OpBuilder builder(parts.last);
   int64_t width = slm::widthOf(gated);

@@ -31,19 +31,23 @@ std::optional<QkvLinears> qkvOf(slm::AttentionOp attention) {
   slm::LinearOp all[] = {found.query, found.key, found.value};
   for (slm::LinearOp linear : all)
     if (!linear || linear.getInput() != found.query.getInput() || linear.getResidual() ||
-        linear.getGated() || bool(linear.getBias()) != bool(found.query.getBias()) ||
-        linear.getWeights().size() != 1)
+        linear.getGated() || bool(linear.getBias()) != bool(found.query.getBias()))
       return std::nullopt;
   if (found.query == found.key || found.query == found.value || found.key == found.value)
-    return std::nullopt;
-  // One bias [1, rows] cannot be made of three that lie apart in the file: with biases the linears
-  // stay three.
-  if (found.query.getBias())
     return std::nullopt;
   return found;
 }
 
 namespace {
+
+/// The vectors that a bias is joined of.
+SmallVector<Value> vectorsOf(Value bias) {
+  if (!bias)
+    return {};
+  if (auto joined = bias.getDefiningOp<slm::JoinOp>())
+    return SmallVector<Value>(joined.getParts());
+  return {bias};
+}
 
 void fuse(const QkvLinears &qkv) {
   slm::LinearOp parts[] = {qkv.query, qkv.key, qkv.value};
@@ -52,21 +56,28 @@ void fuse(const QkvLinears &qkv) {
     if (linear->isBeforeInBlock(first))
       first = linear;
   OpBuilder builder(first);
-  SmallVector<Value> weights;
+  SmallVector<Value> weights, biases;
   SmallVector<StringAttr> names;
   SmallVector<Location> locations;
   int64_t rows = 0;
   for (slm::LinearOp linear : parts) {
-    auto weight = linear.getWeights().front().getDefiningOp<slm::WeightOp>();
-    weights.push_back(builder.clone(*weight)->getResult(0));
+    for (Value weight : linear.getWeights())
+      weights.push_back(builder.clone(*weight.getDefiningOp())->getResult(0));
+    for (Value part : vectorsOf(linear.getBias()))
+      biases.push_back(builder.clone(*part.getDefiningOp())->getResult(0));
     names.push_back(linear.getNameAttr());
     locations.push_back(linear.getLoc());
-    rows += slm::rowsOf(weight);
+    rows += slm::widthOf(linear);
   }
   auto type = RankedTensorType::get({ShapedType::kDynamic, rows}, builder.getF32Type());
-  Value merged = slm::LinearOp::create(
-      builder, builder.getFusedLoc(locations), type, first.getInput(), weights, Value(), Value(),
-      mergedName(names), slm::ActivationAttr(), StringAttr(), StringAttr(), IntegerAttr());
+  Location location = builder.getFusedLoc(locations);
+  Value bias;
+  if (!biases.empty())
+    bias = slm::JoinOp::create(builder, location,
+                               RankedTensorType::get({1, rows}, builder.getF32Type()), biases);
+  Value merged = slm::LinearOp::create(builder, location, type, first.getInput(), weights, bias,
+                                       Value(), mergedName(names), slm::ActivationAttr(),
+                                       StringAttr(), StringAttr(), IntegerAttr());
   int64_t at = 0;
   for (slm::LinearOp linear : parts) {
     Value slice =
@@ -74,12 +85,8 @@ void fuse(const QkvLinears &qkv) {
     at += slm::widthOf(linear);
     linear.getResult().replaceAllUsesWith(slice);
   }
-  for (slm::LinearOp linear : parts) {
-    Operation *weight = linear.getWeights().front().getDefiningOp();
-    linear.erase();
-    if (weight->use_empty())
-      weight->erase();
-  }
+  for (slm::LinearOp linear : parts)
+    eraseIfDead(linear);
 }
 
 class FuseQkvPass : public PassWrapper<FuseQkvPass, OperationPass<ModuleOp>> {

@@ -43,9 +43,11 @@ struct KernelSpec {
   int64_t valueStride = 0;
   int64_t heads = 0, kvHeads = 0, headDim = 0, rotaryDim = 0;
   int64_t window = 0;
-  int64_t firstRow = 0;   ///< Embed: added to what is looked up
-  int64_t maxTokens = 0;  ///< bound of the token domain
-  int64_t maxContext = 0; ///< bound of positions
+  bool bidirectional = false; ///< attention: all positions of the slot up to its last in this step
+  int64_t firstRow = 0;       ///< Embed: added to what is looked up
+  int64_t firstIndex = 0;     ///< Embed: where what is looked up starts in operand 1
+  int64_t maxTokens = 0;      ///< bound of the token domain
+  int64_t maxContext = 0;     ///< bound of positions
   int64_t cacheElementBytes = 2;
   uint32_t activationKind = 0; ///< smelt::ActivationKind of Gated and Activation
   NormOutput normOutput = NormOutput::Float;
@@ -54,6 +56,7 @@ struct KernelSpec {
   bool layerNorm = false;                  ///< Norm: subtract the mean
   bool bias = false;                       ///< Linear, Norm
   bool interleaved = false;                ///< RopeAppend: rotary pairs (2i, 2i + 1)
+  bool slopes = false;                     ///< Attention: scores get slope * (key - query position)
   bool queryNorm = false, keyNorm = false; ///< RopeAppend: head norms
   double epsilon = 0, scalar = 1, softcap = 0;
 

@@ -8,6 +8,7 @@
 #include "compiler/dialect/slm.h"
 #include "passes/lower/kernels/layout.h"
 #include "passes/lower/plan_memory.h"
+#include "passes/raise/raise.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"
@@ -271,6 +272,12 @@ Status Lowering::lowerEmbedding(slm::EmbeddingOp op) {
     indices = positions();
     spec.firstRow = int64_t(*offset);
     limitContext(spec.rows - spec.firstRow);
+  } else if (auto types = op.getTokenTypes()) {
+    indices = positions();
+    spec.firstIndex = 3 * options.maxTokens;
+    program.config.tokenTypes = uint32_t(*types);
+  } else {
+    program.config.inputVocab = uint32_t(spec.rows);
   }
   emit(spec, Domain::Tokens, OpLabel::Embedding,
        {{OperandKind::Weights, int64_t(*op.getPackedOffset())}, indices, out.location});
@@ -549,6 +556,17 @@ Status Lowering::lowerAttention(slm::AttentionOp op) {
   attend.scalar = op.getScale().convertToDouble();
   attend.softcap = op.getSoftcap().convertToDouble();
   attend.window = op.getWindow();
+  attend.slopes = bool(op.getSlopes());
+  Location slopes;
+  if (op.getSlopes()) {
+    std::vector<float> values(op.getSlopes()->begin(), op.getSlopes()->end());
+    SMELT_ASSIGN(slopes, appendFloats(values));
+  }
+  attend.bidirectional = op.getBidirectional();
+  if (attend.bidirectional) {
+    program.config.bidirectional = 1;
+    limitContext(options.maxTokens); // a text is one step
+  }
   attend.maxTokens = options.maxTokens;
   attend.cacheElementBytes = options.cacheElementBytes;
   const int64_t context = roundUp(options.maxContext, attentionBlock);
@@ -557,13 +575,14 @@ Status Lowering::lowerAttention(slm::AttentionOp op) {
   KernelSpec one = attend;
   one.kind = KernelKind::AttentionOne;
   one.maxContext = context;
-  emit(one, Domain::Tokens, OpLabel::Attention, {q.location, keys, values, positions(), partials},
-       true, false);
+  emit(one, Domain::Tokens, OpLabel::Attention,
+       {q.location, keys, values, positions(), partials, slopes}, true, false);
   KernelSpec merge;
   merge.kind = KernelKind::AttentionMerge;
   merge.heads = attend.heads;
   merge.headDim = dim;
   merge.window = attend.window;
+  merge.bidirectional = attend.bidirectional;
   merge.maxTokens = options.maxTokens;
   merge.maxContext = context;
   emit(merge, Domain::Tokens, OpLabel::Attention, {partials, positions(), out.location}, true,
@@ -573,7 +592,7 @@ Status Lowering::lowerAttention(slm::AttentionOp op) {
   many.inStride = q.stride;
   many.outStride = out.stride;
   emit(many, Domain::Tokens, OpLabel::Attention,
-       {q.location, keys, values, positions(), out.location}, false, true);
+       {q.location, keys, values, positions(), out.location, slopes}, false, true);
 
   if (layers.count(layer))
     return refuse(op, "two attentions share cache layer " + std::to_string(layer));
@@ -616,7 +635,7 @@ Status Lowering::lower(Operation &op) {
     return lowerSlice(slice);
   if (auto select = dyn_cast<slm::SelectRowsOp>(op))
     return lowerSelectRows(select);
-  if (isa<slm::WeightOp, slm::RotaryTableOp, func::ReturnOp>(op))
+  if (isa<slm::WeightOp, slm::RotaryTableOp, slm::JoinOp, func::ReturnOp>(op))
     return {};
   if (isa<slm::RopeOp, slm::HeadNormOp>(op)) {
     for (Operation *user : op.getUsers())
@@ -634,6 +653,13 @@ Result<LoweredProgram> Lowering::run(func::FuncOp main) {
   auto result = cast<func::ReturnOp>(main.getBody().front().getTerminator());
   logits = result.getOperand(0);
   program.config.maxContext = uint32_t(options.maxContext);
+  auto described = [&](StringRef name) {
+    auto value = main->getAttrOfType<IntegerAttr>(name);
+    return value ? uint32_t(value.getValue().getZExtValue()) : 0;
+  };
+  program.config.output = format::PortRole(described(outputAttribute));
+  program.config.pooling = format::Pooling(described(poolingAttribute));
+  program.config.normalize = described(normalizeAttribute);
   for (Operation &op : main.getBody().front())
     SMELT_TRY(lower(op));
   if (places.find(logits) == places.end() || places[logits].location.kind != OperandKind::Logits)

@@ -29,7 +29,8 @@ Value makeAttention(RaiseContext &context, const AttentionParts &parts) {
       builder, parts.query.value.getLoc(), type, parts.query.value, parts.keyRows, parts.valueRows,
       uint64_t(parts.heads), uint64_t(parts.kvHeads), uint64_t(parts.dim),
       APFloat(exactScale(parts.scale, parts.dim)), APFloat(parts.softcap), uint64_t(parts.window),
-      uint64_t(context.layers++));
+      uint64_t(context.layers++), parts.isBidirectional,
+      parts.slopes.empty() ? DenseF64ArrayAttr() : builder.getDenseF64ArrayAttr(parts.slopes));
 }
 
 } // namespace smelt

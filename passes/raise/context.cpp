@@ -31,8 +31,8 @@ ArrayRef<double> pointwiseGrid() {
 }
 
 RaiseContext::RaiseContext(func::FuncOp function)
-    : function(function), builder(function.getContext()) {
-  for (Binding &binding : smallBindings())
+    : function(function), builder(function.getContext()), hasCache(hasCacheInput(function)) {
+  for (Binding &binding : smallBindings(hasCache))
     small.emplace_back(function, std::move(binding));
   unsigned last = function.getNumArguments();
   auto type = RankedTensorType::get({ShapedType::kDynamic}, builder.getI32Type());
@@ -42,7 +42,7 @@ RaiseContext::RaiseContext(func::FuncOp function)
 
 Samples &RaiseContext::longSample() {
   if (!large)
-    large.emplace(function, longBinding());
+    large.emplace(function, longBinding(hasCache));
   return *large;
 }
 
@@ -113,6 +113,15 @@ bool RaiseContext::isIds(Value value) {
     const Tensor *tensor = sample(value, i);
     if (!tensor || !tensor->hasData() || tensor->shape.size() != 2 ||
         *tensor->data != binding(i).ids)
+      return false;
+  }
+  return true;
+}
+
+bool RaiseContext::isTokenTypes(Value value) {
+  for (size_t i = 0; i < small.size(); ++i) {
+    const Tensor *tensor = sample(value, i);
+    if (!tensor || !tensor->hasData() || *tensor->data != binding(i).types)
       return false;
   }
   return true;

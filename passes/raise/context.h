@@ -4,6 +4,7 @@
 #include "passes/raise/samples.h"
 
 #include "compiler/dialect/slm.h"
+#include "runtime/artifact/format.h"
 
 #include "mlir/IR/Builders.h"
 
@@ -77,6 +78,7 @@ public:
   mlir::func::FuncOp function;
   mlir::OpBuilder builder; ///< stands before the node being raised
   mlir::Value ids;         ///< the tokens of the step, tensor<?xi32>
+  const bool hasCache;     ///< a decoder with a cache; else texts come whole
 
   /// Version of the standard operators that the graph was written for.
   int64_t opset();
@@ -100,6 +102,7 @@ public:
   /// True if `value` holds the tokens' positions, the ids, ... at every binding.
   bool isPositions(mlir::Value value);
   bool isIds(mlir::Value value);
+  bool isTokenTypes(mlir::Value value);
   /// The constant c if `value`, [batch or 1, sequence] or [sequence], is position + c at every
   /// token, whether it follows the graph's position_ids, past + index or the tokens counted in the
   /// mask.
@@ -124,6 +127,13 @@ public:
   /// Values that only carry the cache to the next step: graph outputs that the runtime keeps
   /// itself.
   llvm::DenseSet<mlir::Value> states;
+  /// Embeddings of texts: what the runtime makes of rows, should the value be the graph's result.
+  struct Pooled {
+    Rows rows;
+    format::Pooling pooling;
+    bool isNormalized;
+  };
+  llvm::DenseMap<mlir::Value, Pooled> pooled;
 
   // --- pointwise functions; `value` itself is one of them if it is rows
   std::vector<Pointwise> pointwiseOf(mlir::Value value) const;

@@ -405,6 +405,25 @@ Results evaluateScatterND(const Call &call) {
   return one(Tensor::make(input->kind, input->shape, std::move(values)));
 }
 
+/// Indices of the elements that are not zero, [rank, count]; its shape follows from values alone.
+Results evaluateNonZero(const Call &call) {
+  const Tensor *input = call.input(0);
+  if (!input || !input->hasData() || input->elements() > evaluationLimit)
+    return std::nullopt;
+  size_t rank = input->shape.size();
+  std::vector<double> found;
+  int64_t source = 0;
+  forEachIndex(input->shape, [&](ArrayRef<int64_t> at) {
+    if (input->at(source++) != 0)
+      found.insert(found.end(), at.begin(), at.end());
+  });
+  int64_t count = rank ? int64_t(found.size() / rank) : 0;
+  std::vector<double> values(found.size());
+  for (size_t i = 0; i < found.size(); ++i)
+    values[i % rank * size_t(count) + i / rank] = found[i];
+  return one(Tensor::make(TensorKind::Integer, {int64_t(rank), count}, std::move(values)));
+}
+
 } // namespace
 
 Results evaluateMovement(const Call &call) {
@@ -417,6 +436,7 @@ Results evaluateMovement(const Call &call) {
       {"Slice", evaluateSlice},       {"Split", evaluateSplit},
       {"Concat", evaluateConcat},     {"Gather", evaluateGather},
       {"GatherND", evaluateGatherND}, {"ScatterND", evaluateScatterND},
+      {"NonZero", evaluateNonZero},
   };
   for (const auto &[name, function] : table)
     if (call.type == name)

@@ -14,17 +14,64 @@ StringRef resultName(func::FuncOp function, unsigned index) {
   return name ? name.getValue() : "";
 }
 
-/// The result that holds the logits: raised rows, by the name "logits" if there are several; -1 if
-/// none is raised.
-int logitsOf(RaiseContext &context, func::ReturnOp terminator) {
-  int found = -1;
+/// Rows that are a result of the graph, or that an embedding of the text is made of.
+std::optional<Rows> resultRows(RaiseContext &context, Value value) {
+  auto pooled = context.pooled.find(value);
+  std::optional<Rows> rows =
+      pooled != context.pooled.end() ? pooled->second.rows : context.rowsOf(value);
+  return rows && rows->isFlat() ? rows : std::nullopt;
+}
+
+/// The result that is computed: raised rows, of several the logits, else what stands for the whole
+/// text; -1 if none is raised.
+int mainResultOf(RaiseContext &context, func::ReturnOp terminator) {
+  int found = -1, best = -1;
   for (auto [index, value] : llvm::enumerate(terminator.getOperands())) {
-    std::optional<Rows> rows = context.rowsOf(value);
-    if (rows && rows->isFlat() &&
-        (found < 0 || resultName(context.function, unsigned(index)) == "logits"))
+    if (!resultRows(context, value))
+      continue;
+    int rank = resultName(context.function, unsigned(index)) == "logits" ? 2
+               : context.pooled.contains(value)                          ? 1
+                                                                         : 0;
+    if (rank > best) {
+      best = rank;
       found = int(index);
+    }
   }
   return found;
+}
+
+/// What the rows of the result are. `name`: of the graph's output.
+format::PortRole roleOfRows(RaiseContext &context, const Rows &rows, StringRef name) {
+  using format::PortRole;
+  bool isWhole = llvm::any_of(
+      rows.axes, [](int64_t axis) { return axis == axisSequence || axis == axisTokens; });
+  bool isLogits = name.contains("logits");
+  if (!isWhole)
+    return isLogits ? PortRole::Classes : PortRole::Embedding;
+  bool isEncoder = llvm::any_of(context.function.front().getOps<slm::AttentionOp>(),
+                                [](slm::AttentionOp op) { return op.getBidirectional(); });
+  if (!isLogits)
+    return isEncoder || name.contains("hidden_state") ? PortRole::HiddenState : PortRole::Logits;
+  int64_t vocabulary = 0;
+  for (slm::EmbeddingOp op : context.function.front().getOps<slm::EmbeddingOp>())
+    if (!op.getPositionOffset() && !op.getTokenTypes())
+      vocabulary = slm::rowsOf(op.getTable());
+  return isEncoder && rows.width() < vocabulary ? PortRole::TokenClasses : PortRole::Logits;
+}
+
+/// Leaves on the function what its result is: @output, a PortRole, and for embeddings @pooling and
+/// @normalize (ModelConfig in runtime/artifact/format.h).
+void describeResult(RaiseContext &context, Value value, StringRef name) {
+  OpBuilder &builder = context.builder;
+  auto pooled = context.pooled.find(value);
+  bool isPooled = pooled != context.pooled.end();
+  format::PortRole role = roleOfRows(context, *resultRows(context, value), isPooled ? "" : name);
+  func::FuncOp function = context.function;
+  function->setAttr(outputAttribute, builder.getI64IntegerAttr(int64_t(role)));
+  if (!isPooled)
+    return;
+  function->setAttr(poolingAttribute, builder.getI64IntegerAttr(int64_t(pooled->second.pooling)));
+  function->setAttr(normalizeAttribute, builder.getBoolAttr(pooled->second.isNormalized));
 }
 
 /// Keeps the given results of the function.
@@ -47,7 +94,8 @@ void eraseDead(func::FuncOp function) {
 
 /// One row a token: activations, and the token ids themselves.
 bool isRows(Value value) {
-  return !value.getDefiningOp() || !isa<slm::WeightOp, slm::RotaryTableOp>(value.getDefiningOp());
+  return !value.getDefiningOp() ||
+         !isa<slm::WeightOp, slm::RotaryTableOp, slm::JoinOp>(value.getDefiningOp());
 }
 
 /// Gives a reason to every node that was not raised although nothing before it is to blame: no
@@ -103,7 +151,10 @@ void placeSelectRows(func::FuncOp function) {
 void finishRaising(RaiseContext &context) {
   func::FuncOp function = context.function;
   auto terminator = cast<func::ReturnOp>(function.front().getTerminator());
-  int logits = logitsOf(context, terminator);
+  int logits = mainResultOf(context, terminator);
+  if (logits >= 0)
+    describeResult(context, terminator.getOperand(unsigned(logits)),
+                   resultName(function, unsigned(logits)));
   SmallVector<Value> kept;
   for (auto [index, value] : llvm::enumerate(terminator.getOperands())) {
     if (context.states.contains(value))
@@ -111,11 +162,12 @@ void finishRaising(RaiseContext &context) {
     if (logits < 0) {
       kept.push_back(value);
     } else if (int(index) == logits) {
-      kept.push_back(context.rowsOf(value)->value);
+      kept.push_back(resultRows(context, value)->value);
     } else if (auto type = dyn_cast<ShapedType>(value.getType());
                type && isa<FloatType>(type.getElementType())) {
       function.emitRemark() << "output \"" << resultName(function, unsigned(index))
-                            << "\" is not computed: only the logits are";
+                            << "\" is not computed: only \""
+                            << resultName(function, unsigned(logits)) << "\" is";
     }
   }
   keepResults(function, terminator, kept);

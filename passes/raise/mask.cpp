@@ -32,35 +32,47 @@ std::optional<SmallVector<int64_t, 4>> stridesFor(const Tensor &mask, const Bind
   return strides;
 }
 
-/// Keys that the only query of the long binding sees: its own and the `count - 1` before it.
-std::optional<int64_t> windowAtLength(RaiseContext &context, Value value) {
+/// The range of keys that the middle query of the long binding sees (with a cache: the only one).
+std::optional<AttentionMask> rangeAtLength(RaiseContext &context, Value value) {
   Samples &samples = context.longSample();
+  const Binding &binding = samples.inputs();
   const Tensor *mask = samples.get(value);
-  int64_t total = samples.inputs().total();
-  if (!mask || !mask->hasData() || !stridesFor(*mask, samples.inputs()))
+  if (!mask || !mask->hasData())
     return std::nullopt;
-  if (mask->elements() != total)
-    return mask->elements() == 1 && !isHidden(*mask, 0) ? std::optional<int64_t>(0) : std::nullopt;
-  int64_t count = 0;
-  while (count < total && !isHidden(*mask, total - 1 - count))
-    ++count;
-  for (int64_t t = 0; t < total - count; ++t)
-    if (!isHidden(*mask, t))
+  auto strides = stridesFor(*mask, binding);
+  if (!strides)
+    return std::nullopt;
+  int64_t total = binding.total(), row = binding.sequence / 2, query = binding.past + row;
+  auto isSeen = [&](int64_t t) {
+    return !isHidden(*mask, row * (*strides)[2] + t * (*strides)[3]);
+  };
+  int64_t first = query, last = query;
+  while (first > 0 && isSeen(first - 1))
+    --first;
+  while (last + 1 < total && isSeen(last + 1))
+    ++last;
+  for (int64_t t = 0; t < total; ++t)
+    if (isSeen(t) != (t >= first && t <= last))
       return std::nullopt;
-  return count == total ? 0 : count;
+  AttentionMask range{first == 0 ? 0 : query - first + 1, last > query};
+  // Both ways the window reaches equally far, or to both ends.
+  if (range.isBidirectional &&
+      (range.window == 0 ? last + 1 != total : last - query != query - first))
+    return std::nullopt;
+  return range;
 }
 
-/// True if a token's query sees exactly the tokens of its past within the window; padding hides iff
-/// `hidesPadding`.
-bool fits(const Tensor &mask, const Binding &binding, ArrayRef<int64_t> strides, int64_t window,
-          bool hidesPadding) {
+/// True if a token's query sees exactly the tokens in its range; padding hides iff `hidesPadding`.
+bool fits(const Tensor &mask, const Binding &binding, ArrayRef<int64_t> strides,
+          const AttentionMask &range, bool hidesPadding) {
   for (int64_t b = 0; b < binding.batch; ++b)
     for (int64_t s = 0; s < binding.sequence; ++s) {
       int64_t query = binding.past + s;
       if (!binding.isToken(b, query))
         continue;
       for (int64_t t = 0; t < binding.total(); ++t) {
-        bool expected = t <= query && (window == 0 || t > query - window) &&
+        bool expected = (t <= query || range.isBidirectional) &&
+                        (range.window == 0 || std::abs(t - query) < range.window) &&
                         (!hidesPadding || binding.isToken(b, t));
         int64_t at = b * strides[0] + s * strides[2] + t * strides[3];
         if (isHidden(mask, at) == expected)
@@ -75,10 +87,14 @@ bool fits(const Tensor &mask, const Binding &binding, ArrayRef<int64_t> strides,
 
 } // namespace
 
-std::optional<CausalMask> causalMaskOf(RaiseContext &context, Value value, std::string &why) {
+std::optional<AttentionMask> attentionMaskOf(RaiseContext &context, Value value, std::string &why) {
+  if (!value) {
+    why = "it has no mask: attention to tokens of later steps is not known";
+    return context.hasCache ? std::nullopt : std::optional(AttentionMask{0, true});
+  }
   why = "its mask cannot be evaluated from the graph's mask and sizes";
-  std::optional<int64_t> window = windowAtLength(context, value);
-  if (!window)
+  std::optional<AttentionMask> range = rangeAtLength(context, value);
+  if (!range)
     return std::nullopt;
   bool withPadding = true, withoutPadding = true;
   for (size_t i = 0; i < context.bindings(); ++i) {
@@ -90,14 +106,15 @@ std::optional<CausalMask> causalMaskOf(RaiseContext &context, Value value, std::
       why = "its mask does not have the shape [batch, 1, sequence, total]";
       return std::nullopt;
     }
-    withPadding &= fits(*mask, context.binding(i), *strides, *window, true);
-    withoutPadding &= fits(*mask, context.binding(i), *strides, *window, false);
+    withPadding &= fits(*mask, context.binding(i), *strides, *range, true);
+    withoutPadding &= fits(*mask, context.binding(i), *strides, *range, false);
   }
   if (!withPadding && !withoutPadding) {
-    why = "its mask is neither causal nor a causal window, with or without padding";
+    why = "its mask is neither causal nor in both directions, in a window or not, with or without "
+          "padding";
     return std::nullopt;
   }
-  return CausalMask{*window};
+  return range;
 }
 
 } // namespace smelt

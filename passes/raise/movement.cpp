@@ -1,5 +1,6 @@
 // Tracing of elements through nodes that only move them.
 #include "passes/raise/movement.h"
+#include "passes/raise/patterns/patterns.h"
 
 #include "llvm/ADT/StringSwitch.h"
 
@@ -14,7 +15,7 @@ namespace {
 bool movesElements(StringRef type) {
   return llvm::StringSwitch<bool>(type)
       .Cases({"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Slice", "Split"}, true)
-      .Cases({"Concat", "Expand", "Gather", "Tile", "Identity", "Flatten"}, true)
+      .Cases({"Concat", "Expand", "Gather", "GatherND", "Tile", "Identity", "Flatten"}, true)
       .Cases({"Neg", "Mul", "Div", "Cast"}, true)
       .Default(false);
 }
@@ -145,6 +146,21 @@ std::optional<Movement> RaiseContext::movementOf(Value value, size_t binding, bo
 
 // --- columns of rows
 
+/// Heads of new rows alone, where the graph has no cache: each is there once.
+static std::optional<HeadView> rowHeads(RaiseContext &context, Value value, bool isTransposed,
+                                        std::string &why) {
+  std::optional<Rows> rows = rowsOrPermuted(context, strip(value));
+  size_t sequence = isTransposed ? 3 : 2, dim = isTransposed ? 2 : 3;
+  if (!rows || rows->axes.size() != 4 || rows->axes[0] != axisBatch || rows->axes[1] <= 0 ||
+      rows->axes[sequence] != axisSequence || rows->axes[dim] <= 0) {
+    why = "keys or values are not rows [batch, heads, sequence, head size]";
+    return std::nullopt;
+  }
+  HeadView view{*rows, rows->axes[1], 1, rows->axes[dim], 1};
+  view.rows.value = peelScale(view.rows.value, view.scale);
+  return view;
+}
+
 /// The view of one binding; see columnView.
 static std::optional<ColumnView> columnViewAt(const Movement &movement, const Binding &binding,
                                               int64_t width) {
@@ -198,7 +214,8 @@ static std::optional<ColumnView> columnViewAt(const Movement &movement, const Bi
         return std::nullopt;
       view.width *= view.axes[i];
     }
-  if (!hasBatch || !hasSequence || view.first + view.width > width)
+  // Without the sequence these are the first tokens' rows.
+  if (!hasBatch || view.first + view.width > width)
     return std::nullopt;
   return view;
 }
@@ -214,7 +231,12 @@ std::optional<ColumnView> columnView(RaiseContext &context, Value value, Value &
     source = movement->source;
     std::optional<ColumnView> view =
         columnViewAt(*movement, context.binding(i), slm::widthOf(source));
-    if (!view || (found && (found->axes != view->axes || found->first != view->first)))
+    bool isWhole = view && llvm::any_of(view->axes, [](int64_t axis) {
+                     return axis == axisSequence || axis == axisTokens;
+                   });
+    // The first token of a step is the text's first only where texts come whole.
+    if (!view || (!isWhole && context.hasCache) ||
+        (found && (found->axes != view->axes || found->first != view->first)))
       return std::nullopt;
     found = view;
   }
@@ -225,6 +247,8 @@ std::optional<ColumnView> columnView(RaiseContext &context, Value value, Value &
 
 std::optional<HeadView> headView(RaiseContext &context, Value value, bool isTransposed,
                                  std::string &why) {
+  if (!context.hasCache)
+    return rowHeads(context, value, isTransposed, why);
   HeadView view{};
   for (size_t i = 0; i < 2; ++i) {
     std::optional<Movement> movement = context.movementOf(value, i);
@@ -242,6 +266,11 @@ std::optional<HeadView> headView(RaiseContext &context, Value value, bool isTran
     const Tensor &tags = movement->tags;
     int64_t total = binding.total();
     SmallVector<int64_t, 5> shape = tags.shape;
+    // Batch and heads may be one axis.
+    if (shape.size() == 3 && shape[0] % binding.batch == 0) {
+      shape[0] /= binding.batch;
+      shape.insert(shape.begin(), binding.batch);
+    }
     if (shape.size() != 4 || shape[0] != binding.batch || shape[isTransposed ? 3 : 2] != total ||
         shape[isTransposed ? 2 : 3] != source.dim || shape[1] % source.heads ||
         tags.elements() == 0) {

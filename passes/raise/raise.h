@@ -17,6 +17,12 @@ inline constexpr char patternCountsAttribute[] = "raise.patterns";
 /// What it leaves on nodes that it did not raise: why, and which pattern was closest.
 inline constexpr char whyAttribute[] = "raise.why", closestAttribute[] = "raise.closest";
 
+/// What it leaves on @main about the result, as integers of runtime/artifact/format.h: PortRole,
+/// and where an embedding of the text is to be made of it, Pooling and whether it is scaled to
+/// length 1.
+inline constexpr char outputAttribute[] = "raise.output", poolingAttribute[] = "raise.pooling",
+                      normalizeAttribute[] = "raise.normalize";
+
 /// Raises `@main` of onnx ops, [batch, sequence] tensors, to slm ops over a ragged batch: func
 /// @main(tensor<?xi32>) -> tensor<?xVxf32>, token ids to the logits of the rows asked for. Nodes
 /// that no pattern fits stay, marked with the reason.

@@ -21,6 +21,8 @@ Role roleOf(func::FuncOp function, unsigned argument) {
   StringRef text = name.getValue();
   if (text.contains("position"))
     return Role::Positions;
+  if (text.contains("token_type") || text.contains("segment"))
+    return Role::TokenTypes;
   if (text.contains("mask"))
     return Role::Mask;
   if (text.contains("input_ids") || text == "input" || text == "ids" || text == "tokens")
@@ -29,17 +31,41 @@ Role roleOf(func::FuncOp function, unsigned argument) {
 }
 
 static Binding bind(int64_t batch, int64_t sequence, int64_t past, unsigned seed) {
-  Binding binding{batch, sequence, past, {}, {}, {}};
+  Binding binding{batch, sequence, past, {}, {}, {}, {}};
   std::mt19937 random(seed);
   for (int64_t i = 0; i < batch * sequence; ++i) {
-    binding.ids.push_back(double(random() % 1000));
+    // None of the lowest ids: graphs that find the padding by its id shall find none.
+    binding.ids.push_back(double(8 + random() % 1000));
     binding.positions.push_back(double(past + i % sequence));
+    binding.types.push_back(double(i % 3 == 1));
   }
   binding.mask.assign(size_t(batch * binding.total()), 1);
   return binding;
 }
 
-std::vector<Binding> smallBindings() {
+bool hasCacheInput(func::FuncOp function) {
+  for (unsigned i = 0; i < function.getNumArguments(); ++i)
+    if (roleOf(function, i) == Role::Cache)
+      return true;
+  return false;
+}
+
+/// Texts in one step: right padding, left padding, holes.
+static std::vector<Binding> wholeTextBindings() {
+  std::vector<Binding> bindings{bind(2, 3, 0, 1), bind(3, 5, 0, 2), bind(1, 4, 0, 3),
+                                bind(2, 7, 0, 4)};
+  bindings[1].positions = {1, 40, 77, 4095, 0, 100003, 2, 9, 31, 5, 3, 4, 8, 16, 511};
+  for (size_t t : {0, 1, 5, 14})
+    bindings[1].mask[t] = 0;
+  std::mt19937 random(5);
+  for (double &bit : bindings[3].mask)
+    bit = double(random() % 3 != 0);
+  return bindings;
+}
+
+std::vector<Binding> smallBindings(bool hasCache) {
+  if (!hasCache)
+    return wholeTextBindings();
   std::vector<Binding> bindings;
   bindings.push_back(bind(2, 3, 5, 1));
   // Left padding, and positions that tell angles of the given positions from angles of the index.
@@ -59,7 +85,10 @@ std::vector<Binding> smallBindings() {
   return bindings;
 }
 
-Binding longBinding() { return bind(1, 1, (int64_t(1) << 18) - 2, 6); }
+Binding longBinding(bool hasCache) {
+  constexpr int64_t longText = 1100;
+  return hasCache ? bind(1, 1, (int64_t(1) << 18) - 2, 6) : bind(1, longText, 0, 6);
+}
 
 llvm::SmallVector<int64_t, 5> Samples::shapeOf(ArrayRef<int64_t> axes) const {
   SmallVector<int64_t, 5> shape;
@@ -93,6 +122,8 @@ std::optional<Tensor> Samples::argument(BlockArgument argument) {
     return Tensor::make(TensorKind::Integer, {batch, total}, binding.mask);
   case Role::Positions:
     return Tensor::make(TensorKind::Integer, {batch, sequence}, binding.positions);
+  case Role::TokenTypes:
+    return Tensor::make(TensorKind::Integer, {batch, sequence}, binding.types);
   case Role::Cache: {
     // [batch, heads, past, head size]: the symbolic axis besides the batch is the past.
     auto type = cast<RankedTensorType>(argument.getType());

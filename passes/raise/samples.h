@@ -18,7 +18,7 @@ namespace smelt {
 constexpr int64_t axisBatch = -1, axisSequence = -2, axisTokens = -3;
 
 /// What an argument of the graph is, found by type, rank and interface name.
-enum class Role { Ids, Mask, Positions, Cache, Unknown };
+enum class Role { Ids, Mask, Positions, TokenTypes, Cache, Unknown };
 Role roleOf(mlir::func::FuncOp function, unsigned argument);
 
 /// One size and one content of the graph's inputs.
@@ -27,16 +27,21 @@ struct Binding {
   std::vector<double> ids;       ///< [batch, sequence]
   std::vector<double> mask;      ///< [batch, past + sequence], 1 for tokens, 0 for padding
   std::vector<double> positions; ///< [batch, sequence]
+  std::vector<double> types;     ///< [batch, sequence], 0 or 1
 
   int64_t total() const { return past + sequence; }
   bool isToken(int64_t b, int64_t t) const { return mask[size_t(b * total() + t)] != 0; }
 };
 
+/// True if the graph has a cache input: a decoder that goes on where the last step ended.
+bool hasCacheInput(mlir::func::FuncOp function);
+
 /// The sizes every value is evaluated at. 0 and 1 have batch and sequence over 1; 2 starts at
-/// position 0 with an empty cache.
-std::vector<Binding> smallBindings();
-/// One token after `past` others: shows windows that are longer than any small binding.
-Binding longBinding();
+/// position 0 with an empty cache. Without a cache input nothing is past at any of them.
+std::vector<Binding> smallBindings(bool hasCache);
+/// One token after many others, or as long a text as a mask of [sequence, sequence] allows: shows
+/// windows that are longer than any small binding.
+Binding longBinding(bool hasCache);
 
 /// Values of one binding, worked out when asked for.
 class Samples {

@@ -70,9 +70,27 @@ struct SectionEntry {
 };
 static_assert(sizeof(SectionEntry) == 64);
 
+/// What an input or output of a graph is, so that text can be run through it; Other: only by name.
+enum class PortRole : uint32_t {
+  Other = 0,
+  Ids = 1,           ///< int64 [batch, sequence]
+  Mask = 2,          ///< int64 [batch, past + sequence], 1 for tokens
+  Positions = 3,     ///< int64 [batch, sequence]
+  TokenTypes = 4,    ///< int64 [batch, sequence], zeros
+  State = 5,         ///< carried from step to step: input `partner` of the next step is this output
+  Logits = 6,        ///< float [batch, sequence or 1, vocabulary]
+  HiddenState = 7,   ///< float [batch, sequence, width]
+  Embedding = 8,     ///< float [batch, width]
+  Classes = 9,       ///< float [batch, labels]
+  TokenClasses = 10, ///< float [batch, sequence, labels]
+};
+
+/// How the rows of a text become one.
+enum class Pooling : uint32_t { None = 0, Mean = 1, First = 2, Last = 3 };
+
 /// What the model is: sizes, cache, generation defaults.
 struct ModelConfig {
-  uint32_t vocabSize;
+  uint32_t vocabSize; ///< floats of a row of logits (or of whatever `output` says)
   uint32_t hiddenSize;
   uint32_t layers;                ///< attention layers, each with one key and one value cache
   uint32_t maxContext;            ///< positions that the rotary tables cover
@@ -92,7 +110,14 @@ struct ModelConfig {
   float topP;
   float repetitionPenalty;
   uint32_t topK; ///< 0: all
-  uint32_t reserved[9];
+  uint32_t inputVocab;    ///< token ids are below it; 0: below vocabSize
+  uint32_t tokenTypes;    ///< token types are below it; 0: there is only type 0
+  uint32_t bidirectional; ///< 1: all tokens of a slot come in one step, from position 0
+  PortRole output; ///< what a row of a step is: Logits (or Other), HiddenState; TokenClasses: classes of
+                   ///< the token; Classes, Embedding: of the text, in the row of its first token
+  Pooling pooling; ///< how HiddenState rows become the embedding of a text
+  uint32_t normalize; ///< 1: embeddings are scaled to length 1
+  uint32_t reserved[3];
 };
 static_assert(sizeof(ModelConfig) == 152);
 
@@ -129,7 +154,8 @@ enum class OperandKind : uint32_t {
   KeyCache = 3,   ///< value: layer
   ValueCache = 4, ///< value: layer
   Tokens = 5,     ///< int32[tokens]: token ids
-  Positions = 6, ///< int32[2][maxTokens]: position of each token in its slot, then (from maxTokens on) each token's cache slot
+  Positions = 6, ///< int32[4][maxTokens]: position of each token in its slot, each token's cache slot, the last position of
+                 ///< its slot in this step, its token type
   LogitRows = 8,  ///< int32[logitRows]: which tokens' logits are wanted
   Logits = 9,     ///< float[logitRows][vocabSize]
   RowsIn = 10,    ///< tensor programs: rows of the input of a Rows instruction
@@ -186,7 +212,7 @@ enum StepField : uint32_t {
 };
 
 // What a kernel may rely on beside its own rows:
-// - tokens, positions, slots and logitRows: entries from the count up to maxTokens (logitRows: maxLogitRows) are 0
+// - tokens, positions and the rest of them, and logitRows: entries from the count up to maxTokens (logitRows: maxLogitRows) are 0
 // - scratch and cache are zero when the session starts and are never cleared again: what a kernel reads beyond its
 //   rows (tile padding, positions that nothing was written to) is finite, because only kernels wrote there
 // - logits: 256 bytes beyond the last row can be written
@@ -263,21 +289,6 @@ struct TensorInstruction {
   uint32_t release[tensorOperandCount]; ///< tensors that nothing reads after this instruction; noTensor: none
 };
 static_assert(sizeof(TensorInstruction) == 96);
-
-/// What an input or output of the graph is, so that text can be run through it; Other: only by name.
-enum class PortRole : uint32_t {
-  Other = 0,
-  Ids = 1,           ///< int64 [batch, sequence]
-  Mask = 2,          ///< int64 [batch, past + sequence], 1 for tokens
-  Positions = 3,     ///< int64 [batch, sequence]
-  TokenTypes = 4,    ///< int64 [batch, sequence], zeros
-  State = 5,         ///< carried from step to step: input `partner` of the next step is this output
-  Logits = 6,        ///< float [batch, sequence or 1, vocabulary]
-  HiddenState = 7,   ///< float [batch, sequence, width]
-  Embedding = 8,     ///< float [batch, width]
-  Classes = 9,       ///< float [batch, labels]
-  TokenClasses = 10, ///< float [batch, sequence, labels]
-};
 
 struct TensorPort {
   uint32_t tensor;

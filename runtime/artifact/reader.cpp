@@ -243,7 +243,7 @@ Status Artifact::checkConfig() {
     wrong = "repetitionPenalty";
   else if (c.addBos > 1 || (c.addBos == 1 && c.bosToken < 0))
     wrong = "addBos";
-  auto validToken = [&](int32_t token) { return token >= -1 && token < int64_t(c.vocabSize); };
+  auto validToken = [&](int32_t token) { return token >= -1 && token < int64_t(c.inputVocab != 0 ? c.inputVocab : c.vocabSize); };
   if (!validToken(c.bosToken) || !validToken(c.padToken) ||
       !std::all_of(std::begin(c.eosTokens), std::end(c.eosTokens), validToken))
     wrong = "special tokens";

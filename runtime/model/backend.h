@@ -17,6 +17,7 @@ struct Token {
   int32_t id;
   int32_t position; ///< in its slot, from 0; at most the number of positions that the slot holds
   int32_t slot;
+  int32_t type = 0; ///< token type (segment), where the model has some
 };
 
 /// Gets steps that the session has checked.

@@ -64,9 +64,13 @@ Status Session::check(std::span<const Token> tokens, std::span<const int32_t> lo
   for (size_t i = 0; i < tokens.size(); ++i) {
     const Token &token = tokens[i];
     auto where = [&] { return "token " + std::to_string(i) + " of the step: "; };
-    if (token.id < 0 || int64_t(token.id) >= int64_t(config.vocabSize))
+    uint32_t vocabulary = config.inputVocab != 0 ? config.inputVocab : config.vocabSize;
+    if (token.id < 0 || int64_t(token.id) >= int64_t(vocabulary))
       return invalidArgument(where() + "id " + std::to_string(token.id) +
-                             " is not in the vocabulary of " + std::to_string(config.vocabSize));
+                             " is not in the vocabulary of " + std::to_string(vocabulary));
+    if (token.type < 0 || uint32_t(token.type) >= std::max(1u, config.tokenTypes))
+      return invalidArgument(where() + "token type " + std::to_string(token.type) +
+                             ", the model has " + std::to_string(std::max(1u, config.tokenTypes)));
     if (token.slot < 0 || uint32_t(token.slot) >= options.slots)
       return invalidArgument(where() + "slot " + std::to_string(token.slot) + " of " +
                              std::to_string(options.slots));
@@ -80,6 +84,10 @@ Status Session::check(std::span<const Token> tokens, std::span<const int32_t> lo
       return invalidArgument(where() + "position " + std::to_string(token.position) + " in slot " +
                              std::to_string(token.slot) + " does not continue it, expected " +
                              (end >= 0 ? std::to_string(end) : "0 to " + std::to_string(held)));
+    if (config.bidirectional != 0 && end < 0 && token.position != 0)
+      return invalidArgument(where() + "position " + std::to_string(token.position) +
+                             ": this model reads a text in both directions, so all of its tokens "
+                             "must come in one step, from position 0");
     end = token.position + 1;
   }
   return {};
@@ -112,6 +120,10 @@ Status Session::append(int32_t slot, std::span<const int32_t> tokens,
     return exhausted(std::to_string(tokens.size()) + " more tokens do not fit the context: " +
                      std::to_string(start) + " of " + std::to_string(options.context) +
                      " positions are taken; shorten the prompt or choose a longer context");
+  if (shared->config().bidirectional != 0 && (start > 0 || tokens.size() > shared->config().maxTokens))
+    return invalidArgument("this model reads a text in both directions: " +
+                           std::to_string(start + tokens.size()) + " tokens must come in one step of at most " +
+                           std::to_string(shared->config().maxTokens) + ", into an empty slot");
   for (size_t at = 0; at < tokens.size();) {
     if (cancel && cancel->load(std::memory_order_relaxed))
       return cancelled("cancelled while reading the prompt");

@@ -12,6 +12,9 @@ using namespace format;
 
 namespace {
 
+/// Arrays that OperandKind::Positions holds.
+constexpr size_t placeCount = 4;
+
 /// Kernels may write this far beyond the last row of logits.
 constexpr uint64_t logitMargin = 256;
 
@@ -39,9 +42,10 @@ private:
   uint64_t reserved = 0;
   Pages keys, values, scratch, logitMemory;
   std::vector<ResolvedInstruction> program;
-  /// What kernels read, zero beyond the counts; positions: [2][maxTokens], the second half holds
-  /// the slots.
-  std::vector<int32_t> ids, positions, rows;
+  /// What kernels read, zero beyond the counts; places: [placeCount][maxTokens], see
+  /// OperandKind::Positions.
+  std::vector<int32_t> ids, places, rows;
+  std::vector<int32_t> lastPosition; ///< [slots] of the step
   size_t usedTokens = 0, usedRows = 0;
   StepProfile *profile = nullptr;
 };
@@ -67,7 +71,8 @@ Status TokenBackend::allocate() {
   reserved = keyBytes + valueBytes + config.scratchBytes + logitBytes;
 
   ids.assign(config.maxTokens, 0);
-  positions.assign(size_t(2) * config.maxTokens, 0);
+  places.assign(placeCount * config.maxTokens, 0);
+  lastPosition.assign(slots, 0);
   rows.assign(config.maxLogitRows, 0);
   return {};
 }
@@ -87,7 +92,7 @@ void *TokenBackend::address(const Operand &operand) {
   case OperandKind::Tokens:
     return ids.data();
   case OperandKind::Positions:
-    return positions.data();
+    return places.data();
   case OperandKind::LogitRows:
     return rows.data();
   case OperandKind::Logits:
@@ -115,15 +120,23 @@ void TokenBackend::resolve() {
 
 Status TokenBackend::step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
                           std::span<const std::vector<int32_t>>) {
-  int32_t *slotOf = positions.data() + shared->config().maxTokens;
+  const size_t stride = shared->config().maxTokens;
+  for (const Token &token : tokens)
+    lastPosition[size_t(token.slot)] = token.position;
   for (size_t i = 0; i < tokens.size(); ++i) {
-    ids[i] = tokens[i].id;
-    positions[i] = tokens[i].position;
-    slotOf[i] = tokens[i].slot;
+    const Token &token = tokens[i];
+    ids[i] = token.id;
+    const int32_t values[placeCount] = {token.position, token.slot,
+                                        lastPosition[size_t(token.slot)], token.type};
+    for (size_t k = 0; k < placeCount; ++k)
+      places[k * stride + i] = values[k];
   }
   // Entries of the step before that this one does not reach become padding.
-  for (size_t i = tokens.size(); i < usedTokens; ++i)
-    ids[i] = positions[i] = slotOf[i] = 0;
+  for (size_t i = tokens.size(); i < usedTokens; ++i) {
+    ids[i] = 0;
+    for (size_t k = 0; k < placeCount; ++k)
+      places[k * stride + i] = 0;
+  }
   std::copy(logitRows.begin(), logitRows.end(), rows.begin());
   for (size_t i = logitRows.size(); i < usedRows; ++i)
     rows[i] = 0;

@@ -15,7 +15,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "exports"))
 from cases import Case, ragged  # noqa: E402
 
-TOLERANCE = 1e-4
+
+
+def largest_error(case):
+    """The tolerance of the case as a bound of the largest error, for the spread of its first goldens."""
+    tolerance = case.tolerance()
+    spread = max(float(np.std(case.golden[name])) for name in case.golden.files if name.endswith("logits"))
+    # The largest of some thousand errors is within five deviations.
+    return tolerance.limit(spread) * (5 if tolerance.kind == "rms" else 1)
 
 
 def write_scenarios(case, path):
@@ -38,7 +45,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         scenarios = Path(folder) / "scenarios"
         write_scenarios(case, scenarios)
-        run = subprocess.run([tool, str(case.model), str(scenarios), str(TOLERANCE)],
+        run = subprocess.run([tool, str(case.model), str(scenarios), str(largest_error(case))],
                              capture_output=True, text=True)
     print(run.stdout + run.stderr)
     if run.returncode == 0:

@@ -103,6 +103,7 @@ private:
     std::optional<DeclaredLinear> given = declared(node);
     for (int64_t t = 0; t < out.rows; ++t) {
       const int64_t index = node.positionOffset >= 0 ? tokens[t].position + node.positionOffset
+                            : node.tokenTypes        ? int64_t(0)
                                                      : int64_t(tokens[t].id);
       if (given && given->weightRow)
         given->weightRow(index, row);
@@ -204,8 +205,9 @@ private:
 
   /// Whether token t attends to token s.
   bool sees(const Node &node, int64_t t, int64_t s) const {
-    return tokens[s].slot == tokens[t].slot && tokens[s].position <= tokens[t].position &&
-           (node.window == 0 || tokens[s].position > tokens[t].position - node.window);
+    const int64_t ahead = int64_t(tokens[s].position) - tokens[t].position;
+    return tokens[s].slot == tokens[t].slot && (ahead <= 0 || node.bidirectional) &&
+           (node.window == 0 || std::abs(ahead) < node.window);
   }
 
   Value attention(const Node &node) const {
@@ -226,6 +228,9 @@ private:
           scores[s] = node.scalar * dot;
           if (node.softcap != 0)
             scores[s] = node.softcap * std::tanh(scores[s] / node.softcap);
+          if (!node.slopes.empty())
+            scores[s] +=
+                node.slopes[size_t(head)] * double(tokens[s].position - tokens[t].position);
           most = std::max(most, scores[s]);
         }
         for (double &score : scores) {

@@ -2,7 +2,8 @@
 // all threads have a share.
 //
 // AttentionOne: p0 float q (heads * headDim, already rotated), p1 key cache, p2 value cache, p3
-// int32 positions[maxTokens], slots[maxTokens], p4 partials out (layout.h). One item is one block
+// int32 positions[maxTokens], slots[maxTokens], p4 partials out (layout.h),
+// p5 float slopes of the query heads if the spec has them. One item is one block
 // of one kv head, for all its query heads.
 //
 // AttentionMerge: p0 partials, p1 positions and slots, p2 float out [heads * headDim]. Blocks in
@@ -20,12 +21,9 @@ namespace smelt {
 
 namespace {
 
-/// Blocks [first, last] that hold a position visible from `position`.
-std::pair<Value, Value> visibleBlocks(KernelBuilder &k, Value position) {
-  Value first = k.idx(0);
-  if (k.spec.window)
-    first = k.div(k.max(k.sub(position, k.idx(k.spec.window - 1)), k.idx(0)), attentionBlock);
-  return {first, k.div(position, attentionBlock)};
+/// Blocks [first, last] that hold a position of the range.
+std::pair<Value, Value> visibleBlocks(KernelBuilder &k, RowPlaces::Range range) {
+  return {k.div(range.first, attentionBlock), k.div(range.last, attentionBlock)};
 }
 
 /// First float of the partial result of a query head and block.
@@ -42,11 +40,12 @@ void emitAttentionOne(KernelBuilder &k) {
   AttentionBlock tile(k, cache, group);
   Buffer queries = k.operand(0, k.f32), partials = k.operand(4, k.f32);
   RowPlaces places(k, 3);
-  Value position = places.position(k.idx(0)), slot = places.slot(k.idx(0));
-  auto [firstBlock, lastBlock] = visibleBlocks(k, position);
+  RowPlaces::Range range = places.visible(k.idx(0));
+  Value slot = places.slot(k.idx(0));
+  auto [firstBlock, lastBlock] = visibleBlocks(k, range);
   Value blocks = k.add(k.sub(lastBlock, firstBlock), 1);
   for (int64_t g = 0; g < group; ++g)
-    tile.setPosition(k.idx(g), position);
+    tile.setVisible(k.idx(g), range);
 
   auto [begin, end] = k.threadShare(k.mul(blocks, k.spec.kvHeads));
   k.loop(begin, end, 1, [&](Value item) {
@@ -54,8 +53,11 @@ void emitAttentionOne(KernelBuilder &k) {
     Value start = k.mul(block, attentionBlock), firstHead = k.mul(kvHead, group);
     for (int64_t g = 0; g < group; ++g)
       tile.setQuery(k.idx(g), queries, k.mul(k.add(firstHead, g), k.spec.headDim));
+    if (k.spec.slopes)
+      for (int64_t g = 0; g < group; ++g)
+        tile.setSlope(k.idx(g), k.operand(5, k.f32), k.add(firstHead, g));
     Value head = cache.head(slot, kvHead);
-    Value count = k.min(k.add(k.sub(position, start), 1), k.idx(attentionBlock));
+    Value count = k.min(k.add(k.sub(range.last, start), 1), k.idx(attentionBlock));
     tile.scores(head, start, count);
     tile.softmax(start);
     for (int64_t g = 0; g < group; ++g) {
@@ -144,7 +146,7 @@ void emitAttentionMerge(KernelBuilder &k) {
   Merge merge(k);
   Buffer out = k.operand(2, k.f32);
   RowPlaces places(k, 1);
-  auto [firstBlock, lastBlock] = visibleBlocks(k, places.position(k.idx(0)));
+  auto [firstBlock, lastBlock] = visibleBlocks(k, places.visible(k.idx(0)));
   Value endBlock = k.add(lastBlock, 1);
   Value zero = k.f32Const(0);
   auto columnsOf = [&](Value head, ArrayRef<Piece> columns, Value column) {

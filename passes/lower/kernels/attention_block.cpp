@@ -32,7 +32,10 @@ AttentionBlock::AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs
       // Rows of a power of two floats would fall on few sets of the first-level cache.
       queryStride(roundUp(k.spec.headDim, lanes) + lanes),
       queries(k.scratch(pairs * queryStride, k.f32)),
-      weights(k.scratch(pairs * attentionBlock, k.f32)), positions(k.scratch(pairs, k.i32)) {
+      weights(k.scratch(pairs * attentionBlock, k.f32)), firsts(k.scratch(pairs, k.i32)),
+      lasts(k.scratch(pairs, k.i32)) {
+  if (k.spec.slopes)
+    headSlopes = k.scratch(pairs, k.f32);
   int64_t steps = 1;
   while (!fitsRegisters(k.target.dot, (pairs + steps - 1) / steps, 1))
     ++steps;
@@ -46,8 +49,13 @@ void AttentionBlock::setQuery(Value pair, Buffer from, Value at) {
                   k.loadVector(from, k.add(at, piece.first), piece.n));
 }
 
-void AttentionBlock::setPosition(Value pair, Value position) {
-  k.store(positions, pair, arith::IndexCastOp::create(k.b, k.i32, position));
+void AttentionBlock::setVisible(Value pair, RowPlaces::Range range) {
+  k.store(firsts, pair, arith::IndexCastOp::create(k.b, k.i32, range.first));
+  k.store(lasts, pair, arith::IndexCastOp::create(k.b, k.i32, range.last));
+}
+
+void AttentionBlock::setSlope(Value pair, Buffer slopes, Value queryHead) {
+  k.store(headSlopes, pair, k.load(slopes, queryHead));
 }
 
 // --- Scores: lanes are positions; a key line is loaded once for all pairs of the tile.
@@ -107,17 +115,16 @@ void AttentionBlock::scoreTile(Value lines, Value chunk, int64_t firstPair, int6
 
 // --- Softmax.
 
-Value AttentionBlock::masked(Value score, Value start, Value position, int64_t chunk) {
-  // Lane i is position start + 16 chunk + i: visible where it is <= position and > position -
-  // window.
-  Value offset = k.sub(position, start);
-  Value last = k.splat(arith::IndexCastOp::create(k.b, k.i32, offset));
+Value AttentionBlock::masked(Value score, Value start, RowPlaces::Range range, int64_t chunk) {
+  // Lane i is position start + 16 chunk + i.
+  auto fromStart = [&](Value position) {
+    return k.splat(arith::IndexCastOp::create(k.b, k.i32, k.sub(position, start)));
+  };
+  Value last = fromStart(range.last);
   Value ids = k.iadd(k.laneIds(), k.splatI(chunk * lanes));
   Value visible = compare(k, arith::CmpIPredicate::sle, ids, last);
-  if (k.spec.window) {
-    Value before = k.isub(last, k.splatI(k.spec.window));
-    visible = k.iand(visible, compare(k, arith::CmpIPredicate::sgt, ids, before));
-  }
+  if (k.spec.window)
+    visible = k.iand(visible, compare(k, arith::CmpIPredicate::sge, ids, fromStart(range.first)));
   return k.select(visible, score, k.splatF(-FLT_MAX));
 }
 
@@ -137,13 +144,20 @@ void AttentionBlock::softmaxOf(Value start, Value firstPair, int64_t count) {
   };
   SmallVector<Values> s(count);
   for (int64_t p = 0; p < count; ++p) {
-    Value position = k.toIndex(k.load(positions, pairAt(p)));
+    RowPlaces::Range range{k.toIndex(k.load(firsts, pairAt(p))),
+                           k.toIndex(k.load(lasts, pairAt(p)))};
     for (int64_t c = 0; c < chunksOfBlock; ++c) {
       Value v = k.loadVector(weights, vectorAt(p, c), lanes, 64);
       v = k.fmul(v, k.splatF(k.spec.scalar));
       if (k.spec.softcap != 0)
         v = k.fmul(k.tanh(k.fmul(v, k.splatF(1 / k.spec.softcap))), k.splatF(k.spec.softcap));
-      s[p].push_back(masked(v, start, position, c));
+      if (k.spec.slopes) {
+        Value offset = arith::IndexCastOp::create(k.b, k.i32, k.sub(start, range.last));
+        Value ids = k.iadd(k.laneIds(), k.splatI(c * lanes));
+        Value distance = k.toFloat(k.iadd(ids, k.splat(offset)));
+        v = k.fma(k.splat(k.load(headSlopes, pairAt(p))), distance, v);
+      }
+      s[p].push_back(masked(v, start, range, c));
     }
   }
   Values shifts;

@@ -10,9 +10,10 @@ namespace smelt {
 /// Emits the pieces of attention of `pairs` (row, query head) pairs, all of one kv head and slot,
 /// against one block of attentionBlock positions. For every pair, in this order:
 ///   s_t = sum over d, in order, of q_d k_td by fma from 0; s_t = s_t * scale; with softcap s_t =
-///   cap tanh(s_t / cap); invisible positions get -FLT_MAX m = max s_t, p_t = exp(s_t - m) (nothing
-///   visible: m = -FLT_MAX and all p_t = 0) l = 16-lane sums of p over the four vectors of 16
-///   positions in order, then reduceAdd o_d = sum over t, in order, of p_t v_td by fma from 0
+///   cap tanh(s_t / cap); with slopes s_t = fma(slope, t - position, s_t); invisible positions get
+///   -FLT_MAX m = max s_t, p_t = exp(s_t - m) (nothing visible: m = -FLT_MAX and all p_t = 0) l =
+///   16-lane sums of p over the four vectors of 16 positions in order, then reduceAdd o_d = sum
+///   over t, in order, of p_t v_td by fma from 0
 /// Positions that are invisible to all pairs may be skipped: they would add exact zeros.
 class AttentionBlock {
 public:
@@ -23,8 +24,10 @@ public:
 
   /// Copies the query of one pair (headDim floats).
   void setQuery(Value pair, Buffer queries, Value at);
-  /// The position of one pair's row, which bounds what it sees.
-  void setPosition(Value pair, Value position);
+  /// What one pair's row sees.
+  void setVisible(Value pair, RowPlaces::Range range);
+  /// The slope of one pair's query head, if the spec has slopes.
+  void setSlope(Value pair, Buffer slopes, Value queryHead);
   /// Scores of the block at position `start` of the cache head; `count` positions from the start
   /// are needed.
   void scores(Value head, Value start, Value count);
@@ -39,14 +42,14 @@ private:
   KernelBuilder &k;
   CacheView &cache;
   int64_t queryStride, pairStep;
-  Buffer queries, weights, positions;
+  Buffer queries, weights, firsts, lasts, headSlopes; ///< the last two: what each pair sees
 
   void scoreTile(Value lines, Value chunk, int64_t firstPair, int64_t chunks);
   void valueTile(Value row, Value first, Value count, int64_t firstPair, Value column,
                  int64_t vectors, int64_t width,
                  const std::function<void(int64_t, Value, Value)> &write);
   void softmaxOf(Value start, Value firstPair, int64_t count);
-  Value masked(Value score, Value start, Value position, int64_t chunk);
+  Value masked(Value score, Value start, RowPlaces::Range range, int64_t chunk);
 };
 
 } // namespace smelt

@@ -2,7 +2,8 @@
 //
 // Operands: p0 float q [.][inStride], p1 key cache, p2 value cache, p3 int32 positions[maxTokens],
 // slots[maxTokens], p4 float out
-// [.][outStride]. The same bits as AttentionOne and AttentionMerge give row by row.
+// [.][outStride], p5 float slopes of the query heads if the spec has them. The same bits as
+// AttentionOne and AttentionMerge give row by row.
 //
 // Rows are cut into tiles of a few; within a tile, neighbouring rows of one slot form a run. A run
 // that fills at least half of a tile is computed together (keys and values are then loaded once for
@@ -34,11 +35,8 @@ public:
 
   /// Rows [firstRow, firstRow + count), 1 <= count <= rows; missing rows repeat the last one.
   void emit(Value firstRow, Value count, Value kvHead) {
-    auto [lowest, highest] = start(firstRow, count, kvHead);
+    auto [firstVisible, highest] = start(firstRow, count, kvHead);
     Value head = cache.head(places.slot(firstRow), kvHead);
-    Value firstVisible = k.idx(0);
-    if (k.spec.window)
-      firstVisible = k.max(k.sub(lowest, k.idx(k.spec.window - 1)), k.idx(0));
     Value end = k.add(highest, 1);
     Value firstStart = k.mul(k.div(firstVisible, attentionBlock), attentionBlock);
     k.loop(firstStart, end, attentionBlock, [&](Value at) {
@@ -63,23 +61,26 @@ private:
 
   int64_t stride() const { return roundUp(k.spec.headDim, lanes) + lanes; }
 
-  /// Queries, positions and the empty state; returns the lowest and highest position of the rows.
+  /// Queries, ranges and the empty state; returns the lowest and highest position that a row sees.
   std::pair<Value, Value> start(Value firstRow, Value count, Value kvHead) {
     Buffer queries = k.operand(0, k.f32);
     Value lastRow = k.sub(k.add(firstRow, count), k.idx(1));
-    Value any = places.position(firstRow);
+    RowPlaces::Range any = places.visible(firstRow);
     Values range =
-        k.loop(k.idx(0), k.idx(rows), 1, {any, any}, [&](Value i, ValueRange carried) -> Values {
-          Value row = k.min(k.add(firstRow, i), lastRow);
-          Value position = places.position(row);
-          k.loop(k.idx(0), k.idx(group), 1, [&](Value g) {
-            Value pair = k.add(k.mul(i, group), g);
-            Value column = k.mul(k.add(k.mul(kvHead, group), g), k.spec.headDim);
-            block.setQuery(pair, queries, k.add(k.mul(row, k.spec.inStride), column));
-            block.setPosition(pair, position);
-          });
-          return {k.min(carried[0], position), k.max(carried[1], position)};
-        });
+        k.loop(k.idx(0), k.idx(rows), 1, {any.first, any.last},
+               [&](Value i, ValueRange carried) -> Values {
+                 Value row = k.min(k.add(firstRow, i), lastRow);
+                 RowPlaces::Range seen = places.visible(row);
+                 k.loop(k.idx(0), k.idx(group), 1, [&](Value g) {
+                   Value pair = k.add(k.mul(i, group), g);
+                   Value column = k.mul(k.add(k.mul(kvHead, group), g), k.spec.headDim);
+                   block.setQuery(pair, queries, k.add(k.mul(row, k.spec.inStride), column));
+                   block.setVisible(pair, seen);
+                   if (k.spec.slopes)
+                     block.setSlope(pair, k.operand(5, k.f32), k.add(k.mul(kvHead, group), g));
+                 });
+                 return {k.min(carried[0], seen.first), k.max(carried[1], seen.last)};
+               });
     for (int64_t i = 0; i < padded; i += lanes) {
       Value none = k.splatF(-std::numeric_limits<double>::infinity());
       k.storeVector(runningMax, k.idx(i), none);

@@ -51,12 +51,31 @@ public:
   }
 };
 
-/// Positions and slots of the step's rows: int32 positions[maxTokens], then int32 slots[maxTokens].
+/// Places of the step's rows (format.h, OperandKind::Positions): int32 [4][maxTokens].
 class RowPlaces {
 public:
   RowPlaces(KernelBuilder &k, int operand) : k(k), meta(k.operand(operand, k.i32)) {}
   Value position(Value row) { return k.toIndex(k.load(meta, row)); }
   Value slot(Value row) { return k.toIndex(k.load(meta, k.add(row, k.spec.maxTokens))); }
+  /// The last position of the row's slot in this step.
+  Value end(Value row) { return k.toIndex(k.load(meta, k.add(row, 2 * k.spec.maxTokens))); }
+
+  /// First and last position that attention of a row sees.
+  struct Range {
+    Value first, last;
+  };
+  Range visible(Value row) {
+    Value at = position(row);
+    Range range{k.idx(0), at};
+    if (k.spec.bidirectional)
+      range.last = end(row);
+    if (k.spec.window) {
+      range.first = k.max(k.sub(at, k.idx(k.spec.window - 1)), k.idx(0));
+      if (k.spec.bidirectional)
+        range.last = k.min(range.last, k.add(at, k.spec.window - 1));
+    }
+    return range;
+  }
 
 private:
   KernelBuilder &k;

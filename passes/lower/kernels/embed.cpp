@@ -1,7 +1,7 @@
 // Embed: rows of a packed table -> float rows.
 //
-// Operands: p0 packed table [rows=vocabulary, cols] (formats.h), p1 int32 tokens, or positions of a
-// table of positions, p2 float out [.][outStride]. Row `firstRow` + token is read.
+// Operands: p0 packed table [rows=vocabulary, cols] (formats.h), p1 int32 tokens, or places of rows
+// (positions of a table of positions, types from `firstIndex` on), p2 float out [.][outStride]. Row `firstRow` + token is read.
 //
 // Each element is decoded as unpackTile does and then multiplied by the spec's scalar where that is
 // not 1. A token outside the table (which the runtime refuses) reads the nearest row.
@@ -117,7 +117,7 @@ void emitEmbed(KernelBuilder &k) {
   auto [begin, end] = k.threadShare(k.mul(k.rowCount(), blocks));
   k.loop(begin, end, 1, [&](Value item) {
     Value row = k.div(item, blocks), i = k.rem(item, blocks);
-    Value token = k.toIndex(k.load(tokens, row));
+    Value token = k.toIndex(k.load(tokens, k.add(row, k.spec.firstIndex)));
     if (k.spec.firstRow)
       token = k.add(token, k.spec.firstRow);
     token = k.min(k.max(token, k.idx(0)), k.idx(k.spec.rows - 1));

@@ -80,6 +80,7 @@ std::string KernelSpec::name() const {
   number("rot", rotaryDim, 0);
   number("w", window, 0);
   number("from", firstRow, 0);
+  number("at", firstIndex, 0);
   number("t", maxTokens, 0);
   number("ctx", maxContext, 0);
   number("c", cacheElementBytes, 2);
@@ -87,9 +88,11 @@ std::string KernelSpec::name() const {
   number("to", static_cast<int64_t>(normOutput), 0);
   number("epi", static_cast<int64_t>(epilogue), 0);
   number("fn", static_cast<int64_t>(elementwise), 0);
+  flag(bidirectional, "both");
   flag(layerNorm, "mean");
   flag(bias, "bias");
   flag(interleaved, "pairs");
+  flag(slopes, "slopes");
   flag(queryNorm, "qnorm");
   flag(keyNorm, "knorm");
   real("eps", epsilon, 0);

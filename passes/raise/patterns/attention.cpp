@@ -22,7 +22,7 @@ struct Heads {
   int64_t count, dim;
 };
 std::optional<Heads> headsOf(RaiseContext &context, Value value, int64_t given) {
-  std::optional<Rows> rows = context.rowsOf(value);
+  std::optional<Rows> rows = rowsOrPermuted(context, value);
   if (!rows)
     return std::nullopt;
   ArrayRef<int64_t> axes = rows->axes;
@@ -106,41 +106,39 @@ std::optional<Memory> graphCache(RaiseContext &context, NodeOp node, int64_t hea
   return Memory{key->rows.value, value->rows.value, key->heads, key->dim, key->scale};
 }
 
-/// The window that mask, is_causal and the window attributes leave, 0 for none.
-std::optional<int64_t> windowOf(RaiseContext &context, NodeOp node, bool isOwn, std::string &why) {
+/// What mask, is_causal and the window attributes leave.
+std::optional<AttentionMask> rangeOf(RaiseContext &context, NodeOp node, bool isOwn,
+                                     std::string &why) {
   int64_t left = integerOf(node, "left_window_size", -1),
           right = integerOf(node, "right_window_size", -1);
   bool isCausal = integerOf(node, "is_causal", 0) != 0 || right == 0;
-  if (isCausal || left >= 0 || right >= 0) {
-    // Positions count from the end of the op's own cache; of a cache outside it knows nothing.
-    if (!isOwn || context.opset() < offsetAwareOpset) {
-      why = "is_causal or a window counts positions without the cache here";
-      return std::nullopt;
-    }
-    if (!isCausal && !inputOf(node, 3)) {
-      why = "it sees later positions";
-      return std::nullopt;
-    }
-  }
-  // left = w - 1 positions before the query's own
-  int64_t window = left >= 0 ? left + 1 : 0;
-  if (Value mask = inputOf(node, 3)) {
-    std::optional<CausalMask> known = causalMaskOf(context, mask, why);
-    if (!known)
-      return std::nullopt;
-    if (known->window && (window == 0 || known->window < window))
-      window = known->window;
-  } else if (!isCausal) {
-    why = "it has no mask: attention in both directions is not known";
+  // Positions count from the end of the op's own cache; of a cache outside it knows nothing.
+  if ((isCausal || left >= 0 || right >= 0) && context.hasCache &&
+      (!isOwn || context.opset() < offsetAwareOpset)) {
+    why = "is_causal or a window counts positions without the cache here";
     return std::nullopt;
   }
-  return window;
+  if (!isCausal && left != right && (!context.hasCache || !inputOf(node, 3))) {
+    why = "it sees more positions on one side than on the other";
+    return std::nullopt;
+  }
+  // left = w - 1 positions before the query's own
+  AttentionMask range{left >= 0 ? left + 1 : 0, !isCausal};
+  if (inputOf(node, 3) || !isCausal) {
+    std::optional<AttentionMask> known = attentionMaskOf(context, inputOf(node, 3), why);
+    if (!known)
+      return std::nullopt;
+    if (known->window && (range.window == 0 || known->window < range.window))
+      range.window = known->window;
+    range.isBidirectional &= known->isBidirectional;
+  }
+  return range;
 }
 
 } // namespace
 
 Match raiseAttention(RaiseContext &context, NodeOp node) {
-  if (!context.rowsOf(inputOf(node, 0)))
+  if (!rowsOrPermuted(context, inputOf(node, 0)))
     return Match::blocked();
   std::optional<Heads> query =
       headsOf(context, inputOf(node, 0), integerOf(node, "q_num_heads", 0));
@@ -167,8 +165,8 @@ Match raiseAttention(RaiseContext &context, NodeOp node) {
     return Match::near(why);
   if (memory->heads <= 0 || query->count % memory->heads || memory->dim != query->dim)
     return Match::near("its keys, values and queries differ in heads or head size");
-  std::optional<int64_t> window = windowOf(context, node, isOwn, why);
-  if (!window)
+  std::optional<AttentionMask> range = rangeOf(context, node, isOwn, why);
+  if (!range)
     return Match::near(why);
 
   double scale = floatOf(node, "scale", 0);
@@ -180,7 +178,8 @@ Match raiseAttention(RaiseContext &context, NodeOp node) {
                        query->dim,
                        (scale == 0 ? 1 / std::sqrt(double(query->dim)) : scale) * memory->scale,
                        softcap,
-                       *window};
+                       range->window};
+  parts.isBidirectional = range->isBidirectional;
   context.setRows(node->getResult(0), makeAttention(context, parts), query->rows.axes);
   for (unsigned i = 1; isOwn && i < 3; ++i)
     context.states.insert(node->getResult(i));

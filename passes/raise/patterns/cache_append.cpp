@@ -1,5 +1,6 @@
 // The cache of an attention layer: [past; new] along the positions, [batch, heads, past + sequence,
 // dim].
+#include "passes/raise/movement.h"
 #include "passes/raise/patterns/patterns.h"
 
 using namespace mlir;
@@ -14,7 +15,7 @@ Match raiseCacheAppend(RaiseContext &context, NodeOp node) {
   if (!past || roleOf(context.function, past.getArgNumber()) != Role::Cache)
     return Match::no();
   int64_t axis = integerOf(node, "axis", 0);
-  std::optional<Rows> rows = context.rowsOf(node.getInputs()[1]);
+  std::optional<Rows> rows = rowsOrPermuted(context, node.getInputs()[1]);
   if (!rows)
     return Match::blocked();
   if ((axis != 2 && axis != -2) || rows->axes.size() != 4 || rows->axes[0] != axisBatch ||

@@ -1,4 +1,5 @@
-// Embeddings: y[t] = table[ids[t]], or table[position of t + offset] where positions are learned.
+// Embeddings: y[t] = table[ids[t]], table[position of t + offset] where positions are learned, or
+// table[token type of t].
 #include "passes/raise/patterns/patterns.h"
 
 using namespace mlir;
@@ -25,6 +26,17 @@ static std::optional<SmallVector<int64_t, 5>> axesOf(RaiseContext &context, Valu
   return axes;
 }
 
+/// True if every index is 0: a graph without token types reads the row of type 0.
+static bool isZero(RaiseContext &context, Value indices) {
+  for (size_t i = 0; i < context.bindings(); ++i) {
+    const Tensor *tensor = context.sample(indices, i);
+    if (!tensor || !tensor->hasData() ||
+        llvm::any_of(*tensor->data, [](double index) { return index != 0; }))
+      return false;
+  }
+  return true;
+}
+
 Match raiseEmbedding(RaiseContext &context, NodeOp node) {
   if (integerOf(node, "axis", 0) != 0)
     return Match::no();
@@ -35,10 +47,14 @@ Match raiseEmbedding(RaiseContext &context, NodeOp node) {
   Value indices = node.getInputs()[1];
   std::optional<SmallVector<int64_t, 5>> axes = axesOf(context, indices);
   OpBuilder &builder = context.builder;
-  IntegerAttr positionOffset;
+  IntegerAttr positionOffset, tokenTypes;
   if (!axes)
     return Match::near("the indices are not [batch, sequence]");
-  if (!context.isIds(indices)) {
+  if (context.isTokenTypes(indices)) {
+    tokenTypes = builder.getI64IntegerAttr(table->shape[0]);
+  } else if (isZero(context, indices)) {
+    tokenTypes = builder.getI64IntegerAttr(1);
+  } else if (!context.isIds(indices)) {
     std::optional<int64_t> offset = context.positionOffset(indices);
     if (!offset)
       return Match::near("the indices are neither the graph's input_ids nor the tokens' positions");
@@ -52,7 +68,7 @@ Match raiseEmbedding(RaiseContext &context, NodeOp node) {
   Value rows =
       slm::EmbeddingOp::create(builder, node.getLoc(), type, context.ids, weight, APFloat(1.0),
                                builder.getStringAttr(context.uniqueName(node.getName())),
-                               StringAttr(), IntegerAttr(), positionOffset);
+                               StringAttr(), IntegerAttr(), positionOffset, tokenTypes);
   axes->push_back(width);
   context.setRows(node->getResult(0), rows, *axes);
   return Match::yes();

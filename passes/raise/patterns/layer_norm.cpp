@@ -23,12 +23,24 @@ struct Centered {
   double epsilon;
 };
 
+/// d / sqrt(v) or d * (1 / sqrt(v)): d and v, null if `value` is neither.
+std::pair<Value, Value> rootQuotient(RaiseContext &context, Value value) {
+  if (NodeOp div = nodeOf(value, "Div")) {
+    NodeOp root = nodeOf(div.getInputs()[1], "Sqrt");
+    return {div.getInputs()[0], root ? root.getInputs()[0] : Value()};
+  }
+  if (NodeOp mul = nodeOf(value, "Mul"))
+    for (unsigned side = 0; side < 2; ++side)
+      if (Value root = inverseRootOf(context, mul.getInputs()[1 - side]))
+        return {mul.getInputs()[side], root};
+  return {};
+}
+
 /// d / sqrt(mean(d^2) + epsilon) with d = x - mean(x)
 std::optional<Centered> matchCentered(RaiseContext &context, Value value) {
-  NodeOp div = nodeOf(value, "Div");
-  NodeOp difference = div ? nodeOf(div.getInputs()[0], "Sub") : NodeOp();
-  NodeOp root = div ? nodeOf(div.getInputs()[1], "Sqrt") : NodeOp();
-  NodeOp add = root ? nodeOf(root.getInputs()[0], "Add") : NodeOp();
+  auto [numerator, variance] = rootQuotient(context, value);
+  NodeOp difference = numerator ? nodeOf(numerator, "Sub") : NodeOp();
+  NodeOp add = variance ? nodeOf(variance, "Add") : NodeOp();
   if (!difference || !add)
     return std::nullopt;
   // d = x - mean(x)
@@ -40,10 +52,10 @@ std::optional<Centered> matchCentered(RaiseContext &context, Value value) {
   for (unsigned side = 0; side < 2; ++side) {
     // mean(d^2) + epsilon
     std::optional<double> epsilon = context.scalar(add.getInputs()[side]);
-    NodeOp variance = nodeOf(add.getInputs()[1 - side], "ReduceMean");
-    if (!epsilon || !isLastMean(context, variance, rows->axes.size()))
+    NodeOp squares = nodeOf(add.getInputs()[1 - side], "ReduceMean");
+    if (!epsilon || !isLastMean(context, squares, rows->axes.size()))
       continue;
-    NodeOp square = nodeOf(variance.getInputs()[0]);
+    NodeOp square = nodeOf(squares.getInputs()[0]);
     bool isSquare = square && square.getDomain().empty() &&
                     ((square.getType() == "Pow" && context.scalar(square.getInputs()[1]) == 2.0) ||
                      (square.getType() == "Mul" &&

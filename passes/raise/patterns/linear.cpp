@@ -68,11 +68,10 @@ Match raiseBias(RaiseContext &context, NodeOp node) {
     if (!bias)
       return Match::near("the added initializer is not a vector of " +
                          std::to_string(rows->width()) + " elements");
-    Value weight = linear.getWeights().front();
     OpBuilder &builder = context.builder;
     Value result =
         slm::LinearOp::create(builder, node.getLoc(), linear.getType(), linear.getInput(),
-                              ValueRange{weight}, bias, Value(), linear.getNameAttr(),
+                              linear.getWeights(), bias, Value(), linear.getNameAttr(),
                               slm::ActivationAttr(), StringAttr(), StringAttr(), IntegerAttr());
     // The linear without the bias dies unless something else reads it; then it needs its own key.
     bool isShared = !llvm::all_of(rows->value.getUsers(), [&](Operation *user) {

@@ -10,6 +10,9 @@ namespace smelt {
 #include "passes/raise/patterns.def"
 #undef RAISE_PATTERN
 
+/// v of 1 / sqrt(v): Reciprocal(Sqrt(v)), Div(1, Sqrt(v)) or Pow(v, -0.5); null for anything else.
+mlir::Value inverseRootOf(RaiseContext &context, mlir::Value value);
+
 /// A rotation table that a graph computes: cos and sin of position * inverseFrequency[i], times
 /// factor.
 struct Angles {
@@ -25,12 +28,31 @@ std::optional<Angles> anglesOf(RaiseContext &context, mlir::Value cos, mlir::Val
 mlir::Value makeRope(RaiseContext &context, mlir::Value rows, const Angles &angles, int64_t headDim,
                      bool isInterleaved);
 
-/// Which keys a query sees: causal, and from `window` on (0: all) the last `window` ones.
-struct CausalMask {
+/// True if the result is put before something else along its last axis: a head of which only the
+/// first columns turn.
+bool isPartOfHead(RaiseContext &context, onnx_ir::NodeOp node);
+
+/// Which keys j a query i sees: j <= i, or all of them if bidirectional; with a window (0: none)
+/// |i - j| < window.
+struct AttentionMask {
   int64_t window = 0;
+  bool isBidirectional = false;
 };
-/// The mask that `value` computes, boolean or added to scores; null `why` on success.
-std::optional<CausalMask> causalMaskOf(RaiseContext &context, mlir::Value value, std::string &why);
+/// The mask that `value` computes, boolean or added to scores; null `why` on success. No value:
+/// every key is seen, which only a graph of whole texts can mean.
+std::optional<AttentionMask> attentionMaskOf(RaiseContext &context, mlir::Value value,
+                                             std::string &why);
+
+/// A bias that is added to scores: value, [batch, heads, sequence, total] with any axis 1 and
+/// leading ones missing, or [batch * heads, sequence, total], times factor.
+struct ScoreBias {
+  mlir::Value value;
+  double factor = 1;
+};
+/// The slopes of a causal mask with biases slope * position of the key, but for what is the same
+/// for all keys of a query: one a head, none if all are 0.
+std::optional<std::vector<double>> slopesOf(RaiseContext &context, llvm::ArrayRef<ScoreBias> biases,
+                                            int64_t heads, std::string &why);
 
 /// slm.attention of query rows [batch, heads, sequence, dim] over appended keys and values. `scale`
 /// multiplies q.k.
@@ -40,6 +62,8 @@ struct AttentionParts {
   int64_t heads, kvHeads, dim;
   double scale, softcap;
   int64_t window;
+  std::vector<double> slopes = {}; ///< one a head, or none
+  bool isBidirectional = false;
 };
 mlir::Value makeAttention(RaiseContext &context, const AttentionParts &parts);
 /// Takes a constant factor off rows: the value below slm.scale, `scale` multiplied by the factor.

@@ -29,14 +29,28 @@ constexpr Known knownActivations[] = {
      [](double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }},
 };
 
+/// Largest distance of the values from a function's, relative to 1 + its magnitude.
 template <typename Function>
-bool equalsOnGrid(const std::vector<double> &values, Function function) {
+double distanceOnGrid(const std::vector<double> &values, Function function) {
+  double largest = 0;
   for (auto [x, y] : llvm::zip(pointwiseGrid(), values)) {
     double expected = function(x);
-    if (!(std::fabs(y - expected) <= 2e-6 * (1 + std::fabs(expected))))
-      return false;
+    double distance = std::fabs(y - expected) / (1 + std::fabs(expected));
+    largest = distance <= largest ? largest : std::isnan(distance) ? INFINITY : distance;
   }
-  return true;
+  return largest;
+}
+template <typename Function>
+bool equalsOnGrid(const std::vector<double> &values, Function function) {
+  return distanceOnGrid(values, function) <= 2e-6;
+}
+
+/// How far a node's values may be from a function for the constants being rounded to its type.
+double slackOf(NodeOp node) {
+  auto type = dyn_cast<ShapedType>(node->getResult(0).getType());
+  bool isHalf =
+      type && isa<FloatType>(type.getElementType()) && type.getElementTypeBitWidth() == 16;
+  return isHalf ? (type.getElementType().isF16() ? 0x1p-11 : 0x1p-8) : 2e-6;
 }
 
 /// Gelu as one op: the standard one and onnxruntime's.
@@ -102,17 +116,23 @@ Value raiseFunction(RaiseContext &context, NodeOp node, const Pointwise &functio
       equalsOnGrid(function.values, [&](double x) { return factor * x; })) {
     if (auto embedding = function.base.getDefiningOp<slm::EmbeddingOp>()) {
       APFloat scale(embedding.getScale().convertToDouble() * factor);
-      return slm::EmbeddingOp::create(builder, location, type, embedding.getIds(),
-                                      embedding.getTable(), scale, embedding.getNameAttr(),
-                                      StringAttr(), IntegerAttr(),
-                                      embedding.getPositionOffsetAttr());
+      return slm::EmbeddingOp::create(
+          builder, location, type, embedding.getIds(), embedding.getTable(), scale,
+          embedding.getNameAttr(), StringAttr(), IntegerAttr(), embedding.getPositionOffsetAttr(),
+          embedding.getTokenTypesAttr());
     }
     return slm::ScaleOp::create(builder, location, type, function.base, APFloat(factor));
   }
   // y = kind(x)
+  const Known *nearest = nullptr;
+  double least = slackOf(node);
   for (const Known &known : knownActivations)
-    if (equalsOnGrid(function.values, known.function))
-      return slm::ActivationOp::create(builder, location, type, function.base, known.kind);
+    if (double distance = distanceOnGrid(function.values, known.function); distance <= least) {
+      nearest = &known;
+      least = distance;
+    }
+  if (nearest)
+    return slm::ActivationOp::create(builder, location, type, function.base, nearest->kind);
   // y = cap * tanh(x / cap): the last grid point is far in the flat part
   double cap = function.values.back();
   if (cap > 0 && equalsOnGrid(function.values, [&](double x) { return cap * std::tanh(x / cap); }))

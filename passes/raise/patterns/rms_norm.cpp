@@ -95,20 +95,7 @@ std::optional<Root> matchNormalized(RaiseContext &context, Value value) {
     return std::nullopt;
   for (unsigned side = 0; side < 2; ++side) {
     Value x = mul.getInputs()[side], inverse = mul.getInputs()[1 - side];
-    NodeOp node = nodeOf(inverse);
-    if (!node || !node.getDomain().empty())
-      continue;
-    // 1/sqrt(v): Reciprocal(Sqrt(v)), Div(1, Sqrt(v)), Pow(v, -0.5)
-    Value squared;
-    if (node.getType() == "Reciprocal") {
-      if (NodeOp root = nodeOf(node.getInputs()[0], "Sqrt"))
-        squared = root.getInputs()[0];
-    } else if (node.getType() == "Div" && context.scalar(node.getInputs()[0]) == 1.0) {
-      if (NodeOp root = nodeOf(node.getInputs()[1], "Sqrt"))
-        squared = root.getInputs()[0];
-    } else if (node.getType() == "Pow" && context.scalar(node.getInputs()[1]) == -0.5) {
-      squared = node.getInputs()[0];
-    }
+    Value squared = inverseRootOf(context, inverse);
     if (!squared)
       continue;
     if (std::optional<Root> root = matchMean(context, squared, x))
@@ -118,6 +105,20 @@ std::optional<Root> matchNormalized(RaiseContext &context, Value value) {
 }
 
 } // namespace
+
+Value inverseRootOf(RaiseContext &context, Value value) {
+  NodeOp node = nodeOf(value);
+  if (!node || !node.getDomain().empty())
+    return {};
+  NodeOp root;
+  if (node.getType() == "Reciprocal")
+    root = nodeOf(node.getInputs()[0], "Sqrt");
+  else if (node.getType() == "Div" && context.scalar(node.getInputs()[0]) == 1.0)
+    root = nodeOf(node.getInputs()[1], "Sqrt");
+  else if (node.getType() == "Pow" && context.scalar(node.getInputs()[1]) == -0.5)
+    return node.getInputs()[0];
+  return root ? root.getInputs()[0] : Value();
+}
 
 Match raiseRmsNorm(RaiseContext &context, NodeOp node) {
   // w * normalized(x), w on either side

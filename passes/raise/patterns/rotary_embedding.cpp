@@ -1,5 +1,6 @@
 // RotaryEmbedding as one op: columns (i, i + r/2) of each head, or (2i, 2i + 1), turned by position
 // * frequency[i] (https://arxiv.org/abs/2104.09864).
+#include "passes/raise/movement.h"
 #include "passes/raise/patterns/patterns.h"
 
 using namespace mlir;
@@ -9,7 +10,9 @@ namespace smelt {
 
 Match raiseRotaryEmbedding(RaiseContext &context, NodeOp node) {
   bool isMicrosoft = node.getDomain() == "com.microsoft";
-  std::optional<Rows> rows = context.rowsOf(inputOf(node, 0));
+  if (isPartOfHead(context, node))
+    return Match::near("it turns a part of each head, and what is put beside it is not the rest");
+  std::optional<Rows> rows = rowsOrPermuted(context, inputOf(node, 0));
   if (!rows)
     return Match::blocked();
   // ai.onnx: (x, cos, sin, positions?); com.microsoft: (x, positions, cos, sin)

@@ -1,5 +1,6 @@
 // Rotary embedding written out: y = x cos + rotate(x) sin, rotate(x) = [-x2, x1] by halves or by
 // neighbours.
+#include "passes/raise/movement.h"
 #include "passes/raise/patterns/patterns.h"
 
 using namespace mlir;
@@ -79,36 +80,59 @@ std::optional<Rotated> matchRotation(RaiseContext &context, NodeOp add, std::str
   return std::nullopt;
 }
 
-/// True if `head` is `front` followed by `rest` along the last axis.
-bool isSplitOf(const Tensor &head, const Tensor &front, const Tensor &rest) {
-  int64_t dim = head.shape.back(), turned = front.shape.back(), kept = rest.shape.back();
-  if (turned + kept != dim || head.elements() / dim != front.elements() / turned ||
-      head.elements() / dim != rest.elements() / kept)
-    return false;
-  for (int64_t i = 0; i < head.elements(); ++i) {
-    int64_t row = i / dim, d = i % dim;
-    if (head.at(i) != (d < turned ? front.at(row * turned + d) : rest.at(row * kept + d - turned)))
-      return false;
-  }
-  return true;
+/// The same as one op on [batch, heads, sequence, dim] with tables that the graph computes.
+std::optional<Rotated> matchRotaryEmbedding(RaiseContext &context, NodeOp node, std::string &why) {
+  if (inputOf(node, 3) || integerOf(node, "rotary_embedding_dim", 0) != 0 || !inputOf(node, 2))
+    return std::nullopt;
+  Value x = inputOf(node, 0);
+  std::optional<Movement> straight = context.movementOf(x, 0, true);
+  if (!straight || straight->tags.shape.size() != 4)
+    return std::nullopt;
+  bool isInterleaved = integerOf(node, "interleaved", 0) != 0;
+  std::optional<Angles> angles =
+      anglesOf(context, inputOf(node, 1), inputOf(node, 2), false, isInterleaved, why);
+  if (!angles || 2 * int64_t(angles->inverseFrequency.size()) != straight->tags.shape.back())
+    return std::nullopt;
+  return Rotated{std::move(*straight), x, std::move(*angles), isInterleaved};
+}
+
+/// `front` and `rest` side by side along the last axis.
+std::optional<Tensor> joinTags(RaiseContext &context, const Tensor &front, const Tensor &rest) {
+  auto axis = context.builder.getNamedAttr("axis", context.builder.getI64IntegerAttr(-1));
+  auto joined = evaluateNode("Concat", context.builder.getDictionaryAttr(axis), {&front, &rest}, 1);
+  return joined && joined->front().hasData() ? std::optional(std::move(joined->front()))
+                                             : std::nullopt;
 }
 
 /// [x1 cos + rotate(x1) sin, x2] with x = [x1, x2]: only the first columns of each head turn.
 Match raisePartial(RaiseContext &context, NodeOp node) {
-  NodeOp add = node.getInputs().size() == 2 ? nodeOf(node.getInputs()[0], "Add") : NodeOp();
+  if (node.getInputs().size() != 2)
+    return Match::no();
   std::string why;
-  std::optional<Rotated> rotated = add ? matchRotation(context, add, why) : std::nullopt;
+  std::optional<Rotated> rotated;
+  if (NodeOp add = nodeOf(node.getInputs()[0], "Add"))
+    rotated = matchRotation(context, add, why);
+  else if (NodeOp one = nodeOf(node.getInputs()[0], "RotaryEmbedding"))
+    rotated = matchRotaryEmbedding(context, one, why);
   if (!rotated)
     return why.empty() ? Match::no() : Match::near(why);
-  NodeOp part = nodeOf(rotated->plain);
-  std::optional<Rows> rows = part ? context.rowsOf(strip(part.getInputs()[0])) : std::nullopt;
-  std::optional<Movement> head =
-      rows ? context.movementOf(strip(part.getInputs()[0]), 0, true) : std::nullopt;
-  std::optional<Movement> rest = context.movementOf(node.getInputs()[1], 0, true);
+  // The whole head is what was turned with the rest of its columns beside it.
+  SmallVector<Tensor> heads;
+  for (size_t i = 0; i < 2; ++i) {
+    std::optional<Movement> front = context.movementOf(rotated->plain, i, true),
+                            rest = context.movementOf(node.getInputs()[1], i, true);
+    std::optional<Tensor> head = front && rest && front->source == rest->source
+                                     ? joinTags(context, front->tags, rest->tags)
+                                     : std::nullopt;
+    if (!head)
+      return Match::near("the columns beside the rotated ones are not the rest of the head");
+    heads.push_back(std::move(*head));
+  }
   int64_t axis = integerOf(node, "axis", 0);
-  if (!head || !rest || head->source != rest->source || head->source != rotated->straight.source ||
-      (axis != -1 && axis != int64_t(rows->axes.size()) - 1) ||
-      !isSplitOf(head->tags, rotated->straight.tags, rest->tags))
+  if (axis != -1 && axis != int64_t(heads[0].shape.size()) - 1)
+    return Match::no();
+  std::optional<Rows> rows = rowsOfTags(context, rotated->straight.source, heads);
+  if (!rows || rows->axes.back() <= 1)
     return Match::near("the columns beside the rotated ones are not the rest of the head");
   Value result =
       makeRope(context, rows->value, rotated->angles, rows->axes.back(), rotated->isInterleaved);
@@ -118,6 +142,18 @@ Match raisePartial(RaiseContext &context, NodeOp node) {
 
 } // namespace
 
+bool isPartOfHead(RaiseContext &context, NodeOp node) {
+  return llvm::any_of(node->getUsers(), [&](Operation *user) {
+    auto concat = dyn_cast<NodeOp>(user);
+    if (!concat || concat.getType() != "Concat" || concat.getInputs().size() != 2 ||
+        concat.getInputs()[0] != node->getResult(0))
+      return false;
+    int64_t axis = integerOf(concat, "axis", 0);
+    const Tensor *shape = context.sample(node->getResult(0), 0);
+    return axis == -1 || (shape && axis == int64_t(shape->shape.size()) - 1);
+  });
+}
+
 Match raiseRotateHalf(RaiseContext &context, NodeOp node) {
   if (node.getType() == "Concat")
     return raisePartial(context, node);
@@ -125,9 +161,9 @@ Match raiseRotateHalf(RaiseContext &context, NodeOp node) {
   std::optional<Rotated> rotated = matchRotation(context, node, why);
   if (!rotated)
     return why.empty() ? Match::no() : Match::near(why);
-  // x is rows as they stand; otherwise it is a part of a head, which the Concat that follows
-  // completes.
-  std::optional<Rows> rows = context.rowsOf(strip(rotated->plain));
+  if (isPartOfHead(context, node))
+    return Match::near("it turns a part of each head, and what is put beside it is not the rest");
+  std::optional<Rows> rows = rowsOrPermuted(context, strip(rotated->plain));
   if (!rows)
     return Match::near(
         "it turns a part of each head, and no concatenation puts the rest beside it");

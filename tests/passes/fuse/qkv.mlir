@@ -37,14 +37,32 @@ func.func @two_inputs(%x: tensor<?x32xf32>, %y: tensor<?x32xf32>) -> tensor<?x32
 
 // -----
 
-// Biases lie apart in the file: one bias operand cannot be made of three.
+// Biases that lie apart in the file are joined.
 // CHECK-LABEL: func @biased
-// CHECK-COUNT-3: slm.linear
+// CHECK: %[[B:.*]] = slm.join[%{{.*}}, %{{.*}}, %{{.*}}] : [tensor<1x32xf32>, tensor<1x32xf32>, tensor<1x32xf32>] -> tensor<1x96xf32>
+// CHECK: slm.linear %arg0, [%{{.*}}, %{{.*}}, %{{.*}}] bias %[[B]] {name = "q+k+v"}
+// CHECK-NOT: slm.linear
 func.func @biased(%x: tensor<?x32xf32>) -> tensor<?x32xf32> {
   %w = slm.weight "w" {id = 0 : i64, row_stride = 32 : i64} : tensor<32x32xf32>
   %b = slm.weight "b" {id = 1 : i64, row_stride = 32 : i64} : tensor<1x32xf32>
   %q = slm.linear %x, [%w] bias %b {name = "q"} : tensor<?x32xf32>, [tensor<32x32xf32>] bias tensor<1x32xf32> -> tensor<?x32xf32>
   %k = slm.linear %x, [%w] bias %b {name = "k"} : tensor<?x32xf32>, [tensor<32x32xf32>] bias tensor<1x32xf32> -> tensor<?x32xf32>
+  %v = slm.linear %x, [%w] bias %b {name = "v"} : tensor<?x32xf32>, [tensor<32x32xf32>] bias tensor<1x32xf32> -> tensor<?x32xf32>
+  %a = slm.attention %q, %k, %v {heads = 2 : i64, kv_heads = 2 : i64, head_dim = 16 : i64, scale = 0.25 : f64, layer = 0 : i64} : tensor<?x32xf32>, tensor<?x32xf32>, tensor<?x32xf32> -> tensor<?x32xf32>
+  return %a : tensor<?x32xf32>
+}
+
+// -----
+
+// With a bias on some of them only, they stay three.
+// CHECK-LABEL: func @partly_biased
+// CHECK-COUNT-3: slm.linear
+// CHECK-NOT: slm.join
+func.func @partly_biased(%x: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %w = slm.weight "w" {id = 0 : i64, row_stride = 32 : i64} : tensor<32x32xf32>
+  %b = slm.weight "b" {id = 1 : i64, row_stride = 32 : i64} : tensor<1x32xf32>
+  %q = slm.linear %x, [%w] bias %b {name = "q"} : tensor<?x32xf32>, [tensor<32x32xf32>] bias tensor<1x32xf32> -> tensor<?x32xf32>
+  %k = slm.linear %x, [%w] {name = "k"} : tensor<?x32xf32>, [tensor<32x32xf32>] -> tensor<?x32xf32>
   %v = slm.linear %x, [%w] bias %b {name = "v"} : tensor<?x32xf32>, [tensor<32x32xf32>] bias tensor<1x32xf32> -> tensor<?x32xf32>
   %a = slm.attention %q, %k, %v {heads = 2 : i64, kv_heads = 2 : i64, head_dim = 16 : i64, scale = 0.25 : f64, layer = 0 : i64} : tensor<?x32xf32>, tensor<?x32xf32>, tensor<?x32xf32> -> tensor<?x32xf32>
   return %a : tensor<?x32xf32>

@@ -66,7 +66,7 @@ func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b"
 // -----
 
 // CHECK-LABEL: func.func @main
-// CHECK: onnx.node "Attention" "att"{{.*}}raise.why = "it has no mask: attention in both directions is not known"
+// CHECK: onnx.node "Attention" "att"{{.*}}raise.why = "it has no mask: attention to tokens of later steps is not known"
 module attributes {onnx.opsets = {ai.onnx = 25 : i64}} {
 func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}, %mask: tensor<?x?xi64> {onnx.name = "attention_mask", onnx.dims = ["b", "t"]}, %k: tensor<?x1x?x16xf32> {onnx.name = "past.k", onnx.dims = ["b", "1", "p", "16"]}, %v: tensor<?x1x?x16xf32> {onnx.name = "past.v", onnx.dims = ["b", "1", "p", "16"]}) -> (tensor<?x?x32xf32>, tensor<?x1x?x16xf32>, tensor<?x1x?x16xf32>) {
   %table = onnx.weight "embed" {id = 0 : i64} : tensor<256x32xf32>
@@ -82,7 +82,7 @@ func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b"
 // -----
 
 // CHECK-LABEL: func.func @main
-// CHECK: onnx.node "Attention" "att"{{.*}}raise.why = "it sees later positions"
+// CHECK: onnx.node "Attention" "att"{{.*}}raise.why = "it sees more positions on one side than on the other"
 module attributes {onnx.opsets = {ai.onnx = 25 : i64}} {
 func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}, %mask: tensor<?x?xi64> {onnx.name = "attention_mask", onnx.dims = ["b", "t"]}, %k: tensor<?x1x?x16xf32> {onnx.name = "past.k", onnx.dims = ["b", "1", "p", "16"]}, %v: tensor<?x1x?x16xf32> {onnx.name = "past.v", onnx.dims = ["b", "1", "p", "16"]}) -> (tensor<?x?x32xf32>, tensor<?x1x?x16xf32>, tensor<?x1x?x16xf32>) {
   %table = onnx.weight "embed" {id = 0 : i64} : tensor<256x32xf32>

@@ -90,3 +90,59 @@ func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b"
   return %m : tensor<?x?x32xf32>
 }
 }
+
+// -----
+
+
+// The same with the inverse root multiplied.
+// CHECK-LABEL: func.func @main
+// CHECK: slm.layer_norm %{{.*}}, %{{.*}} {epsilon
+// CHECK-NOT: slm.rms_norm
+module {
+func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}) -> (tensor<?x?x32xf32>) {
+  %table = onnx.weight "embed" {id = 0 : i64} : tensor<256x32xf32>
+  %x = onnx.node "Gather" "embed"(%table, %ids) {} : (tensor<256x32xf32>, tensor<?x?xi64>) -> tensor<?x?x32xf32>
+  %w = onnx.weight "w" {id = 1 : i64} : tensor<32xf32>
+  %two = onnx.constant "two" dense<2.0> : tensor<f32> : tensor<f32>
+  %eps = onnx.constant "eps" dense<1.0E-5> : tensor<f32> : tensor<f32>
+  %axes = onnx.constant "axes" dense<-1> : tensor<1xi64> : tensor<1xi64>
+  %mean = onnx.node "ReduceMean" "mean"(%x, %axes) {} : (tensor<?x?x32xf32>, tensor<1xi64>) -> tensor<?x?x1xf32>
+  %d = onnx.node "Sub" "d"(%x, %mean) {} : (tensor<?x?x32xf32>, tensor<?x?x1xf32>) -> tensor<?x?x32xf32>
+  %sq = onnx.node "Pow" "sq"(%d, %two) {} : (tensor<?x?x32xf32>, tensor<f32>) -> tensor<?x?x32xf32>
+  %var = onnx.node "ReduceMean" "var"(%sq, %axes) {} : (tensor<?x?x32xf32>, tensor<1xi64>) -> tensor<?x?x1xf32>
+  %v = onnx.node "Add" "v"(%var, %eps) {} : (tensor<?x?x1xf32>, tensor<f32>) -> tensor<?x?x1xf32>
+  %root = onnx.node "Sqrt" "root"(%v) {} : (tensor<?x?x1xf32>) -> tensor<?x?x1xf32>
+  %inv = onnx.node "Reciprocal" "inv"(%root) {} : (tensor<?x?x1xf32>) -> tensor<?x?x1xf32>
+  %n = onnx.node "Mul" "n"(%d, %inv) {} : (tensor<?x?x32xf32>, tensor<?x?x1xf32>) -> tensor<?x?x32xf32>
+  %m = onnx.node "Mul" "m"(%n, %w) {} : (tensor<?x?x32xf32>, tensor<32xf32>) -> tensor<?x?x32xf32>
+  return %m : tensor<?x?x32xf32>
+}
+}
+
+// -----
+
+
+// Not centred above the root: neither norm.
+// CHECK-LABEL: func.func @main
+// CHECK-NOT: slm.layer_norm
+// CHECK-NOT: slm.rms_norm
+module {
+func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}) -> (tensor<?x?x32xf32>) {
+  %table = onnx.weight "embed" {id = 0 : i64} : tensor<256x32xf32>
+  %x = onnx.node "Gather" "embed"(%table, %ids) {} : (tensor<256x32xf32>, tensor<?x?xi64>) -> tensor<?x?x32xf32>
+  %w = onnx.weight "w" {id = 1 : i64} : tensor<32xf32>
+  %two = onnx.constant "two" dense<2.0> : tensor<f32> : tensor<f32>
+  %eps = onnx.constant "eps" dense<1.0E-5> : tensor<f32> : tensor<f32>
+  %axes = onnx.constant "axes" dense<-1> : tensor<1xi64> : tensor<1xi64>
+  %mean = onnx.node "ReduceMean" "mean"(%x, %axes) {} : (tensor<?x?x32xf32>, tensor<1xi64>) -> tensor<?x?x1xf32>
+  %d = onnx.node "Sub" "d"(%x, %mean) {} : (tensor<?x?x32xf32>, tensor<?x?x1xf32>) -> tensor<?x?x32xf32>
+  %sq = onnx.node "Pow" "sq"(%d, %two) {} : (tensor<?x?x32xf32>, tensor<f32>) -> tensor<?x?x32xf32>
+  %var = onnx.node "ReduceMean" "var"(%sq, %axes) {} : (tensor<?x?x32xf32>, tensor<1xi64>) -> tensor<?x?x1xf32>
+  %v = onnx.node "Add" "v"(%var, %eps) {} : (tensor<?x?x1xf32>, tensor<f32>) -> tensor<?x?x1xf32>
+  %root = onnx.node "Sqrt" "root"(%v) {} : (tensor<?x?x1xf32>) -> tensor<?x?x1xf32>
+  %inv = onnx.node "Reciprocal" "inv"(%root) {} : (tensor<?x?x1xf32>) -> tensor<?x?x1xf32>
+  %n = onnx.node "Mul" "n"(%x, %inv) {} : (tensor<?x?x32xf32>, tensor<?x?x1xf32>) -> tensor<?x?x32xf32>
+  %m = onnx.node "Mul" "m"(%n, %w) {} : (tensor<?x?x32xf32>, tensor<32xf32>) -> tensor<?x?x32xf32>
+  return %m : tensor<?x?x32xf32>
+}
+}
