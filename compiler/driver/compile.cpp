@@ -8,8 +8,11 @@
 #include "compiler/driver/interrupt.h"
 #include "compiler/driver/metadata.h"
 #include "compiler/onnx/dequantize.h"
+#include "compiler/driver/text_use.h"
 #include "compiler/tokenizer/import.h"
+#include "compiler/graph/stored_weights.h"
 #include "passes/lower/kernels.h"
+#include "passes/tensor/lower.h"
 #include "runtime/base/xxh64.h"
 
 #include <atomic>
@@ -143,6 +146,7 @@ private:
   Status keepOrSay();
   Status quantize(const Pipeline::Report &report);
   Status lower();
+  Status lowerTensors();
   Status generate(const Pipeline::Report &report);
   Status write();
   void chooseAlgorithm();
@@ -160,6 +164,8 @@ private:
   Algorithm algorithm = Algorithm::Rtn;
   Provenance provenance;
   LoweredProgram program;
+  std::vector<TensorSpec> tensorKernels;
+  std::optional<TensorProgramImage> tensors; ///< of a graph that runs as it stands
   std::vector<std::vector<std::byte>> code; ///< per target
 };
 
@@ -184,6 +190,13 @@ void Compilation::chooseAlgorithm() {
 
 Status Compilation::prepareStatistics(const Pipeline::Report &report) {
   const QuantizeScheme &scheme = options.scheme;
+  if (pipeline.runsTensors) {
+    if (!options.data.empty() || !options.statistics.empty())
+      pipeline.warn("calibration is not used for a graph that runs as it stands: scales are "
+                    "rounded to nearest");
+    provenance.algorithm = std::string(algorithmName(algorithm));
+    return {};
+  }
   if (!options.statistics.empty()) {
     SMELT_ASSIGN(statistics, readStatistics(options.statistics));
     if (statistics->modelHash != source.hash)
@@ -288,8 +301,38 @@ void Compilation::fillConfig(format::ModelConfig &config) const {
   config.repetitionPenalty = float(defaults.repetitionPenalty.value_or(1));
 }
 
+/// A graph without a vocabulary of its own (rows in, rows out) has no special tokens either.
+static void dropForeignTokens(format::ModelConfig &config) {
+  auto drop = [&](int32_t &token) { token = token < int64_t(config.vocabSize) ? token : -1; };
+  drop(config.bosToken);
+  drop(config.padToken);
+  for (int32_t &token : config.eosTokens)
+    drop(token);
+  config.addBos = config.addBos && config.bosToken >= 0;
+}
+
+Status Compilation::lowerTensors() {
+  StoredWeights stored(*source.weights);
+  SMELT_ASSIGN(LoweredTensors lowered, smelt::lowerTensors(*pipeline.module, stored, source.resolve,
+                                                           *sink, options.lower));
+  program.config = lowered.config;
+  program.instructions = std::move(lowered.instructions);
+  program.kernels = std::move(lowered.rowKernels);
+  tensorKernels = std::move(lowered.kernels);
+  tensors = std::move(lowered.image);
+  return {};
+}
+
 Status Compilation::lower() {
-  SMELT_ASSIGN(program, lowerProgram(*pipeline.module, source.resolve, *sink, options.lower));
+  if (pipeline.runsTensors) {
+    SMELT_TRY(lowerTensors());
+    fillConfig(program.config);
+    dropForeignTokens(program.config);
+    provenance.config = program.config;
+    return {};
+  }
+  LowerOptions sizes = encoderSizes(options.lower, source.graph, positionLimit(source.graph));
+  SMELT_ASSIGN(program, lowerProgram(*pipeline.module, source.resolve, *sink, sizes));
   fillConfig(program.config);
   provenance.config = program.config;
   return {};
@@ -308,7 +351,7 @@ Status Compilation::generate(const Pipeline::Report &report) {
       CodegenOptions codegen;
       if (!options.pipeline.dump.empty())
         codegen.dumpAssembly = (options.pipeline.dump / (std::string(target.name) + ".s")).string();
-      auto kernels = buildKernels(context, program.kernels, {}, target);
+      auto kernels = buildKernels(context, program.kernels, tensorKernels, target);
       Result<std::vector<std::byte>> object = compileKernels(*kernels, target, codegen);
       if (object)
         code[i] = *std::move(object);
@@ -339,6 +382,8 @@ Status Compilation::write() {
   for (const KernelSpec &kernel : program.kernels)
     image.kernelNames.push_back(kernel.name());
   SMELT_TRY(writer->addSection(SectionKind::Program, encodeProgram(image)));
+  if (tensors)
+    SMELT_TRY(writer->addSection(SectionKind::TensorProgram, encodeTensorProgram(*tensors)));
   for (size_t i = 0; i < code.size(); ++i)
     SMELT_TRY(writer->addSection(SectionKind::Code, code[i], options.targets[i]->row));
   if (tokenizer) {
@@ -358,7 +403,11 @@ Status Compilation::run() {
   // Before the long work: a tokenizer that cannot be read is found out at once.
   SMELT_ASSIGN(tokenizer, findTokenizer(options.model));
   using Report = Pipeline::Report;
-  SMELT_TRY(runFrontend(pipeline, options.model, options.lower.maxContext, source));
+  // An exact artifact of a graph that rounds its activations rounds them too.
+  const bool isExact = options.scheme.decoder == WeightFormat::F32 && !options.keepQuantization;
+  const IntegerProducts products = isExact ? IntegerProducts::Keep : IntegerProducts::Float;
+  SMELT_TRY(runFrontend(pipeline, options.model, options.lower.maxContext,
+                        options.asIs ? Fallback::Always : Fallback::AsIs, products, source));
   SMELT_TRY(pipeline.run(Phase::Calibrated, [&](const Report &r) { return prepareStatistics(r); }));
   SMELT_TRY(pipeline.run(Phase::Quantized, [&](const Report &r) { return quantize(r); }));
   SMELT_TRY(pipeline.run(Phase::Lowered, [&](const Report &) { return lower(); }));
@@ -376,7 +425,8 @@ Status calibrateModel(const CalibrateOptions &options) {
   Pipeline pipeline(std::move(quiet));
   SMELT_ASSIGN(std::optional<TokenizerImport> tokenizer, findTokenizer(options.model));
   SourceModel source;
-  SMELT_TRY(runFrontend(pipeline, options.model, options.samples.tokens, source));
+  SMELT_TRY(runFrontend(pipeline, options.model, options.samples.tokens, Fallback::None,
+                        IntegerProducts::Float, source));
   return pipeline.run(Phase::Calibrated, [&](const Pipeline::Report &report) -> Status {
     CollectOptions collect;
     collect.threads = options.threads;

@@ -25,6 +25,7 @@ struct CompileOptions {
   SampleOptions samples;
   std::vector<const KernelTarget *> targets;
   LowerOptions lower;
+  bool asIs = false; ///< the graph runs as it stands, raised or not
   int threads = 0;
   std::string licence;
   PipelineOptions pipeline;

@@ -1,14 +1,17 @@
 // Import, raise and fuse, and the float graph that they lead to.
 #include "compiler/driver/frontend.h"
 
+#include "compiler/graph/stored_weights.h"
 #include "compiler/graph/to_graph.h"
 #include "compiler/onnx/importer.h"
 #include "passes/fuse/fuse.h"
 #include "passes/raise/raise.h"
+#include "passes/tensor/tensor.h"
 #include "runtime/base/xxh64.h"
 
 #include "mlir/Transforms/Passes.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
@@ -67,23 +70,74 @@ void releasePages(const WeightStore &weights, const WeightView &view) {
   }
 }
 
+/// The first lines of a report, and how many more there are.
+static std::string shortened(const std::string &report) {
+  constexpr int most = 6;
+  size_t end = 0;
+  for (int line = 0; line < most && end != std::string::npos; ++line)
+    end = report.find('\n', end + (line != 0));
+  if (end == std::string::npos)
+    return report;
+  auto more = std::count(report.begin() + std::ptrdiff_t(end) + 1, report.end(), '\n') + 1;
+  return report.substr(0, end) + "\n  and " + std::to_string(more) + " more";
+}
+
+/// Raises, and checks that it succeeded.
+static Status raise(Pipeline &pipeline, const std::string &path) {
+  std::vector<std::unique_ptr<mlir::Pass>> passes;
+  passes.push_back(createRaisePass());
+  passes.push_back(createCheckRaisedPass());
+  passes.push_back(
+      createCheckConfigPass(std::filesystem::path(path).replace_filename("config.json")));
+  return pipeline.runPasses(std::move(passes));
+}
+
+/// Takes the imported graph apart into primitives.
+static Status tensorize(Pipeline &pipeline, WeightStore &weights) {
+  StoredWeights stored(weights);
+  std::vector<std::unique_ptr<mlir::Pass>> passes;
+  passes.push_back(createTensorizePass(&stored));
+  passes.push_back(createCheckTensorPass());
+  pipeline.runsTensors = true;
+  return pipeline.runPasses(std::move(passes));
+}
+
+static Status raiseOrTensorize(Pipeline &pipeline, const std::string &path, Fallback fallback,
+                               WeightStore &weights) {
+  if (fallback == Fallback::Always)
+    return tensorize(pipeline, weights);
+  if (fallback == Fallback::None)
+    return raise(pipeline, path);
+  mlir::OwningOpRef<mlir::ModuleOp> imported = pipeline.module->clone();
+  Status raised = raise(pipeline, path);
+  if (raised.ok())
+    return raised;
+  pipeline.module = std::move(imported);
+  Status status = tensorize(pipeline, weights);
+  if (!status.ok())
+    return {status.code(), status.message() + "\nnor was it raised: " + raised.message()};
+  pipeline.warn("the graph runs as it stands, which is slower than a raised one and needs more "
+                "memory: " +
+                shortened(raised.message()));
+  return {};
+}
+
 Status runFrontend(Pipeline &pipeline, const std::string &path, int64_t positions,
-                   SourceModel &source) {
+                   Fallback fallback, IntegerProducts products, SourceModel &source) {
   SMELT_TRY(pipeline.run(Phase::Imported, [&](const Pipeline::Report &) -> Status {
-    SMELT_ASSIGN(ImportedModel imported, importOnnx(pipeline.context(), path));
+    SMELT_ASSIGN(ImportedModel imported, importOnnx(pipeline.context(), path, products));
     pipeline.module = std::move(imported.module);
     source.weights = std::move(imported.weights);
     identify(source);
     return {};
   }));
   SMELT_TRY(pipeline.run(Phase::Raised, [&](const Pipeline::Report &) {
-    std::vector<std::unique_ptr<mlir::Pass>> passes;
-    passes.push_back(createRaisePass());
-    passes.push_back(
-        createCheckConfigPass(std::filesystem::path(path).replace_filename("config.json")));
-    return pipeline.runPasses(std::move(passes));
+    return raiseOrTensorize(pipeline, path, fallback, *source.weights);
   }));
   SMELT_TRY(pipeline.run(Phase::Fused, [&](const Pipeline::Report &) -> Status {
+    source.resolve = makeResolver(source.weights, positions);
+    if (pipeline.runsTensors)
+      return tieWeights(*pipeline.module, source.resolve).status();
     std::vector<std::unique_ptr<mlir::Pass>> passes;
     passes.push_back(createFuseQkvPass());
     passes.push_back(createFuseGatedPass());
@@ -91,7 +145,6 @@ Status runFrontend(Pipeline &pipeline, const std::string &path, int64_t position
     // Every layer names the same rotary tables: as one value they are stored once.
     passes.push_back(mlir::createCSEPass());
     SMELT_TRY(pipeline.runPasses(std::move(passes)));
-    source.resolve = makeResolver(source.weights, positions);
     SMELT_TRY(tieWeights(*pipeline.module, source.resolve).status());
     SMELT_ASSIGN(source.graph, toGraph(*pipeline.module, source.resolve));
     return {};
@@ -104,7 +157,7 @@ Result<SourceModel> loadSourceModel(const std::string &path, int64_t positions) 
   options.quiet = true;
   Pipeline pipeline(std::move(options));
   SourceModel source;
-  SMELT_TRY(runFrontend(pipeline, path, positions, source));
+  SMELT_TRY(runFrontend(pipeline, path, positions, Fallback::None, IntegerProducts::Float, source));
   // The module goes with its pipeline.
   source.resolve = {};
   return source;

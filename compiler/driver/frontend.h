@@ -4,6 +4,7 @@
 
 #include "calibration/graph.h"
 #include "compiler/driver/pipeline.h"
+#include "compiler/onnx/dequantize.h"
 #include "compiler/weights/weight_store.h"
 #include "passes/weight_sink.h"
 
@@ -21,10 +22,18 @@ struct SourceModel {
   std::string hash;       ///< of the ONNX file and all weights: 16 hexadecimal digits
 };
 
+/// What becomes of a graph that does not raise.
+enum class Fallback {
+  None,  ///< it is refused
+  AsIs,  ///< it runs as it stands; a warning says why
+  Always ///< every graph runs as it stands
+};
+
 /// Runs the phases imported, raised and fused; rotary tables that the compiler computes have
-/// `positions` rows. `source` is complete only if the pipeline has not stopped.
+/// `positions` rows. `source` is complete only if the pipeline has not stopped; a graph that runs as
+/// it stands (pipeline.runsTensors) has no float graph.
 Status runFrontend(Pipeline &pipeline, const std::string &path, int64_t positions,
-                   SourceModel &source);
+                   Fallback fallback, IntegerProducts products, SourceModel &source);
 
 /// Imports a model for running it in float.
 Result<SourceModel> loadSourceModel(const std::string &path, int64_t positions);

@@ -174,6 +174,7 @@ Result<CompileOptions> readCompileOptions(const cli::Arguments &arguments) {
   options.lower.maxContext = arguments.whole("context");
   if (options.lower.maxContext < 1)
     return invalidArgument("--context must be at least 1");
+  options.asIs = arguments.flag("as-is");
   options.threads = int(arguments.whole("threads"));
   options.licence = arguments.text("licence");
   if (arguments.given("stop-after")) {
@@ -187,7 +188,7 @@ Result<CompileOptions> readCompileOptions(const cli::Arguments &arguments) {
                                                      "stop-after", "dump",    "quiet"};
     if (option.command == "compile" && arguments.given(option.name) &&
         std::find(std::begin(unrelated), std::end(unrelated), option.name) == std::end(unrelated)) {
-      std::string value = arguments.text(option.name);
+      std::string value = option.type == OptionType::Flag ? "" : arguments.text(option.name);
       if (option.type == OptionType::List) {
         value.clear();
         for (const std::string &item : arguments.list(option.name))

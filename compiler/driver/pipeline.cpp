@@ -6,6 +6,7 @@
 #include "passes/fuse/fuse.h"
 #include "passes/quantize/quantize.h"
 #include "passes/raise/raise.h"
+#include "passes/tensor/tensor.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -21,16 +22,16 @@ namespace smelt {
 namespace {
 
 constexpr std::string_view phaseNames[] = {
-#define PHASE(enumerator, name, holds, check) name,
+#define PHASE(enumerator, name, holds, check, tensorCheck) name,
 #include "compiler/driver/phases.def"
 };
 
 /// The pass that checks what holds after the phase; null where nothing is to check.
-std::unique_ptr<Pass> makeCheck(Phase phase) {
+std::unique_ptr<Pass> makeCheck(Phase phase, bool runsTensors) {
   switch (phase) {
-#define PHASE(enumerator, name, holds, check)                                                      \
+#define PHASE(enumerator, name, holds, check, tensorCheck)                                         \
   case Phase::enumerator:                                                                          \
-    return check;
+    return runsTensors ? std::unique_ptr<Pass>(tensorCheck) : std::unique_ptr<Pass>(check);
 #include "compiler/driver/phases.def"
   }
   return nullptr;
@@ -65,7 +66,7 @@ Status Pipeline::run(Phase phase, const std::function<Status(const Report &)> &b
   Status status = collectDiagnostics(
       [&] { return body([&](double share) { progress.update(uint64_t(share * units)); }); });
   if (status.ok() && module)
-    if (std::unique_ptr<Pass> check = makeCheck(phase)) {
+    if (std::unique_ptr<Pass> check = makeCheck(phase, runsTensors)) {
       std::vector<std::unique_ptr<Pass>> passes;
       passes.push_back(std::move(check));
       status = runPasses(std::move(passes));

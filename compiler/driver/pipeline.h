@@ -22,7 +22,7 @@
 namespace smelt {
 
 enum class Phase : uint32_t {
-#define PHASE(enumerator, name, holds, check) enumerator,
+#define PHASE(enumerator, name, holds, check, tensorCheck) enumerator,
 #include "compiler/driver/phases.def"
 };
 std::string_view phaseName(Phase phase);
@@ -73,6 +73,7 @@ private:
 
 public:
   mlir::OwningOpRef<mlir::ModuleOp> module; ///< set by the body of Phase::Imported
+  bool runsTensors = false; ///< the graph runs as it stands, which has contracts of its own
 };
 
 } // namespace smelt

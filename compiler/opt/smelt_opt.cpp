@@ -6,6 +6,7 @@
 #include "passes/fuse/fuse.h"
 #include "passes/quantize/quantize.h"
 #include "passes/raise/raise.h"
+#include "passes/tensor/tensor.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/MLIRContext.h"
@@ -41,6 +42,7 @@ static int runOnModel(const std::string &path, const mlir::PassPipelineCLParser 
 
 int main(int argc, char **argv) {
   smelt::registerRaisePasses();
+  smelt::registerTensorPasses();
   smelt::registerFusePasses();
   smelt::registerQuantizePasses();
   mlir::DialectRegistry registry;

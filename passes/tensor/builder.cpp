@@ -17,11 +17,6 @@ namespace {
 constexpr int64_t foldLimit = int64_t(1) << 16;
 constexpr int64_t toTheEnd = std::numeric_limits<int64_t>::max();
 
-bool isOp(Value value, StringRef type) {
-  auto node = value ? value.getDefiningOp<NodeOp>() : NodeOp();
-  return node && node.getDomain().empty() && node.getType() == type;
-}
-
 } // namespace
 
 Type computedTypeOf(int64_t onnxType, MLIRContext *context) {
@@ -379,34 +374,49 @@ std::optional<SmallVector<Value>> Builder::fold(StringRef type, ArrayRef<Value> 
   return folded;
 }
 
-/// The value that the op would copy, or a dimension that is known; null if there is neither.
-Value Builder::simplify(StringRef type, ArrayRef<Value> inputs, RankedTensorType result) {
+/// One length as the dimension that it goes back to; null if it is none.
+Value Builder::simplifyLength(StringRef type, ArrayRef<Value> inputs, DictionaryAttr attributes,
+                              RankedTensorType result) {
+  Value first = inputs[0];
+  Dimension length;
+  if (type == "Shape" && result.getDimSize(0) == 1) {
+    int64_t start = attributes.getAs<IntegerAttr>("start").getInt();
+    length = dimension(first, start);
+    if (length.root == first && length.axis == start)
+      return {};
+  } else if ((type == "Gather" || type == "Slice") && rank(first) == 1 &&
+             result.getElementType().isInteger(64) && result.getNumElements() == 1) {
+    std::optional<Tensor> index = constant(inputs[1]);
+    if (!index || index->elements() != 1 || dim(first, 0) == dynamic ||
+        (type == "Slice" && inputs.size() > 3 && inputs[3]))
+      return {};
+    int64_t at = index->integer(0);
+    at += at < 0 ? dim(first, 0) : 0;
+    if (at < 0 || at >= dim(first, 0))
+      return {};
+    length = element(first, at, 0);
+  }
+  Value vector = asValue(length);
+  return vector && result.getRank() == 0 ? squeeze(vector, {0}) : vector;
+}
+
+/// The value that the op would copy, or one that is known; null if there is none.
+Value Builder::simplify(StringRef type, ArrayRef<Value> inputs, DictionaryAttr attributes,
+                        RankedTensorType result) {
   Value first = inputs.empty() ? Value() : inputs[0];
-  auto source = typeOf(first);
   if (type == "Identity" || (type == "Cast" && element(first) == result.getElementType()))
     return first;
-  if (type == "Gather" && isOp(first, "Shape")) {
-    auto shape = first.getDefiningOp<NodeOp>();
-    std::optional<Tensor> index = constant(inputs[1]);
-    if (!index || index->elements() != 1)
-      return {};
-    int64_t start = integerOf(shape, "start", 0), at = index->integer(0);
-    at += at < 0 ? source.getDimSize(0) : 0;
-    if (at < 0 || at >= source.getDimSize(0))
-      return {};
-    int64_t known = dim(shape.getInputs()[0], start + at);
-    if (!ShapedType::isDynamic(known))
-      return result.getRank() == 0 ? i64(known) : i64(ArrayRef<int64_t>(known));
-  }
-  if (type == "Concat")
-    for (unsigned i : {0u, 1u}) {
-      auto part = typeOf(inputs[i]);
-      if (llvm::is_contained(part.getShape(), 0) &&
-          llvm::count(part.getShape(), ShapedType::kDynamic) == 0)
-        if (constant(inputs[i]) && source.getRank() == 1)
-          return inputs[1 - i];
-    }
-  return {};
+  if (type == "Equal" && first == inputs[1] && result.hasStaticShape() &&
+      result.getNumElements() == 1 && !isFloat(first))
+    return constant(result.getElementType(), result.getShape(), {1});
+  if (type == "Concat" && rank(first) == 1)
+    for (unsigned i : {0u, 1u})
+      if (dim(inputs[i], 0) == 0)
+        return inputs[1 - i];
+  bool isLength = type == "Gather" || type == "Slice" || type == "Shape";
+  if (isLength && (!result.hasStaticShape() || result.getNumElements() != 1))
+    return {};
+  return isLength ? simplifyLength(type, inputs, attributes, result) : Value();
 }
 
 SmallVector<Value> Builder::makeAll(StringRef type, ArrayRef<Value> inputs,
@@ -428,7 +438,7 @@ SmallVector<Value> Builder::makeAll(StringRef type, ArrayRef<Value> inputs,
   if (auto folded = fold(type, inputs, dictionary, *types))
     return *folded;
   if (results == 1)
-    if (Value same = simplify(type, inputs, (*types)[0]))
+    if (Value same = simplify(type, inputs, dictionary, (*types)[0]))
       return {same};
   SmallVector<Value> operands(inputs.begin(), inputs.end());
   StringAttr typeAttribute = at.getStringAttr(type);

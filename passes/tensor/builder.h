@@ -46,6 +46,16 @@ struct WeightView {
   SmallVector<int64_t, 4> shape, strides;
 };
 
+/// A number: dimension `axis` of `root`, or `known`; neither: not known.
+struct Dimension {
+  Value root;
+  int64_t axis = 0;
+  int64_t known = dynamic;
+  bool operator==(const Dimension &other) const {
+    return root == other.root && axis == other.axis && known == other.known;
+  }
+};
+
 /// Attributes of a node being made.
 class Attributes {
 public:
@@ -100,6 +110,9 @@ public:
   std::optional<int64_t> constantInteger(Value value) const;
   std::optional<WeightView> weightView(Value value) const;
   TensorWeights *store() const { return weights; }
+  /// The value that a dimension goes back to.
+  Dimension dimension(Value value, int64_t axis, int depth = 0);
+  Dimension element(Value value, int64_t index, int depth);
 
   // --- making
   mlir::OpBuilder at; ///< stands where the next op goes
@@ -172,7 +185,13 @@ private:
   std::optional<SmallVector<Value>> fold(StringRef type, ArrayRef<Value> inputs,
                                          mlir::DictionaryAttr attributes,
                                          ArrayRef<mlir::RankedTensorType> results);
-  Value simplify(StringRef type, ArrayRef<Value> inputs, mlir::RankedTensorType result);
+  Value simplify(StringRef type, ArrayRef<Value> inputs, mlir::DictionaryAttr attributes,
+                 mlir::RankedTensorType result);
+  Value simplifyLength(StringRef type, ArrayRef<Value> inputs, mlir::DictionaryAttr attributes,
+                       mlir::RankedTensorType result);
+  Dimension dimensionOfNode(onnx_ir::NodeOp node, Value value, int64_t axis, int depth);
+  Dimension broadcastDimension(Value value, ArrayRef<Value> inputs, int64_t fromEnd, int depth);
+  Value asValue(const Dimension &dimension);
 
   mlir::func::FuncOp function;
   TensorWeights *weights;
@@ -182,6 +201,7 @@ private:
   std::map<std::vector<const void *>, SmallVector<Value>> known; ///< by op, inputs and attributes
   llvm::DenseMap<mlir::Attribute, Value> constants;
   llvm::StringMap<int> names;
+  llvm::DenseMap<std::pair<Value, int64_t>, Dimension> dimensions;
 };
 
 /// The types of a primitive's results, or nothing and `why`.

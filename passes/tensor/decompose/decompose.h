@@ -58,7 +58,7 @@ public:
   double at(int64_t index) const;
   int64_t integer(int64_t index) const { return int64_t(at(index)); }
   /// Bytes of packed codes.
-  uint8_t byte(int64_t index) const { return uint8_t(bytes[size_t(index)]); }
+  uint8_t byte(int64_t index) const;
   /// A text that is the same for the same elements.
   const std::string &key() const { return identity; }
 

@@ -40,6 +40,10 @@ std::optional<Stored> Stored::of(Builder &b, Value value) {
   return stored;
 }
 
+uint8_t Stored::byte(int64_t index) const {
+  return constant ? uint8_t(constant->integer(index)) : uint8_t(bytes[size_t(index)]);
+}
+
 double Stored::at(int64_t index) const {
   if (constant)
     return constant->at(index);
