@@ -8,7 +8,6 @@
 #include "compiler/driver/interrupt.h"
 #include "compiler/driver/metadata.h"
 #include "compiler/onnx/dequantize.h"
-#include "compiler/driver/text_use.h"
 #include "compiler/tokenizer/import.h"
 #include "compiler/graph/stored_weights.h"
 #include "passes/lower/kernels.h"
