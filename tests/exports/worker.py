@@ -1,4 +1,4 @@
-"""Runs scenarios of one compiled case in a process of its own: worker.py LIBRARY ARTIFACT CASE_DIR SCENARIO...
+"""Runs scenarios of one compiled case in a process of its own: worker.py LIBRARY ARTIFACT CASE_DIR auto|text SCENARIO...
 
 Prints one JSON line for each scenario when it starts ({"start": name}) and when it is done ({"scenario": name, "outputs":
 [[name, largest error, rms error, standard deviation of the golden]]} or {"scenario": name, "refused": why}).
@@ -147,7 +147,7 @@ def say(**what):
 
 
 def main():
-    library, artifact, folder, scenarios = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+    library, artifact, folder, way, scenarios = *sys.argv[1:5], sys.argv[5:]
     case = Case(folder)
     say(start="")
     try:
@@ -156,7 +156,7 @@ def main():
         for scenario in scenarios:
             say(scenario=scenario, refused=str(failure))
         return
-    run = run_tensors if model.info.has_graph else run_tokens
+    run = run_tensors if model.info.has_graph and way == "auto" else run_tokens
     for scenario in scenarios:
         say(start=scenario)
         try:
