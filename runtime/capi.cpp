@@ -255,6 +255,12 @@ void smelt_session_free(smelt_session *session) { delete session; }
 
 smelt_status smelt_step(smelt_session *session, const smelt_token *tokens, size_t count,
                         const int32_t *logit_rows, size_t row_count) {
+  return smelt_step_types(session, tokens, nullptr, count, logit_rows, row_count);
+}
+
+smelt_status smelt_step_types(smelt_session *session, const smelt_token *tokens,
+                              const int32_t *types, size_t count, const int32_t *logit_rows,
+                              size_t row_count) {
   return guarded([&]() -> Status {
     SMELT_NEED(session);
     SMELT_NEED(tokens);
@@ -266,7 +272,8 @@ smelt_status smelt_step(smelt_session *session, const smelt_token *tokens, size_
                              std::to_string(most));
     session->tokens.clear();
     for (size_t i = 0; i < count; ++i)
-      session->tokens.push_back({tokens[i].id, tokens[i].position, tokens[i].slot});
+      session->tokens.push_back(
+          {tokens[i].id, tokens[i].position, tokens[i].slot, types ? types[i] : 0});
     return session->session->step(session->tokens, {logit_rows, row_count});
   });
 }

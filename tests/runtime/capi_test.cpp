@@ -139,9 +139,11 @@ TEST_F(CapiTest, MisuseIsAStatus) {
   EXPECT_EQ(smelt_step(session, tokens, 100, nullptr, 0), SMELT_INVALID_ARGUMENT);
   EXPECT_EQ(smelt_step(session, tokens, ~size_t(0), nullptr, 0), SMELT_INVALID_ARGUMENT);
   EXPECT_EQ(smelt_step(session, tokens, 1, nullptr, 1), SMELT_INVALID_ARGUMENT);
+  int32_t types[2] = {0, 1};
+  EXPECT_EQ(smelt_step_types(session, tokens, types + 1, 1, nullptr, 0), SMELT_INVALID_ARGUMENT);
   EXPECT_EQ(smelt_logits(session, 0), nullptr);
   EXPECT_EQ(smelt_logits(nullptr, 0), nullptr);
-  EXPECT_EQ(smelt_step(session, tokens, 1, &row, 1), SMELT_OK);
+  EXPECT_EQ(smelt_step_types(session, tokens, types, 1, &row, 1), SMELT_OK);
   EXPECT_NE(smelt_logits(session, 0), nullptr);
   EXPECT_EQ(smelt_append(session, 0, nullptr, 1), SMELT_INVALID_ARGUMENT);
   EXPECT_EQ(smelt_append(session, 3, &token, 1), SMELT_INVALID_ARGUMENT);

@@ -146,6 +146,10 @@ typedef struct smelt_token {
  * smelt_logits(). A step that fails changes nothing. */
 SMELT_API smelt_status smelt_step(smelt_session *session, const smelt_token *tokens, size_t count,
                                   const int32_t *logit_rows, size_t row_count);
+/* The same with a token type (segment) for each token, where the model has some. */
+SMELT_API smelt_status smelt_step_types(smelt_session *session, const smelt_token *tokens,
+                                        const int32_t *types, size_t count,
+                                        const int32_t *logit_rows, size_t row_count);
 /* vocab_size logits of a row of the last step; NULL if it was not asked for. Overwritten by the next step. */
 SMELT_API const float *smelt_logits(const smelt_session *session, size_t row);
 /* Appends tokens to a slot, any number, in chunks; the logits of the last one are row 0. */
