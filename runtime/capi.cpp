@@ -3,6 +3,7 @@
 #define SMELT_BUILDING_LIBRARY
 #include "smelt/smelt.h"
 
+#include "runtime/model/encoder.h"
 #include "runtime/model/generate.h"
 #include "runtime/model/model.h"
 #include "runtime/model/session.h"
@@ -25,6 +26,10 @@ struct smelt_session {
   std::atomic<bool> cancel{false};
   std::vector<Token> tokens; ///< for smelt_step, capacity reserved at creation
   std::vector<int32_t> generated;
+};
+
+struct smelt_encoder {
+  std::unique_ptr<Encoder> encoder;
 };
 
 struct smelt_graph {
@@ -507,5 +512,148 @@ smelt_status smelt_graph_result(const smelt_graph *graph, size_t index, smelt_te
                found.data};
     std::copy_n(found.dims.data(), found.rank, tensor->dims);
     return {};
+  });
+}
+
+smelt_status smelt_encoder_create(const smelt_model *model, const smelt_encoder_options *options,
+                                  smelt_encoder **encoder) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(encoder);
+    *encoder = nullptr;
+    SMELT_NEED(model);
+    smelt_encoder_options taken = SMELT_ENCODER_OPTIONS_INIT;
+    SMELT_TRY(takeStruct(options, "smelt_encoder_options", taken));
+    static_assert(int(format::Pooling::Last) == SMELT_POOLING_LAST);
+    if (uint32_t(taken.pooling) > SMELT_POOLING_LAST || taken.normalize < -1 || taken.normalize > 1)
+      return invalidArgument("pooling " + std::to_string(int(taken.pooling)) + " or normalize " +
+                             std::to_string(taken.normalize) + " is not one of smelt.h");
+    EncoderOptions wanted;
+    wanted.threads = taken.threads;
+    wanted.maxTokens = taken.max_tokens;
+    if (taken.pooling != SMELT_POOLING_DEFAULT)
+      wanted.pooling = format::Pooling(taken.pooling);
+    if (taken.normalize >= 0)
+      wanted.normalize = taken.normalize != 0;
+    auto created = std::make_unique<smelt_encoder>();
+    SMELT_ASSIGN(created->encoder, Encoder::create(model->shared, wanted));
+    *encoder = created.release();
+    return {};
+  });
+}
+
+void smelt_encoder_free(smelt_encoder *encoder) { delete encoder; }
+
+smelt_role smelt_encoder_role(const smelt_encoder *encoder) {
+  static_assert(int(format::PortRole::TokenClasses) == SMELT_ROLE_TOKEN_CLASSES);
+  return encoder ? smelt_role(encoder->encoder->output()) : SMELT_ROLE_OTHER;
+}
+
+size_t smelt_encoder_width(const smelt_encoder *encoder) {
+  return encoder ? encoder->encoder->width() : 0;
+}
+
+smelt_status smelt_encoder_label(const smelt_encoder *encoder, size_t index, char *text,
+                                 size_t capacity, size_t *needed) {
+  return guarded([&]() -> smelt_status {
+    if (!encoder || !needed)
+      return report(nullArgument(encoder ? "needed" : "encoder"));
+    std::string name = encoder->encoder->label(index);
+    return giveArray(name.data(), name.size(), text, capacity, needed);
+  });
+}
+
+namespace {
+
+Status takeTexts(const smelt_text *texts, size_t count, std::vector<EncoderText> &out) {
+  if (count != 0)
+    SMELT_NEED(texts);
+  for (size_t i = 0; i < count; ++i) {
+    const smelt_text &given = texts[i];
+    if (given.bytes != 0)
+      SMELT_NEED(given.text);
+    EncoderText text{{given.text, given.bytes}};
+    if (given.second)
+      text.second = std::string_view(given.second, given.second_bytes);
+    out.push_back(text);
+  }
+  return {};
+}
+
+/// Rows of floats of texts; what is known not to fit does not run at all.
+template <typename Rows>
+smelt_status giveRows(smelt_encoder *encoder, const smelt_text *texts, size_t count, float *out,
+                      size_t capacity, size_t *needed, Rows &&rowsOf) {
+  return guarded([&]() -> smelt_status {
+    std::vector<float> values;
+    Status status = [&]() -> Status {
+      SMELT_NEED(encoder);
+      SMELT_NEED(needed);
+      values.assign(count * encoder->encoder->width(), 0);
+      if (values.size() > capacity)
+        return {};
+      std::vector<EncoderText> given;
+      SMELT_TRY(takeTexts(texts, count, given));
+      values.clear();
+      return rowsOf(*encoder->encoder, given, values);
+    }();
+    return status.ok() ? giveArray(values.data(), values.size(), out, capacity, needed)
+                       : report(status);
+  });
+}
+
+} // namespace
+
+smelt_status smelt_embed(smelt_encoder *encoder, const smelt_text *texts, size_t count,
+                         float *embeddings, size_t capacity, size_t *needed) {
+  auto rowsOf = [](Encoder &with, std::span<const EncoderText> given,
+                   std::vector<float> &values) -> Status {
+    SMELT_ASSIGN(auto rows, with.embed(given));
+    for (const std::vector<float> &row : rows)
+      values.insert(values.end(), row.begin(), row.end());
+    return {};
+  };
+  return giveRows(encoder, texts, count, embeddings, capacity, needed, rowsOf);
+}
+
+smelt_status smelt_classify(smelt_encoder *encoder, const smelt_text *texts, size_t count,
+                            float *probabilities, size_t capacity, size_t *needed) {
+  auto rowsOf = [](Encoder &with, std::span<const EncoderText> given,
+                   std::vector<float> &values) -> Status {
+    SMELT_ASSIGN(auto rows, with.classify(given));
+    for (const Classification &row : rows)
+      values.insert(values.end(), row.probabilities.begin(), row.probabilities.end());
+    return {};
+  };
+  return giveRows(encoder, texts, count, probabilities, capacity, needed, rowsOf);
+}
+
+smelt_status smelt_classify_tokens(smelt_encoder *encoder, const smelt_text *text, int32_t *tokens,
+                                   float *probabilities, size_t capacity, size_t *needed) {
+  return guarded([&]() -> smelt_status {
+    std::vector<int32_t> ids;
+    std::vector<float> values;
+    Status status = [&]() -> Status {
+      SMELT_NEED(encoder);
+      SMELT_NEED(text);
+      SMELT_NEED(needed);
+      std::vector<EncoderText> given;
+      SMELT_TRY(takeTexts(text, 1, given));
+      SMELT_ASSIGN(auto classified, encoder->encoder->classifyTokens(given[0]));
+      for (const ClassifiedToken &token : classified) {
+        ids.push_back(token.id);
+        values.insert(values.end(), token.classes.probabilities.begin(),
+                      token.classes.probabilities.end());
+      }
+      return {};
+    }();
+    if (!status.ok())
+      return report(status);
+    smelt_status given = giveArray(ids.data(), ids.size(), tokens, capacity, needed);
+    if (given == SMELT_OK && !values.empty()) {
+      if (!probabilities)
+        return report(nullArgument("probabilities"));
+      std::memcpy(probabilities, values.data(), values.size() * sizeof(float));
+    }
+    return given;
   });
 }

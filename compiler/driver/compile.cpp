@@ -7,9 +7,10 @@
 #include "compiler/driver/frontend.h"
 #include "compiler/driver/interrupt.h"
 #include "compiler/driver/metadata.h"
-#include "compiler/onnx/dequantize.h"
-#include "compiler/tokenizer/import.h"
 #include "compiler/graph/stored_weights.h"
+#include "compiler/onnx/dequantize.h"
+#include "compiler/driver/text_use.h"
+#include "compiler/tokenizer/import.h"
 #include "passes/lower/kernels.h"
 #include "passes/tensor/lower.h"
 #include "runtime/base/xxh64.h"
@@ -47,12 +48,14 @@ Result<std::optional<TokenizerImport>> findTokenizer(const std::string &model) {
   return std::optional(std::move(found));
 }
 
-/// Positions that the model's rotary tables cover.
+/// Positions that the model's tables cover.
 int64_t positionLimit(const Graph &graph) {
   int64_t limit = std::numeric_limits<int64_t>::max();
   for (const Node &node : graph.nodes)
     if (node.kind == NodeKind::Rope)
       limit = std::min(limit, graph.weights[size_t(node.weights[0])].rows);
+    else if (node.kind == NodeKind::Embedding && node.positionOffset >= 0)
+      limit = std::min(limit, graph.weights[size_t(node.weights[0])].rows - node.positionOffset);
   return limit;
 }
 
@@ -83,9 +86,9 @@ Result<Calibration> calibrate(const SourceModel &source, const std::vector<std::
   SMELT_ASSIGN(SampleSet set, makeSamples(documents, encoder, sampling));
   for (const std::vector<int32_t> &sample : set.samples)
     for (int32_t id : sample)
-      if (id >= source.graph.vocabSize)
+      if (id >= tokenCount(source.graph))
         return invalidArgument("tokenizer.json has token " + std::to_string(id) +
-                               ", but the model knows " + std::to_string(source.graph.vocabSize) +
+                               ", but the model knows " + std::to_string(tokenCount(source.graph)) +
                                " tokens: they do not belong together");
   Calibration result;
   SMELT_ASSIGN(result.statistics, collectStatistics(source.graph, set.samples, options));
@@ -280,6 +283,7 @@ Status Compilation::quantize(const Pipeline::Report &report) {
 }
 
 void Compilation::fillConfig(format::ModelConfig &config) const {
+  completeConfig(config, provenance.use);
   config.bosToken = config.padToken = -1;
   std::fill(std::begin(config.eosTokens), std::end(config.eosTokens), -1);
   config.topP = 1;
@@ -401,6 +405,7 @@ Status Compilation::run() {
   SMELT_TRY(openOutput());
   // Before the long work: a tokenizer that cannot be read is found out at once.
   SMELT_ASSIGN(tokenizer, findTokenizer(options.model));
+  SMELT_ASSIGN(provenance.use, readTextUse(fs::path(options.model).parent_path()));
   using Report = Pipeline::Report;
   // An exact artifact of a graph that rounds its activations rounds them too.
   const bool isExact = options.scheme.decoder == WeightFormat::F32 && !options.keepQuantization;

@@ -18,6 +18,24 @@ double bitsPerWeight(const std::vector<PackedMatrix> &matrices, std::string_view
   return weights == 0 ? 0 : bits / weights;
 }
 
+/// What outputs mean for users of text; empty where they are logits.
+static llvm::json::Object describeText(const Provenance &provenance) {
+  using format::PortRole;
+  const PortRole role = provenance.config.output;
+  const TextUse &use = provenance.use;
+  llvm::json::Object text;
+  if (role == PortRole::Classes || role == PortRole::TokenClasses) {
+    // Labels that do not fit the classes belong to another model.
+    if (use.labels.size() == provenance.config.vocabSize)
+      text["labels"] = llvm::json::Array(use.labels);
+    if (!use.activation.empty())
+      text["activation"] = role == PortRole::Classes ? use.activation : "softmax";
+  }
+  if (use.maxTokens > 0 && role != PortRole::Logits && role != PortRole::Other)
+    text["max_tokens"] = use.maxTokens;
+  return text;
+}
+
 std::string metadataJson(const CompileOptions &options, const Provenance &provenance) {
   using llvm::json::Array;
   using llvm::json::Object;
@@ -61,6 +79,8 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
     root["statistics"] = Object{{"hash", provenance.calibration.hash},
                                 {"samples", provenance.calibration.samples},
                                 {"tokens", provenance.calibration.tokens}};
+  if (Object text = describeText(provenance); !text.empty())
+    root["text"] = std::move(text);
   if (!options.licence.empty())
     root["licence"] = options.licence;
   std::string text;

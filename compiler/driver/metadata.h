@@ -3,6 +3,7 @@
 #pragma once
 
 #include "compiler/driver/compile.h"
+#include "compiler/driver/text_use.h"
 #include "passes/quantize/quantize.h"
 #include "runtime/artifact/format.h"
 
@@ -24,6 +25,7 @@ struct Provenance {
   CalibrationRecord calibration;
   std::vector<PackedMatrix> matrices;
   format::ModelConfig config{};
+  TextUse use;
 };
 
 /// Packed bits per weight over all matrices of a role; 0 if there are none.

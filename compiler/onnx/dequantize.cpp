@@ -20,8 +20,8 @@ constexpr char microsoft[] = "com.microsoft";
 
 class Dequantizer {
 public:
-  Dequantizer(ModuleOp module, WeightStore &weights)
-      : module(module), weights(weights), builder(module.getContext()) {}
+  Dequantizer(ModuleOp module, WeightStore &weights, IntegerProducts products)
+      : module(module), weights(weights), products(products), builder(module.getContext()) {}
 
   Status run();
 
@@ -71,6 +71,7 @@ private:
 
   ModuleOp module;
   WeightStore &weights;
+  IntegerProducts products;
   OpBuilder builder;
   std::map<std::string, int64_t> counts;
 };
@@ -381,15 +382,29 @@ Status Dequantizer::integerMatMul(NodeOp node) {
   for (unsigned i = 0; i < 2; ++i)
     if (both.getInputs()[i] == dynamic.getResult(1))
       scale = both.getInputs()[1 - i];
-  std::optional<Tensor> codes = stored(node.getInputs()[1]), zeros;
+  // A tied head: the embedding's table turned.
+  Value matrix = node.getInputs()[1];
+  auto turn = matrix.getDefiningOp<NodeOp>();
+  bool isTurned = turn && turn.getType() == "Transpose" && turn.getDomain().empty();
+  if (isTurned) {
+    auto order = turn.getNodeAttributes().getAs<DenseI64ArrayAttr>("perm");
+    if (order && order.asArrayRef() != ArrayRef<int64_t>{1, 0})
+      return {};
+    matrix = turn.getInputs()[0];
+  }
+  std::optional<Tensor> codes = stored(matrix), zeros;
   std::optional<Tensor> scales = scale ? stored(scale) : std::nullopt;
-  if (!codes || !scales || (isGiven(node, 3) && !(zeros = stored(node.getInputs()[3]))))
+  if (!codes || codes->shape.size() != 2 || !scales ||
+      (isGiven(node, 3) && !(zeros = stored(node.getInputs()[3]))))
     return {};
-  std::optional<WeightStore::GivenRow> given = plainLayout(*codes, *scales, zeros, 1, 0);
+  std::optional<WeightStore::GivenRow> given =
+      plainLayout(*codes, *scales, zeros, isTurned ? 0 : 1, 0);
   if (!given)
     return {};
   // Where its scale is made, all inputs are there.
   SMELT_ASSIGN(Value weight, floatWeight(product, weights.row(codes->id).name, *given));
+  if (isTurned)
+    weight = transposed(product, weight);
   replace(product, 0,
           makeNode(product, "MatMul", node.getName(), {dynamic.getInputs()[0], weight},
                    product.getResult(0).getType()));
@@ -443,6 +458,8 @@ Status Dequantizer::run() {
       status = gatherBlocks(node);
     else if (isStandard && type == "DequantizeLinear" && inputs >= 2)
       status = dequantizeLinear(node);
+    else if (products == IntegerProducts::Keep)
+      continue;
     else if (isStandard && type == "MatMulInteger" && inputs >= 2)
       status = integerMatMul(node);
     else if (isMicrosoft && type == "DynamicQuantizeMatMul" && inputs >= 3)
@@ -466,8 +483,8 @@ Status Dequantizer::run() {
 
 } // namespace
 
-Status dequantizeWeights(ModuleOp module, WeightStore &weights) {
-  return Dequantizer(module, weights).run();
+Status dequantizeWeights(ModuleOp module, WeightStore &weights, IntegerProducts products) {
+  return Dequantizer(module, weights, products).run();
 }
 
 } // namespace smelt

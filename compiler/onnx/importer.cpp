@@ -2,7 +2,6 @@
 #include "compiler/onnx/importer.h"
 
 #include "compiler/dialect/onnx.h"
-#include "compiler/onnx/dequantize.h"
 #include "compiler/onnx/prepare.h"
 #include "compiler/onnx/tensors.h"
 #include "compiler/onnx/wire.h"
@@ -402,7 +401,8 @@ Result<OwningOpRef<ModuleOp>> Importer::run() {
 
 } // namespace
 
-Result<ImportedModel> importOnnx(MLIRContext &context, const std::string &path) {
+Result<ImportedModel> importOnnx(MLIRContext &context, const std::string &path,
+                                 IntegerProducts products) {
   context.loadDialect<ONNXDialect, func::FuncDialect>();
   Result<std::unique_ptr<WeightStore>> store = WeightStore::open(path);
   if (!store.ok())
@@ -417,7 +417,7 @@ Result<ImportedModel> importOnnx(MLIRContext &context, const std::string &path) 
   Result<OwningOpRef<ModuleOp>> module = Importer(context, *model, *weights).run();
   if (!module.ok())
     return std::move(module).status().withContext(path);
-  SMELT_TRY(dequantizeWeights(**module, *weights).withContext(path));
+  SMELT_TRY(dequantizeWeights(**module, *weights, products).withContext(path));
   if (failed(verify(**module)))
     return internalError(path + ": the imported module does not verify");
   return ImportedModel{*std::move(module), std::move(weights)};

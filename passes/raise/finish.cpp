@@ -43,8 +43,10 @@ int mainResultOf(RaiseContext &context, func::ReturnOp terminator) {
 /// What the rows of the result are. `name`: of the graph's output.
 format::PortRole roleOfRows(RaiseContext &context, const Rows &rows, StringRef name) {
   using format::PortRole;
-  bool isWhole = llvm::any_of(
-      rows.axes, [](int64_t axis) { return axis == axisSequence || axis == axisTokens; });
+  // A decoder's result is by token even where the graph keeps the last one only.
+  bool isWhole = context.hasCache || llvm::any_of(rows.axes, [](int64_t axis) {
+                   return axis == axisSequence || axis == axisTokens;
+                 });
   bool isLogits = name.contains("logits");
   if (!isWhole)
     return isLogits ? PortRole::Classes : PortRole::Embedding;

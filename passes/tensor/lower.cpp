@@ -223,37 +223,35 @@ std::vector<std::byte> bytesOf(DenseElementsAttr value) {
 /// A stored tensor in the element type that programs compute with.
 Result<std::vector<std::byte>> TensorLowering::storedBytes(WeightOp op) {
   auto type = cast<RankedTensorType>(op.getType());
-  std::span<const std::byte> raw = stored.bytesOf(op.getId());
   Type element = type.getElementType();
+  std::vector<std::byte> bytes;
+  if (isa<FloatType>(element) && !element.isF64()) {
+    SMELT_ASSIGN(std::vector<float> values, stored.floatsOf(op.getId()));
+    auto raw = std::as_bytes(std::span(values));
+    bytes.assign(raw.begin(), raw.end());
+    return bytes;
+  }
+  std::span<const std::byte> raw = stored.bytesOf(op.getId());
   unsigned bits = element.getIntOrFloatBitWidth();
   size_t count = size_t(type.getNumElements());
   if (raw.size() < (bits == 1 ? count : (count * bits + 7) / 8))
     return corrupt("initializer \"" + op.getName().str() + "\" is shorter than its shape");
   ElementType computed = elementTypeOf(element);
-  bool isSame = tensor::computedType(element) == element && bits != 1;
-  std::vector<std::byte> bytes;
-  if (isSame) {
+  if (tensor::computedType(element) == element && bits != 1) {
     bytes.assign(raw.begin(), raw.end());
     return bytes;
   }
-  auto read = [&](size_t index, size_t width) {
-    uint64_t value = 0;
-    std::memcpy(&value, raw.data() + index * width, width);
-    return value;
-  };
+  bool isSigned = !element.isUnsignedInteger() && bits != 1;
   for (size_t i = 0; i < count; ++i) {
-    if (element.isF16() || element.isBF16()) {
-      const llvm::fltSemantics &semantics =
-          element.isF16() ? APFloat::IEEEhalf() : APFloat::BFloat();
-      append(bytes, APFloat(semantics, APInt(16, read(i, 2))).convertToFloat());
-    } else if (bits == 4) {
-      uint64_t nibble = read(i / 2, 1) >> (i % 2 * 4) & 15;
-      appendElement(bytes, computed, APInt(4, nibble), !element.isUnsignedInteger());
-    } else {
-      unsigned width = std::max(bits, 8u);
-      appendElement(bytes, computed, APInt(width, read(i, width / 8)),
-                    !element.isUnsignedInteger() && bits != 1);
+    if (bits == 4) {
+      uint64_t nibble = uint64_t(raw[i / 2]) >> (i % 2 * 4) & 15;
+      appendElement(bytes, computed, APInt(4, nibble), isSigned);
+      continue;
     }
+    unsigned width = std::max(bits, 8u);
+    uint64_t value = 0;
+    std::memcpy(&value, raw.data() + i * (width / 8), width / 8);
+    appendElement(bytes, computed, APInt(width, value), isSigned);
   }
   return bytes;
 }

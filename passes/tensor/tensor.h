@@ -21,6 +21,8 @@ class TensorWeights {
 public:
   virtual ~TensorWeights() = default;
   virtual std::span<const std::byte> bytesOf(int64_t id) const = 0;
+  /// All elements of a row of floats of any kind, row-major, as single precision.
+  virtual Result<std::vector<float>> floatsOf(int64_t id) const = 0;
   /// A new row of floats, row-major, and its id.
   virtual Result<int64_t> add(std::string name, std::vector<float> values,
                               std::vector<int64_t> shape) = 0;

@@ -36,7 +36,8 @@ OperandCounts countOperands(std::string_view operands) {
   OperandCounts counts;
   for (size_t at = 0; at < operands.size();) {
     size_t end = std::min(operands.find(' ', at), operands.size());
-    counts.most += 1;
+    bool repeats = operands.substr(at, end - at).find("...") != std::string_view::npos;
+    counts.most = repeats ? SIZE_MAX : counts.most + 1;
     counts.least += operands[at] != '[';
     at = end + 1;
   }

@@ -40,8 +40,8 @@ class Arguments;
 /// One command of the tool.
 struct Command {
   std::string_view name;
-  std::string_view
-      operands; ///< what follows the options: "MODEL [PROMPT]"; brackets: may be left out
+  std::string_view operands; ///< what follows the options: "MODEL [PROMPT]"; brackets: may be left
+                             ///< out; "[TEXT...]": any number, comes last
   std::string_view help;
   Status (*run)(const Arguments &);
   std::span<const Option> table; ///< rows of other commands are ignored

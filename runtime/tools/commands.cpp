@@ -17,6 +17,10 @@ constexpr Command commands[] = {
      options},
     {"bench", "MODEL", "measure speed and memory beside the machine's limits", commandBench,
      options},
+    {"embed", "MODEL [TEXT...]",
+     "embeddings of texts, or of the lines of stdin; a tab parts a pair", commandEmbed, options},
+    {"classify", "MODEL [TEXT...]", "classes of texts or of their tokens; a tab parts a pair",
+     commandClassify, options},
     {"inspect", "MODEL", "show what an artifact holds and how it was made", commandInspect,
      options},
 };

@@ -7,12 +7,14 @@
 
 namespace smelt::cli {
 
-/// run, chat, bench and inspect, in this order.
+/// run, chat, bench, embed, classify and inspect, in this order.
 std::span<const Command> runtimeCommands();
 
 Status commandRun(const Arguments &arguments);
 Status commandChat(const Arguments &arguments);
 Status commandBench(const Arguments &arguments);
+Status commandEmbed(const Arguments &arguments);
+Status commandClassify(const Arguments &arguments);
 Status commandInspect(const Arguments &arguments);
 
 } // namespace smelt::cli

@@ -67,6 +67,11 @@ TEST(FloatModel, LearnedPositions) {
   shape.positionOffset = 2;
   expectClose(shape, 30);
 }
+TEST(FloatModel, Slopes) {
+  ModelShape shape;
+  shape.slopes = true;
+  expectClose(shape, 150);
+}
 TEST(FloatModel, EveryActivation) {
   for (ActivationKind kind :
        {ActivationKind::Identity, ActivationKind::Relu, ActivationKind::Relu2, ActivationKind::Silu,

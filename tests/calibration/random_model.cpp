@@ -171,6 +171,8 @@ private:
     node.scalar = 1.0 / std::sqrt(double(shape.headDim));
     node.softcap = shape.attentionCap;
     node.window = shape.window;
+    for (int64_t head = 0; shape.slopes && head < shape.heads; ++head)
+      node.slopes.push_back(std::exp2(-double(head + 1)));
     node.layer = layer;
     return linear(model.addNode(node), {shape.width}, width);
   }

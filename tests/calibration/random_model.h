@@ -24,6 +24,7 @@ struct ModelShape {
   bool gated = true;
   int64_t window = 0;
   int64_t positionOffset = -1; ///< >= 0: a row of a table of positions is added to the embedding
+  bool slopes = false;         ///< ALiBi
   double attentionCap = 0, logitCap = 0, embeddingScale = 1;
   ActivationKind activation = ActivationKind::Silu;
   DataType type = DataType::F32;

@@ -238,6 +238,9 @@ public:
   explicit AttentionProblem(Fields &fields) : CacheProblem(fields) {
     base.window = fields.integer("window", 0);
     base.softcap = fields.real("softcap", 0);
+    base.slopes = fields.integer("slopes", 0) != 0;
+    for (int64_t h = 0; h < base.heads; ++h)
+      slopes.push_back(std::exp2(-8.0f * float(h + 1) / float(base.heads)));
     base.scalar = fields.real("scale", 1 / std::sqrt(double(base.headDim)));
     width = base.heads * base.headDim;
     base.inStride = width + 2 * base.kvHeads * base.headDim;
@@ -305,9 +308,11 @@ public:
 
 private:
   int64_t width;
-  std::vector<float> queries, keys, values;
+  std::vector<float> queries, keys, values, slopes;
 
   void addCaches(Job &job, Call &call, int64_t first, int64_t count) {
+    if (base.slopes)
+      call.operands[5].buffer = job.add(slopes);
     call.operands[1].buffer = addCache(job, keys);
     call.operands[2].buffer = addCache(job, values);
     call.operands[3].buffer = addPlaces(job, first, count);
@@ -330,9 +335,13 @@ private:
       double s = dot * float(base.scalar);
       if (base.softcap != 0)
         s = base.softcap * std::tanh(s / base.softcap);
+      if (base.slopes)
+        s += double(slopes[size_t(h)]) * double(t - last);
       scores.push_back(s);
       most = std::max(most, s);
       magnitude = std::max(magnitude, absolute * base.scalar);
+      if (base.slopes)
+        magnitude = std::max(magnitude, std::fabs(s));
     }
     for (double &s : scores)
       sum += s = std::exp(s - most);

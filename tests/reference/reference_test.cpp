@@ -56,6 +56,16 @@ TEST(Reference, LinearWithPartsAndBias) {
   expectNear(op.run(node), {13, 28, 29}, 0);
 }
 
+TEST(Reference, SlopesWeighKeysByDistance) {
+  // Two tokens with keys 0: their weights at the second token are 1 : exp(-slope).
+  OneOp op(2, 1, {0, 0});
+  op.graph.nodes.push_back({NodeKind::Embedding, "v", {}, {op.addWeight(2, 1, {1, 3})}, 1});
+  Node node{NodeKind::Attention, "attention", {0, 0, 1}, {}, 1};
+  node.heads = node.kvHeads = node.headDim = 1;
+  node.slopes = {std::log(3.0)};
+  expectNear(op.run(node), {1, (1.0 / 3 * 1 + 3) / (4.0 / 3)}, 1e-12);
+}
+
 TEST(Reference, LearnedPositions) {
   OneOp op(2, 2, {0, 0, 0, 0});
   Node node{NodeKind::Embedding, "positions", {}, {}, 2};

@@ -44,7 +44,9 @@ Buffer CodeBuilder::operand(int i, Type elementType) {
   auto type = MemRefType::get({nominalBytes / size}, elementType);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(&function.getBody().front());
-  return {memref::ViewOp::create(b, type, bytes, idx(0), ValueRange{})};
+  // A zero of its own: constants made before stand behind this place.
+  Value zero = arith::ConstantIndexOp::create(b, 0);
+  return {memref::ViewOp::create(b, type, bytes, zero, ValueRange{})};
 }
 
 Value CodeBuilder::field(format::StepField field) {
@@ -63,7 +65,15 @@ Value KernelBuilder::rowCount() {
 
 //===--- Index arithmetic ---------------------------------------------------------------------===//
 
-Value CodeBuilder::idx(int64_t value) { return arith::ConstantIndexOp::create(b, value); }
+Value CodeBuilder::idx(int64_t value) {
+  Value &constant = indices[value];
+  if (!constant) {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(&function.getBody().front());
+    constant = arith::ConstantIndexOp::create(b, value);
+  }
+  return constant;
+}
 Value CodeBuilder::add(Value a, Value c) { return arith::AddIOp::create(b, a, c); }
 Value CodeBuilder::sub(Value a, Value c) { return arith::SubIOp::create(b, a, c); }
 Value CodeBuilder::mul(Value a, Value c) { return arith::MulIOp::create(b, a, c); }

@@ -20,6 +20,7 @@
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 
 #include <functional>
+#include <map>
 
 namespace smelt {
 
@@ -148,6 +149,7 @@ public:
 private:
   mlir::ModuleOp module;
   mlir::func::FuncOp function;
+  std::map<int64_t, Value> indices; ///< constants made so far
 };
 
 /// A kernel of a token program.

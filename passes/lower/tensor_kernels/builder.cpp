@@ -25,7 +25,9 @@ Value TensorKernelBuilder::dim(int operand, int axis) {
     OpBuilder::InsertionGuard guard(b);
     Buffer memory = frame(*this);
     b.setInsertionPointAfter(memory.memref.getDefiningOp());
-    value = toIndex(load(memory, idx(1 + int64_t(format::maxRank) * operand + axis)));
+    // A constant of its own: those made before stand behind this place.
+    Value at = arith::ConstantIndexOp::create(b, 1 + int64_t(format::maxRank) * operand + axis);
+    value = toIndex(load(memory, at));
   }
   return value;
 }

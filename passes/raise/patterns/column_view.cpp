@@ -8,6 +8,36 @@ using namespace smelt::onnx_ir;
 
 namespace smelt {
 
+/// The axes of a value that is the last token's whole row of each sequence, [batch, W] or [batch,
+/// 1, W]; nothing if it is not. A graph that computes logits of that token alone computes those of
+/// whichever row is asked for here.
+static std::optional<SmallVector<int64_t, 5>> lastRow(RaiseContext &context, Value value,
+                                                      Value &source) {
+  for (size_t i = 0; i < context.bindings(); ++i) {
+    std::optional<Movement> movement = context.movementOf(value, i);
+    if (!movement || context.cached.count(movement->source))
+      return std::nullopt;
+    source = movement->source;
+    const Binding &binding = context.binding(i);
+    const Tensor &tags = movement->tags;
+    int64_t width = slm::widthOf(source), rank = int64_t(tags.shape.size());
+    if ((rank != 2 && rank != 3) || tags.shape[0] != binding.batch || tags.shape.back() != width ||
+        (rank == 3 && tags.shape[1] != 1))
+      return std::nullopt;
+    for (int64_t at = 0; at < tags.elements(); ++at) {
+      int64_t last = at / width * binding.sequence + binding.sequence - 1;
+      if (tags.at(at) != double(1 + last * width + at % width))
+        return std::nullopt;
+    }
+  }
+  const Tensor *shape = context.sample(value, 0);
+  SmallVector<int64_t, 5> axes{axisBatch};
+  if (shape && shape->shape.size() == 3)
+    axes.push_back(1);
+  axes.push_back(slm::widthOf(source));
+  return axes;
+}
+
 Match raiseColumnView(RaiseContext &context, NodeOp node) {
   bool readsRows = llvm::any_of(node.getInputs(),
                                 [&](Value input) { return context.rowsOf(input).has_value(); });
@@ -17,6 +47,13 @@ Match raiseColumnView(RaiseContext &context, NodeOp node) {
   for (Value result : node->getResults()) {
     Value source;
     std::optional<ColumnView> view = columnView(context, result, source);
+    if (!view && context.hasCache) {
+      if (auto axes = lastRow(context, result, source)) {
+        context.setRows(result, source, *axes);
+        isRaised = true;
+      }
+      continue;
+    }
     if (!view)
       continue;
     // y = x[:, first : first + width], seen through the axes

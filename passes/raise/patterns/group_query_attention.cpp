@@ -41,6 +41,10 @@ std::string unknownAttribute(NodeOp node) {
       continue;
     auto integer = dyn_cast<IntegerAttr>(attribute.getValue());
     auto text = dyn_cast<StringAttr>(attribute.getValue());
+    // A ring buffer for the window's positions: how the caller keeps the cache, which is ours here.
+    if (attribute.getName() == "sliding_window_cache" &&
+        integerOf(node, "local_window_size", -1) > 0)
+      continue;
     bool isOff = (integer && (integer.getInt() == 0 || (attribute.getName() == "smooth_softmax" &&
                                                         integer.getInt() == -1))) ||
                  (text && (text.getValue() == "NONE" || text.getValue().empty()));

@@ -120,7 +120,50 @@ Value inverseRootOf(RaiseContext &context, Value value) {
   return root ? root.getInputs()[0] : Value();
 }
 
+/// Reshape(norm(Reshape(x, [.., head dim])), shape of x): each head's norm, written with heads and
+/// tokens as one axis.
+static Match raiseFlatHeads(RaiseContext &context, NodeOp node) {
+  NodeOp norm = nodeOf(node.getInputs()[0]);
+  bool isNorm = norm && (norm.getType() == "SimplifiedLayerNormalization" ||
+                         norm.getType() == "RMSNormalization");
+  NodeOp before = isNorm ? nodeOf(norm.getInputs()[0], "Reshape") : NodeOp();
+  std::optional<Rows> rows = before ? context.rowsOf(strip(before.getInputs()[0])) : std::nullopt;
+  if (!rows || !rows->isFlat() || integerOf(norm, "stash_type", 1) != 1)
+    return Match::no();
+  const Tensor *heads = context.sample(norm->getResult(0), 0);
+  if (!heads || heads->shape.empty())
+    return Match::no();
+  int64_t dim = heads->shape.back(), axis = integerOf(norm, "axis", -1);
+  if ((axis != -1 && axis != int64_t(heads->shape.size()) - 1) || dim < 2 || rows->width() % dim)
+    return Match::near("the norm between the reshapes is not over whole heads");
+  for (size_t i = 0; i < context.bindings(); ++i) {
+    const Tensor *inner = context.sample(before->getResult(0), i),
+                 *outer = context.sample(node->getResult(0), i);
+    if (!inner || !outer || inner->shape.empty() || inner->shape.back() != dim ||
+        outer->shape != context.samplesAt(i).shapeOf(rows->axes))
+      return Match::near("the norm between the reshapes is not over whole heads");
+  }
+  for (unsigned i = 1; i < norm->getNumResults(); ++i)
+    if (!norm->getResult(i).use_empty())
+      return Match::near("its second output, the inverse deviation, is used");
+  Value vector = context.makeVector(norm.getInputs()[1], dim);
+  if (!vector)
+    return Match::near("the weight is not an initializer of " + std::to_string(dim) + " elements");
+  APFloat epsilon(exactDecimal(floatOf(norm, "epsilon", 1e-5)));
+  Value result;
+  if (dim == rows->width())
+    result = slm::RmsNormOp::create(context.builder, norm.getLoc(), rows->value.getType(),
+                                    rows->value, vector, epsilon);
+  else
+    result = slm::HeadNormOp::create(context.builder, norm.getLoc(), rows->value.getType(),
+                                     rows->value, vector, uint64_t(dim), epsilon);
+  context.setRows(node->getResult(0), result, rows->axes);
+  return Match::yes();
+}
+
 Match raiseRmsNorm(RaiseContext &context, NodeOp node) {
+  if (node.getType() == "Reshape")
+    return raiseFlatHeads(context, node);
   // w * normalized(x), w on either side
   if (node.getType() == "Mul") {
     for (unsigned side = 0; side < 2; ++side) {

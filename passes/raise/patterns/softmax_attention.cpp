@@ -44,8 +44,8 @@ bool peelFactor(RaiseContext &context, Value &value, double &factor) {
   return false;
 }
 
-/// A reshape that only joins or parts batch and heads, [batch, heads, ..] and [batch * heads, ..]:
-/// its input.
+/// A reshape that changes nothing, or only joins or parts batch and heads, [batch, heads, ..] and
+/// [batch * heads, ..]: its input.
 Value skipHeadReshape(RaiseContext &context, Value value) {
   NodeOp reshape = nodeOf(value, "Reshape");
   if (!reshape)
@@ -54,6 +54,8 @@ Value skipHeadReshape(RaiseContext &context, Value value) {
     const Tensor *to = context.sample(value, i), *from = context.sample(reshape.getInputs()[0], i);
     if (!to || !from)
       return value;
+    if (from->shape == to->shape)
+      continue;
     const Tensor *longer = from->shape.size() == 4 ? from : to,
                  *shorter = longer == from ? to : from;
     if (longer->shape.size() != 4 || shorter->shape.size() != 3 ||

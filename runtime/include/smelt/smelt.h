@@ -6,7 +6,7 @@
  *   do). Fields are only ever added at the end, so older callers keep working.
  * - Text is UTF-8. Output buffers: the call stores the needed size in *needed; when it exceeds the capacity the call
  *   returns SMELT_BUFFER_TOO_SMALL and nothing is written. A capacity of 0 asks for the size.
- * - A model may be used by any number of threads; a session or graph by one at a time, except for smelt_cancel().
+ * - A model may be used by any number of threads; a session, graph or encoder by one at a time, except for smelt_cancel().
  * - No call throws, exits or prints.
  */
 #ifndef SMELT_SMELT_H
@@ -43,6 +43,7 @@ typedef enum smelt_status {
 typedef struct smelt_model smelt_model;
 typedef struct smelt_session smelt_session;
 typedef struct smelt_graph smelt_graph;
+typedef struct smelt_encoder smelt_encoder;
 
 /* Release of the library, "0.1.0". */
 SMELT_API const char *smelt_version(void);
@@ -296,6 +297,58 @@ SMELT_API smelt_status smelt_graph_run(smelt_graph *graph, const smelt_tensor *i
  * first. */
 SMELT_API smelt_status smelt_graph_result(const smelt_graph *graph, size_t index,
                                           smelt_tensor *tensor);
+
+/* ---- Encoders: embeddings and classes of texts ---- */
+
+typedef enum smelt_pooling {
+  SMELT_POOLING_DEFAULT = 0, /* as the model says */
+  SMELT_POOLING_MEAN = 1,
+  SMELT_POOLING_FIRST = 2, /* the first token, often [CLS] */
+  SMELT_POOLING_LAST = 3
+} smelt_pooling;
+
+typedef struct smelt_encoder_options {
+  size_t struct_size;
+  uint32_t threads;      /* 0: one per physical core */
+  uint32_t max_tokens;   /* longer texts are cut; 0: what the model reads */
+  smelt_pooling pooling; /* of models that give a row for every token */
+  int32_t normalize;     /* 1: embeddings of length 1; 0: as they come; -1: as the model says */
+} smelt_encoder_options;
+#define SMELT_ENCODER_OPTIONS_INIT \
+  {sizeof(smelt_encoder_options), 0, 0, SMELT_POOLING_DEFAULT, -1}
+
+/* Prepares a model for texts; SMELT_UNSUPPORTED if it gives neither embeddings nor classes. `options` may be NULL. */
+SMELT_API smelt_status smelt_encoder_create(const smelt_model *model,
+                                            const smelt_encoder_options *options,
+                                            smelt_encoder **encoder);
+SMELT_API void smelt_encoder_free(smelt_encoder *encoder);
+/* What the model gives: SMELT_ROLE_HIDDEN_STATE or _EMBEDDING for smelt_embed(), _CLASSES for smelt_classify(),
+ * _TOKEN_CLASSES for smelt_classify_tokens(). */
+SMELT_API smelt_role smelt_encoder_role(const smelt_encoder *encoder);
+/* Floats of an embedding, or classes; 0: only a run tells. */
+SMELT_API size_t smelt_encoder_width(const smelt_encoder *encoder);
+/* The name of a class, "LABEL_3" where the model names none; not zero-terminated. */
+SMELT_API smelt_status smelt_encoder_label(const smelt_encoder *encoder, size_t index, char *text,
+                                           size_t capacity, size_t *needed);
+
+typedef struct smelt_text {
+  const char *text;
+  size_t bytes;
+  const char *second; /* read together with the first; NULL: none */
+  size_t second_bytes;
+} smelt_text;
+
+/* Embeddings [count, width] of texts. */
+SMELT_API smelt_status smelt_embed(smelt_encoder *encoder, const smelt_text *texts, size_t count,
+                                   float *embeddings, size_t capacity, size_t *needed);
+/* Probabilities [count, classes] of texts. */
+SMELT_API smelt_status smelt_classify(smelt_encoder *encoder, const smelt_text *texts, size_t count,
+                                      float *probabilities, size_t capacity, size_t *needed);
+/* The tokens of a text without special ones, and their probabilities [tokens, classes], which have room for
+ * capacity * smelt_encoder_width() floats. */
+SMELT_API smelt_status smelt_classify_tokens(smelt_encoder *encoder, const smelt_text *text,
+                                             int32_t *tokens, float *probabilities, size_t capacity,
+                                             size_t *needed);
 
 #ifdef __cplusplus
 }

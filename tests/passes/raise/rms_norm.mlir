@@ -179,3 +179,42 @@ func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b"
   return %y : tensor<?x?x32xf32>
 }
 }
+
+// -----
+
+// Over each head, heads and tokens as one axis (onnxruntime-genai).
+// CHECK-LABEL: func.func @main
+// CHECK: slm.head_norm %{{.*}}, %{{.*}} {epsilon = {{.*}}, head_dim = 16 : i64}
+module {
+func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}) -> (tensor<?x?x32xf32>) {
+  %table = onnx.weight "embed" {id = 0 : i64} : tensor<256x32xf32>
+  %x = onnx.node "Gather" "embed"(%table, %ids) {} : (tensor<256x32xf32>, tensor<?x?xi64>) -> tensor<?x?x32xf32>
+  %shape = onnx.constant "shape" dense<[0, -1, 16]> : tensor<3xi64> : tensor<3xi64>
+  %h = onnx.node "Reshape" "h"(%x, %shape) {allowzero = 0 : i64} : (tensor<?x?x32xf32>, tensor<3xi64>) -> tensor<?x?x16xf32>
+  %w = onnx.weight "w" {id = 1 : i64} : tensor<16xf32>
+  %n = onnx.node "SimplifiedLayerNormalization" "n"(%h, %w) {axis = -1 : i64, epsilon = 1.0E-6 : f32, stash_type = 1 : i64} : (tensor<?x?x16xf32>, tensor<16xf32>) -> tensor<?x?x16xf32>
+  %flat = onnx.constant "flat" dense<[0, -1, 32]> : tensor<3xi64> : tensor<3xi64>
+  %y = onnx.node "Reshape" "y"(%n, %flat) {allowzero = 0 : i64} : (tensor<?x?x16xf32>, tensor<3xi64>) -> tensor<?x?x32xf32>
+  return %y : tensor<?x?x32xf32>
+}
+}
+
+// -----
+
+// Put together to other rows than it was taken from.
+// CHECK-LABEL: func.func @main
+// CHECK-NOT: slm.head_norm
+// CHECK: onnx.node "Reshape" "y"{{.*}}raise.why = "the norm between the reshapes is not over whole heads"
+module {
+func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}) -> (tensor<?x?x64xf32>) {
+  %table = onnx.weight "embed" {id = 0 : i64} : tensor<256x32xf32>
+  %x = onnx.node "Gather" "embed"(%table, %ids) {} : (tensor<256x32xf32>, tensor<?x?xi64>) -> tensor<?x?x32xf32>
+  %shape = onnx.constant "shape" dense<[0, -1, 16]> : tensor<3xi64> : tensor<3xi64>
+  %h = onnx.node "Reshape" "h"(%x, %shape) {allowzero = 0 : i64} : (tensor<?x?x32xf32>, tensor<3xi64>) -> tensor<?x?x16xf32>
+  %w = onnx.weight "w" {id = 1 : i64} : tensor<16xf32>
+  %n = onnx.node "SimplifiedLayerNormalization" "n"(%h, %w) {axis = -1 : i64, epsilon = 1.0E-6 : f32, stash_type = 1 : i64} : (tensor<?x?x16xf32>, tensor<16xf32>) -> tensor<?x?x16xf32>
+  %flat = onnx.constant "flat" dense<[0, -1, 64]> : tensor<3xi64> : tensor<3xi64>
+  %y = onnx.node "Reshape" "y"(%n, %flat) {allowzero = 0 : i64} : (tensor<?x?x16xf32>, tensor<3xi64>) -> tensor<?x?x64xf32>
+  return %y : tensor<?x?x64xf32>
+}
+}
