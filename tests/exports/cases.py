@@ -32,12 +32,6 @@ class Tolerance:
     kind: str
     bound: float
 
-    def limit(self, spread):
-        return self.bound if self.kind == "absolute" else self.bound * spread
-
-    def measure(self, error):
-        return float(np.sqrt(np.mean(np.square(error)))) if self.kind == "rms" else float(np.max(error))
-
 
 class Case:
     def __init__(self, folder):
@@ -81,27 +75,26 @@ class Case:
         prefix = f"{scenario}/{step}/"
         return {name[len(prefix):]: self.inputs[name] for name in self.inputs.files if name.startswith(prefix)}
 
-    def wanted(self, scenario, step):
-        """Goldens of a step (or of `final`) by output name; those with float activations where there are such."""
+    def wanted(self, scenario, step, kind=""):
+        """Goldens of a step (or of `final`) by output name; of one of goldens()."""
         prefix = f"{scenario}/{step}/"
         found = {name[len(prefix):]: name for name in self.golden.files if name.startswith(prefix)}
         best = {name: key for name, key in found.items() if "@" not in name}
-        best.update({name[: -len(FLOAT_ACTIVATIONS)]: key for name, key in found.items() if name.endswith(FLOAT_ACTIVATIONS)})
+        if kind:
+            best = {name[: -len(kind)]: key for name, key in found.items() if name.endswith(kind)}
         return {name: self.golden[key] for name, key in best.items()}
 
-    def has_float_activations(self):
-        return any(name.endswith(FLOAT_ACTIVATIONS) for name in self.golden.files)
-
-    def tolerance(self):
-        """Of the model compiled with float weights."""
-        ops, types = self.ops(), set(self.description.get("initializer_dtypes", {}))
-        if self.has_float_activations():
-            return Tolerance(*FLOAT_ACTIVATIONS_OF_QUANTIZED)
-        if ops & QUANTIZED_OPS:
-            return Tolerance(*INTEGER_ACTIVATIONS)
+    def goldens(self):
+        """[(kind of golden, Tolerance)] of the model compiled with float weights; one of them must be met."""
+        kinds = [(FLOAT_ACTIVATIONS, Tolerance(*FLOAT_ACTIVATIONS_OF_QUANTIZED))]
+        if not any(name.endswith(FLOAT_ACTIVATIONS) for name in self.golden.files):
+            kinds = []
+        types = set(self.description.get("initializer_dtypes", {}))
+        if self.ops() & QUANTIZED_OPS:
+            return kinds + [("", Tolerance(*INTEGER_ACTIVATIONS))]
         if types & {"FLOAT16", "BFLOAT16"}:
-            return Tolerance(*HALF)
-        return Tolerance(*FLOAT)
+            return kinds + [("", Tolerance(*HALF))]
+        return kinds + [("", Tolerance(*FLOAT))]
 
 
 def find_cases(root, only="*"):
@@ -150,11 +143,11 @@ class RaggedStep:
     golden: np.ndarray  # [rows, width]
 
 
-def ragged(case, scenario, output="logits"):
+def ragged(case, scenario, output="logits", kind=""):
     """A scenario as ragged batches: a token's position is its index among its slot's tokens. None without token ids."""
     steps, past, counts = [], 0, {}
     for step in case.steps(scenario):
-        feed, wanted = case.feed(scenario, step), case.wanted(scenario, step)
+        feed, wanted = case.feed(scenario, step), case.wanted(scenario, step, kind)
         if "input_ids" not in feed:
             return None
         ids = feed["input_ids"]

@@ -1,7 +1,7 @@
 """Runs scenarios of one compiled case in a process of its own: worker.py LIBRARY ARTIFACT CASE_DIR auto|text SCENARIO...
 
 Prints one JSON line for each scenario when it starts ({"start": name}) and when it is done ({"scenario": name, "outputs":
-[[name, largest error, rms error, standard deviation of the golden]]} or {"scenario": name, "refused": why}).
+{kind of golden: [[name, largest error, rms error, standard deviation of the golden]]}} or {"scenario": name, "refused": why}).
 """
 import json
 import sys
@@ -19,19 +19,22 @@ ROW_OUTPUTS = ("logits", "last_hidden_state", "token_embeddings", "hidden_states
 class Comparison:
     """Values and goldens by output, over all steps."""
 
-    def __init__(self):
-        self.pairs = {}
+    def __init__(self, kinds):
+        self.pairs = {kind: {} for kind in kinds}
 
-    def add(self, name, found, golden):
+    def add(self, kind, name, found, golden):
         if found.shape != golden.shape:
             raise Failure(f"output '{name}' has shape {list(found.shape)}, expected {list(golden.shape)}")
-        both = self.pairs.setdefault(name, ([], []))
+        both = self.pairs[kind].setdefault(name, ([], []))
         both[0].append(np.asarray(found, np.float64).reshape(-1))
         both[1].append(np.asarray(golden, np.float64).reshape(-1))
 
     def summary(self):
+        return {kind: self.rows(kind) for kind in self.pairs}
+
+    def rows(self, kind):
         rows = []
-        for name, (found, golden) in self.pairs.items():
+        for name, (found, golden) in self.pairs[kind].items():
             found, golden = np.concatenate(found), np.concatenate(golden)
             if golden.size == 0:
                 continue
@@ -47,12 +50,13 @@ def run_tokens(model, case, scenario):
     """A token program: padding left out, each row of the batch a slot."""
     present = {name for step in case.steps(scenario) for name in case.wanted(scenario, step)}
     output = next((name for name in ROW_OUTPUTS if name in present), None)
-    steps = ragged(case, scenario, output)
-    if steps is None or output is None:
+    kinds = [kind for kind, _ in case.goldens()]
+    steps = {kind: ragged(case, scenario, output, kind) for kind in kinds}
+    if steps[""] is None or output is None:
         raise Failure(f"unsupported: no token ids, or none of the goldens {sorted(present)} are rows")
-    session, comparison = Session(model, SLOTS), Comparison()
+    session, comparison = Session(model, SLOTS), Comparison(kinds)
     most = min(model.info.max_step_tokens, model.info.max_logit_rows)
-    for step in steps:
+    for at_step, step in enumerate(steps[""]):
         found = {}
         is_whole = len(step.tokens) <= model.info.max_step_tokens and len(step.rows) <= model.info.max_logit_rows
         chunk = len(step.tokens) if is_whole else most
@@ -60,8 +64,10 @@ def run_tokens(model, case, scenario):
             rows = [row - at for row in step.rows if at <= row < at + chunk]
             for row, logits in zip(rows, session.step(step.tokens[at : at + chunk], step.types[at : at + chunk], rows)):
                 found[at + row] = logits
-        if step.rows:
-            comparison.add(output, np.array([found[row] for row in step.rows]), step.golden)
+        for kind in kinds:
+            golden = steps[kind][at_step]
+            if golden.rows:
+                comparison.add(kind, output, np.array([found[row] for row in golden.rows]), golden.golden)
     session.close()
     return comparison
 
@@ -109,7 +115,8 @@ def described_dims(case, name):
 
 def run_tensors(model, case, scenario):
     """A tensor program: the recorded inputs exactly as they are, states fed from step to step."""
-    graph, comparison, state, past = Graph(model), Comparison(), {}, 0
+    kinds = [kind for kind, _ in case.goldens()]
+    graph, comparison, state, past = Graph(model), Comparison(kinds), {}, 0
     states = {port.name: state_output(port, graph) for port in graph.inputs}
     for step in case.steps(scenario):
         recorded = case.feed(scenario, step)
@@ -126,18 +133,18 @@ def run_tensors(model, case, scenario):
         # Caches of cross attention are made at the first step and stay: merged decoders give empty ones later.
         kept = {name for name in state if ".encoder." in name}
         state.update({name: found[output] for name, output in states.items() if output and name not in kept})
-        for name, golden in case.wanted(scenario, step).items():
-            if name not in found:
-                raise Failure(f"there is no output '{name}'")
-            rows = valid_rows(recorded, past, golden)
-            if found[name].shape != golden.shape:
-                raise Failure(f"output '{name}' has shape {list(found[name].shape)}, expected {list(golden.shape)}")
-            comparison.add(name, found[name][rows], golden[rows])
+        for kind in kinds:
+            for name, golden in case.wanted(scenario, step, kind).items():
+                if name not in found:
+                    raise Failure(f"there is no output '{name}'")
+                rows = valid_rows(recorded, past, golden)
+                if found[name].shape != golden.shape:
+                    raise Failure(f"output '{name}' has shape {list(found[name].shape)}, expected {list(golden.shape)}")
+                comparison.add(kind, name, found[name][rows], golden[rows])
         past += sequence_length(recorded)
-    # Their goldens are of onnxruntime's own activations.
-    if not case.has_float_activations():
-        for name, golden in case.wanted(scenario, "final").items():
-            comparison.add(name, found[name], golden)
+    for kind in kinds:
+        for name, golden in case.wanted(scenario, "final", kind).items():
+            comparison.add(kind, name, found[name], golden)
     graph.close()
     return comparison
 
