@@ -96,6 +96,8 @@ esac
         either = {"b1_p7": {"logits": zeros + 0.5, "logits@fp32_activations": zeros}}
         write_case(cls.root / "cases/either", either, ops=["MatMulNBits"])
         write_case(cls.root / "cases/wrong", {"b1_p7": {"logits": zeros + 0.25}, "b1_p12": {"logits": zeros + np.nan}})
+        write_case(cls.root / "cases/broken", two)
+        (cls.root / "cases/broken/golden.npz").write_text("no archive")
         done = subprocess.run([sys.executable, HERE / "run", cls.root / "cases", "--build", cls.root / "build", "--timeout", "2",
                                "--jobs", "8"], capture_output=True, text=True)
         cls.code, cls.out = done.returncode, done.stdout
@@ -133,8 +135,12 @@ esac
         self.expect("r_abort", "b1_p12 ok 0", "b1_p7 crash SIGABRT")
         self.expect("r_hang", "b1_p12 crash still running after 2 s", "b1_p7 crash still running after 2 s")
 
+    def test_broken_folder(self):
+        self.assertEqual(len(self.lines["broken"]), 1)
+        self.assertRegex(self.lines["broken"][0], "^- crash ")
+
     def test_counts(self):
-        self.assertEqual(self.out.splitlines()[-1], "4 ok, 4 refused, 2 wrong, 7 crashed")
+        self.assertEqual(self.out.splitlines()[-1], "4 ok, 4 refused, 2 wrong, 8 crashed")
         self.assertEqual(self.code, 1)
 
     def test_exit_code_zero(self):
