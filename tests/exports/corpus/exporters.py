@@ -141,4 +141,5 @@ def dynamo(root, name, folder, opset=18, dtype=None, external=False, **_):
     program.save(os.path.join(folder, "model.onnx"), external_data=external)
     model.config.save_pretrained(folder)
     tidy(folder)
-    return f"torch.onnx.export(dynamo=True), {versions('torch', 'onnxscript', 'transformers')}, opset {opset}"
+    text = f"torch.onnx.export(dynamo=True), {versions('torch', 'onnxscript', 'transformers')}, opset {opset}"
+    return text + (", experts_implementation batched_mm" if moe else "")  # the default, grouped_mm, has no lowering
