@@ -150,7 +150,8 @@ private:
       const std::optional<GivenPlace> place =
           part.given ? givenPlace(part, source.row) : std::nullopt;
       if (!place)
-        return internalError("weight '" + part.name + "' has no codes of its own to carry over");
+        return unsupported("weight '" + part.name + "' has no codes of its own that " +
+                           std::string(info.name) + " could carry over; choose another format");
       const GivenCodes &given = *part.given;
       const int bias = given.isSigned ? 1 << (given.bits - 1) : 0;
       for (int64_t k = 0; k < cols; ++k) {

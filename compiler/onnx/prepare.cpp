@@ -7,6 +7,8 @@
 #include <onnx/inliner/inliner.h>
 #include <onnx/shape_inference/implementation.h>
 
+#include <map>
+#include <queue>
 #include <set>
 
 namespace smelt {
@@ -70,6 +72,60 @@ void declareStored(PreparedModel &model) {
   }
 }
 
+/// Names that a node reads, those of its sub-graphs included.
+void addReads(const onnx::NodeProto &node, std::set<std::string> &names) {
+  for (const std::string &input : node.input())
+    names.insert(input);
+  for (const auto &attribute : node.attribute())
+    if (attribute.has_g())
+      for (const auto &inner : attribute.g().node())
+        addReads(inner, names);
+}
+
+/// Puts nodes behind those whose results they read; some quantizers append theirs at the end. Nodes
+/// that already stand so keep their order.
+Status sortNodes(onnx::GraphProto &graph) {
+  std::map<std::string, int> makers;
+  for (int i = 0; i < graph.node_size(); ++i)
+    for (const std::string &output : graph.node(i).output())
+      if (!output.empty())
+        makers.emplace(output, i);
+  std::vector<int> missing(size_t(graph.node_size()), 0);
+  std::vector<std::vector<int>> readers(size_t(graph.node_size()));
+  bool isSorted = true;
+  for (int i = 0; i < graph.node_size(); ++i) {
+    std::set<std::string> names;
+    addReads(graph.node(i), names);
+    for (const std::string &name : names)
+      if (auto maker = makers.find(name); maker != makers.end()) {
+        readers[size_t(maker->second)].push_back(i);
+        ++missing[size_t(i)];
+        isSorted &= maker->second < i;
+      }
+  }
+  if (isSorted)
+    return {};
+  std::priority_queue<int, std::vector<int>, std::greater<>> ready;
+  for (int i = 0; i < graph.node_size(); ++i)
+    if (missing[size_t(i)] == 0)
+      ready.push(i);
+  google::protobuf::RepeatedPtrField<onnx::NodeProto> sorted;
+  while (!ready.empty()) {
+    int next = ready.top();
+    ready.pop();
+    sorted.Add()->Swap(graph.mutable_node(next));
+    for (int reader : readers[size_t(next)])
+      if (--missing[size_t(reader)] == 0)
+        ready.push(reader);
+  }
+  for (int i = 0; i < graph.node_size(); ++i)
+    if (missing[size_t(i)] > 0)
+      return corrupt("the graph has a cycle: node \"" + graph.node(i).name() +
+                     "\" reads, directly or not, what it makes itself");
+  graph.mutable_node()->Swap(&sorted);
+  return {};
+}
+
 /// The first line of a library's message: the rest repeats the protobuf.
 std::string firstLine(const std::string &text) { return text.substr(0, text.find('\n')); }
 
@@ -110,6 +166,7 @@ Result<PreparedModel> prepareModel(ScannedModel scanned) {
     if (!names.insert(tensor.name()).second)
       return corrupt("initializer \"" + tensor.name() + "\" is given twice");
   declareStored(model);
+  SMELT_TRY(sortNodes(*model.proto.mutable_graph()));
 
   std::set<std::string> functions;
   for (const auto &function : model.proto.functions())

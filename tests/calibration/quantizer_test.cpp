@@ -342,5 +342,91 @@ TEST(Quantizer, NamesAreFoundAndOthersListed) {
   EXPECT_NE(unknown.status().message().find("rtn, search, gptq"), std::string::npos);
 }
 
+/// Codes, scales and zero points that a file might give for [rows, cols], in groups of 32 along the
+/// columns or, transposed, along the rows.
+struct GivenMatrix {
+  std::vector<uint8_t> codes;
+  std::vector<float> scales;
+  std::vector<uint8_t> zeros;
+  std::shared_ptr<GivenCodes> layout = std::make_shared<GivenCodes>();
+
+  GivenMatrix(int64_t rows, int64_t cols, int bits, bool isSigned, bool transposed) {
+    std::mt19937_64 random(7);
+    int64_t fileRows = transposed ? cols : rows, fileCols = transposed ? rows : cols;
+    int64_t groups = (cols + 31) / 32;
+    for (int64_t i = 0; i < rows * cols * bits / 8 + 1; ++i)
+      codes.push_back(uint8_t(random()));
+    for (int64_t i = 0; i < rows * groups; ++i)
+      scales.push_back(float(random() % 1000) / 777);
+    for (int64_t i = 0; i < rows * groups * bits / 8 + 1; ++i)
+      zeros.push_back(uint8_t(random()));
+    GivenCodes &g = *layout;
+    g.rows = fileRows;
+    g.cols = g.codeRowStride = fileCols;
+    g.codes = reinterpret_cast<const std::byte *>(codes.data());
+    g.scales = reinterpret_cast<const std::byte *>(scales.data());
+    g.zeros = reinterpret_cast<const std::byte *>(zeros.data());
+    g.bits = bits;
+    g.isSigned = isSigned;
+    (transposed ? g.rowGroup : g.colGroup) = 32;
+    g.scaleRowStride = g.zeroRowStride = transposed ? rows : groups;
+    g.scaleColStride = g.zeroColStride = 1;
+  }
+  WeightView view(int64_t rows, int64_t cols) const {
+    bool transposed = layout->rowGroup == 32;
+    return {"given",
+            layout->codes,
+            DataType::Given,
+            rows,
+            cols,
+            transposed ? 1 : cols,
+            transposed ? layout->cols : 1,
+            layout,
+            0};
+  }
+};
+
+TEST(Quantizer, GivenCodesAreCarriedOverToTheBit) {
+  constexpr int64_t rows = 37, cols = 96;
+  for (int bits : {2, 4, 8})
+    for (bool isSigned : {false, true})
+      for (bool transposed : {false, true}) {
+        GivenMatrix given(rows, cols, bits, isSigned, transposed);
+        LinearWeights linear{"linear", {given.view(rows, cols)}, false};
+        std::optional<WeightFormat> format = givenFormat(linear);
+        ASSERT_TRUE(format);
+        EXPECT_EQ(*format, bits == 8 ? WeightFormat::K8G32 : WeightFormat::K4G32);
+        std::vector<std::byte> packed;
+        auto report = quantizeLinear(linear, *format, Algorithm::Rtn, nullptr, 1,
+                                     [&](std::span<const std::byte> bytes) {
+                                       packed.insert(packed.end(), bytes.begin(), bytes.end());
+                                       return Status();
+                                     });
+        ASSERT_TRUE(report.ok()) << report.status().message();
+        std::vector<float> wanted(rows * cols), found(tileRows * cols);
+        readRows(linear.parts[0], 0, rows, wanted.data());
+        const int64_t size = tileBytes(*format, cols);
+        for (int64_t row = 0; row < rows; ++row) {
+          unpackTile(*format,
+                     std::span(packed).subspan(size_t(row / tileRows * size), size_t(size)), cols,
+                     found);
+          for (int64_t k = 0; k < cols; ++k)
+            ASSERT_EQ(found[row % tileRows * cols + k], wanted[row * cols + k]);
+        }
+      }
+}
+
+TEST(Quantizer, GivenCodesNeedWholeGroups) {
+  GivenMatrix given(16, 96, 4, false, false);
+  given.layout->colGroup = 16;
+  EXPECT_FALSE(givenFormat({"linear", {given.view(16, 96)}, false}));
+  Matrix plain = gaussian(16, 96);
+  EXPECT_FALSE(givenFormat({"linear", {plain.view()}, false}));
+  auto refused =
+      quantizeLinear({"linear", {plain.view()}, false}, WeightFormat::K4G32, Algorithm::Rtn,
+                     nullptr, 1, [](std::span<const std::byte>) { return Status(); });
+  EXPECT_FALSE(refused.ok());
+}
+
 } // namespace
 } // namespace smelt

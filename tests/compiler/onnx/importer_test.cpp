@@ -214,6 +214,24 @@ TEST_F(ImporterTest, SubGraphsAreRegions) {
 
 // --- refusals
 
+TEST_F(ImporterTest, NodesAreSorted) {
+  onnx::ModelProto model;
+  ASSERT_TRUE(onnx::OnnxParser(R"(<ir_version: 10, opset_import: ["" : 21]>
+      main (float[4] x) => (float[4] y) { a = Neg(x)  b = Abs(a)  y = Add(a, b) })")
+                  .Parse(model)
+                  .IsOK());
+  model.mutable_graph()->mutable_node()->SwapElements(0, 2);
+  Result<ImportedModel> imported = import(save(model));
+  ASSERT_TRUE(imported.ok()) << imported.status().message();
+  std::vector<NodeOp> nodes = all<NodeOp>(*imported);
+  ASSERT_EQ(nodes.size(), 3u);
+  EXPECT_EQ(nodes[0].getType(), "Neg");
+  EXPECT_EQ(nodes[2].getType(), "Add");
+
+  model.mutable_graph()->mutable_node(2)->set_input(0, "y"); // Neg reads what depends on it
+  EXPECT_CONTAINS(refusal(save(model)), "the graph has a cycle");
+}
+
 TEST_F(ImporterTest, RefusesWhatIsNoModel) {
   EXPECT_CONTAINS(refusal((folder / "absent.onnx").string()), "cannot open");
   EXPECT_CONTAINS(refusal(folder.string()), "not a regular file");
