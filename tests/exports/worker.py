@@ -87,22 +87,30 @@ def first_state(port, output, case, batch):
     """The value of a state before the first step: nothing yet, or zeros of a fixed shape."""
     if not port.dims:
         return np.array(SLIDING_WINDOW, port.type)
-    final = case.wanted("b1_p7", "final").get(output)
+    finals = case.wanted("b1_p7", "final")
+    like = [value for value in finals.values() if value.ndim == len(port.dims)]  # caches of other layers have the same heads
+    final = finals.get(output, like[0] if like else None)
     dims, described = list(port.dims), described_dims(case, port.name)
     for axis, dim in enumerate(dims):
-        if axis == port.grow_axis:
+        if dim < 0 and "sliding" in described[axis]:
+            dims[axis] = finals[output].shape[axis] if output in finals else ring_capacity(case)
+        elif axis == port.grow_axis:
             dims[axis] = 0
         elif dim >= 0:
             continue
         elif axis == 0:
             dims[axis] = batch
-        elif "sliding" in described[axis]:
-            dims[axis] = case.description.get("state_capacity", 0)
         elif "past" in described[axis] or "length" in described[axis] or final is None or final.ndim != len(dims):
             dims[axis] = 0
         else:
             dims[axis] = final.shape[axis]
     return np.zeros(dims, port.type)
+
+
+def ring_capacity(case):
+    """Positions of a ring-buffer cache: as its maker fed it, or as genai_config.json says."""
+    window = json.loads((case.folder / "genai_config.json").read_text())["model"]["decoder"].get("sliding_window", {})
+    return case.description.get("state_capacity") or window.get("window_size", SLIDING_WINDOW)
 
 
 def described_dims(case, name):
