@@ -72,14 +72,28 @@ void declareStored(PreparedModel &model) {
   }
 }
 
-/// Names that a node reads, those of its sub-graphs included.
+/// Names that a node reads from around it: its inputs, and what its sub-graphs read but do not
+/// make.
 void addReads(const onnx::NodeProto &node, std::set<std::string> &names) {
   for (const std::string &input : node.input())
     names.insert(input);
-  for (const auto &attribute : node.attribute())
-    if (attribute.has_g())
-      for (const auto &inner : attribute.g().node())
-        addReads(inner, names);
+  for (const auto &attribute : node.attribute()) {
+    if (!attribute.has_g())
+      continue;
+    std::set<std::string> inner;
+    for (const auto &innerNode : attribute.g().node())
+      addReads(innerNode, inner);
+    for (const auto &output : attribute.g().output())
+      inner.insert(output.name());
+    for (const auto &input : attribute.g().input())
+      inner.erase(input.name());
+    for (const auto &tensor : attribute.g().initializer())
+      inner.erase(tensor.name());
+    for (const auto &innerNode : attribute.g().node())
+      for (const std::string &output : innerNode.output())
+        inner.erase(output);
+    names.merge(inner);
+  }
 }
 
 /// Puts nodes behind those whose results they read; some quantizers append theirs at the end. Nodes

@@ -232,6 +232,19 @@ TEST_F(ImporterTest, NodesAreSorted) {
   EXPECT_CONTAINS(refusal(save(model)), "the graph has a cycle");
 }
 
+TEST_F(ImporterTest, SubGraphsMayNameTheirValuesAsTheIf) {
+  onnx::ModelProto model;
+  ASSERT_TRUE(onnx::OnnxParser(R"(<ir_version: 10, opset_import: ["" : 21]>
+      main (bool c, float[4] x) => (float[4] y) {
+        y = If (c) <then_branch = a () => (float[4] y) { y = Neg(x) },
+                    else_branch = b () => (float[4] y) { z = Abs(x)  y = Identity(z) }>
+      })")
+                  .Parse(model)
+                  .IsOK());
+  Result<ImportedModel> imported = import(save(model));
+  EXPECT_TRUE(imported.ok()) << imported.status().message();
+}
+
 TEST_F(ImporterTest, RefusesWhatIsNoModel) {
   EXPECT_CONTAINS(refusal((folder / "absent.onnx").string()), "cannot open");
   EXPECT_CONTAINS(refusal(folder.string()), "not a regular file");
