@@ -196,6 +196,13 @@ class Cases(unittest.TestCase):
         self.assertEqual(self.case(golden).scenarios(), ["b1_p7", "b2_leftpad"])
         self.assertEqual(self.case(golden, ops=["com.microsoft::GroupQueryAttention"]).scenarios(), ["b1_p7"])
 
+    def test_goldens_from_before_quantization(self):
+        golden = {name: {"logits": np.zeros((1, 2, 3))} for name in ("b1_p7", "b2_rightpad_prefill")}
+        for ops, expected in ((["MatMulNBits"], ["b1_p7"]), (["MatMul"], ["b1_p7", "b2_rightpad_prefill"])):
+            case = self.case(golden, ops=ops)
+            case.description["scenarios"] = {"b2_rightpad_prefill": {"ok": False}}
+            self.assertEqual(case.scenarios(), expected)
+
     def test_found_by_name(self):
         self.case({})
         self.case({})
