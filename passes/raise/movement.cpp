@@ -146,17 +146,48 @@ std::optional<Movement> RaiseContext::movementOf(Value value, size_t binding, bo
 
 // --- columns of rows
 
-/// Heads of new rows alone, where the graph has no cache: each is there once.
-static std::optional<HeadView> rowHeads(RaiseContext &context, Value value, bool isTransposed,
-                                        std::string &why) {
-  std::optional<Rows> rows = rowsOrPermuted(context, strip(value));
-  size_t sequence = isTransposed ? 3 : 2, dim = isTransposed ? 2 : 3;
-  if (!rows || rows->axes.size() != 4 || rows->axes[0] != axisBatch || rows->axes[1] <= 0 ||
-      rows->axes[sequence] != axisSequence || rows->axes[dim] <= 0) {
-    why = "keys or values are not rows [batch, heads, sequence, head size]";
-    return std::nullopt;
+/// The shape of heads [batch, heads, .., ..], batch and heads perhaps as one axis.
+static SmallVector<int64_t, 5> headShape(const Tensor &tags, const Binding &binding) {
+  SmallVector<int64_t, 5> shape = tags.shape;
+  if (shape.size() == 3 && shape[0] % binding.batch == 0) {
+    shape[0] /= binding.batch;
+    shape.insert(shape.begin(), binding.batch);
   }
-  HeadView view{*rows, rows->axes[1], 1, rows->axes[dim], 1};
+  return shape;
+}
+
+/// Heads of new rows alone, where the graph has no cache, each perhaps repeated for its queries.
+static std::optional<HeadView> rowHeads(RaiseContext &context, Value value, bool isTransposed) {
+  HeadView view{};
+  for (size_t i = 0; i < 2; ++i) {
+    std::optional<Movement> movement = context.movementOf(strip(value), i);
+    if (!movement)
+      return std::nullopt;
+    const Binding &binding = context.binding(i);
+    const Tensor &tags = movement->tags;
+    SmallVector<int64_t, 5> shape = headShape(tags, binding);
+    int64_t width = slm::widthOf(movement->source);
+    if (shape.size() != 4 || tags.elements() == 0 || shape[0] != binding.batch ||
+        shape[isTransposed ? 3 : 2] != binding.sequence)
+      return std::nullopt;
+    int64_t dim = shape[isTransposed ? 2 : 3], heads = dim ? width / dim : 0;
+    if (heads == 0 || width % dim || shape[1] % heads)
+      return std::nullopt;
+    int64_t repeat = shape[1] / heads;
+    double scale = tags.at(0);
+    for (int64_t b = 0, at = 0; b < shape[0]; ++b)
+      for (int64_t h = 0; h < shape[1]; ++h)
+        for (int64_t x = 0; x < shape[2]; ++x)
+          for (int64_t y = 0; y < shape[3]; ++y, ++at) {
+            int64_t t = isTransposed ? y : x, d = isTransposed ? x : y;
+            double index = double((b * binding.sequence + t) * width + h / repeat * dim + d);
+            if (std::fabs(tags.at(at) - scale * (index + 1)) >
+                1e-9 * std::fabs(scale) * (index + 1))
+              return std::nullopt;
+          }
+    Rows rows{movement->source, {axisBatch, heads, axisSequence, dim}};
+    view = {std::move(rows), heads, repeat, dim, scale};
+  }
   view.rows.value = peelScale(view.rows.value, view.scale);
   return view;
 }
@@ -247,8 +278,13 @@ std::optional<ColumnView> columnView(RaiseContext &context, Value value, Value &
 
 std::optional<HeadView> headView(RaiseContext &context, Value value, bool isTransposed,
                                  std::string &why) {
-  if (!context.hasCache)
-    return rowHeads(context, value, isTransposed, why);
+  if (!context.hasCache) {
+    std::optional<HeadView> view = rowHeads(context, value, isTransposed);
+    if (!view && rowsOrPermuted(context, strip(value)))
+      view = rowHeads(context, value, isTransposed);
+    why = "keys or values are not rows [batch, heads, sequence, head size]";
+    return view;
+  }
   HeadView view{};
   for (size_t i = 0; i < 2; ++i) {
     std::optional<Movement> movement = context.movementOf(value, i);
@@ -265,12 +301,7 @@ std::optional<HeadView> headView(RaiseContext &context, Value value, bool isTran
     const Cached &source = cache->second;
     const Tensor &tags = movement->tags;
     int64_t total = binding.total();
-    SmallVector<int64_t, 5> shape = tags.shape;
-    // Batch and heads may be one axis.
-    if (shape.size() == 3 && shape[0] % binding.batch == 0) {
-      shape[0] /= binding.batch;
-      shape.insert(shape.begin(), binding.batch);
-    }
+    SmallVector<int64_t, 5> shape = headShape(tags, binding);
     if (shape.size() != 4 || shape[0] != binding.batch || shape[isTransposed ? 3 : 2] != total ||
         shape[isTransposed ? 2 : 3] != source.dim || shape[1] % source.heads ||
         tags.elements() == 0) {
