@@ -196,7 +196,7 @@ TEST_F(CapiTest, GraphsRunNamedTensors) {
   // Two sequences, one with padding on the left; then a token for each.
   std::vector<int64_t> ids = {5, 6, 7, 0, 8, 9}, mask = {1, 1, 1, 0, 1, 1};
   std::vector<int32_t> positions = {0, 1, 2, 0, 0, 1};
-  graph.run(std::vector<smelt::api::Graph::TensorValue>{
+  graph.run(std::vector<smelt::api::Graph::Tensor>{
       {"past", SMELT_F32, {2, 0}, nullptr},
       {"attention_mask", SMELT_I64, {2, 3}, mask.data()},
       {"input_ids", SMELT_I64, {2, 3}, ids.data()},
@@ -215,7 +215,7 @@ TEST_F(CapiTest, GraphsRunNamedTensors) {
   ids = {1, 2};
   mask = {1, 1, 1, 1, 0, 1, 1, 1};
   positions = {3, 2};
-  graph.run(std::vector<smelt::api::Graph::TensorValue>{
+  graph.run(std::vector<smelt::api::Graph::Tensor>{
       {"past", present.type, {present.dims, present.dims + present.rank}, present.data},
       {"attention_mask", SMELT_I64, {2, 4}, mask.data()},
       {"input_ids", SMELT_I64, {2, 1}, ids.data()},
