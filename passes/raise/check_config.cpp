@@ -72,7 +72,8 @@ private:
     std::set<int64_t> windows;
     std::set<double> softcaps;
     getOperation().walk([&](slm::AttentionOp attention) {
-      windows.insert(int64_t(attention.getWindow()));
+      if (!attention.getBidirectional()) // encoders' configs count theirs in other ways
+        windows.insert(int64_t(attention.getWindow()));
       softcaps.insert(attention.getSoftcap().convertToDouble());
     });
     if (windows.empty())

@@ -243,6 +243,14 @@ Status Artifact::checkConfig() {
     wrong = "repetitionPenalty";
   else if (c.addBos > 1 || (c.addBos == 1 && c.bosToken < 0))
     wrong = "addBos";
+  else if (c.inputVocab > mostVocabulary || c.tokenTypes > mostVocabulary)
+    wrong = "inputVocab or tokenTypes";
+  else if (c.bidirectional > 1 || c.normalize > 1)
+    wrong = "bidirectional or normalize";
+  else if (uint32_t(c.output) > uint32_t(PortRole::TokenClasses))
+    wrong = "output";
+  else if (uint32_t(c.pooling) > uint32_t(Pooling::Last))
+    wrong = "pooling";
   auto validToken = [&](int32_t token) { return token >= -1 && token < int64_t(c.inputVocab != 0 ? c.inputVocab : c.vocabSize); };
   if (!validToken(c.bosToken) || !validToken(c.padToken) ||
       !std::all_of(std::begin(c.eosTokens), std::end(c.eosTokens), validToken))

@@ -56,6 +56,16 @@ Json configJson(const ModelConfig &c) {
   row.set("top_k", c.topK);
   row.set("top_p", double(c.topP));
   row.set("repetition_penalty", double(c.repetitionPenalty));
+  constexpr const char *outputs[] = {"logits",      "ids",     "mask",         "positions",
+                                     "token types", "state",   "logits",       "hidden state",
+                                     "embedding",   "classes", "token classes"};
+  constexpr const char *poolings[] = {"none", "mean", "first", "last"};
+  row.set("output", outputs[uint32_t(c.output)]);
+  row.set("bidirectional", c.bidirectional);
+  if (c.output == PortRole::HiddenState || c.output == PortRole::Embedding) {
+    row.set("pooling", poolings[uint32_t(c.pooling)]);
+    row.set("normalize", c.normalize);
+  }
   return row;
 }
 

