@@ -153,14 +153,13 @@ Types Inference::byShape(bool isExpand) {
   if (length > int64_t(format::maxRank))
     return refuse("rank " + llvm::Twine(length) + " is more than " + llvm::Twine(format::maxRank));
   Dims shape(size_t(length), dynamic);
-  if (target && target->elements() == length)
-    for (size_t i = 0; i < shape.size(); ++i) {
-      int64_t dim = target->integer(int64_t(i));
-      if (!isExpand && dim == 0 && !integer("allowzero"))
-        shape[i] = i < source.size() ? source[i] : dynamic;
-      else if (dim >= 0)
-        shape[i] = dim;
-    }
+  for (size_t i = 0; i < shape.size(); ++i) {
+    int64_t dim = b.element(in(1), int64_t(i), 0).known; // parts of it may be known
+    if (!isExpand && dim == 0 && !integer("allowzero"))
+      shape[i] = i < source.size() ? source[i] : dynamic;
+    else if (dim >= 0)
+      shape[i] = dim;
+  }
   if (isExpand) {
     if (!broadcast(shape, source))
       return refuse("its shape does not broadcast");

@@ -5,7 +5,7 @@
 #include "passes/lower/lower.h"
 #include "passes/lower/tensor_spec.h"
 #include "passes/tensor/tensor.h"
-#include "runtime/artifact/writer.h"
+#include "runtime/artifact/image.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"

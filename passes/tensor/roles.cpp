@@ -114,6 +114,9 @@ void assignRoles(func::FuncOp main, LoweredTensors &lowered) {
   int64_t vocabulary = -1, width = 1;
   for (auto [i, port] : llvm::enumerate(image.inputs)) {
     StringRef name = port.name;
+    format::ElementType type = tensorOf(port).type;
+    if (type != format::ElementType::I64 && type != format::ElementType::I32)
+      continue;
     switch (roleOf(main, unsigned(i))) {
     case Role::Ids: {
       port.port.role = PortRole::Ids;
@@ -130,8 +133,7 @@ void assignRoles(func::FuncOp main, LoweredTensors &lowered) {
       port.port.role = PortRole::Positions;
       break;
     default:
-      if (name.contains("token_type") && tensorOf(port).rank == 2 &&
-          tensorOf(port).type != format::ElementType::F32)
+      if (name.contains("token_type") && tensorOf(port).rank == 2)
         port.port.role = PortRole::TokenTypes;
     }
   }

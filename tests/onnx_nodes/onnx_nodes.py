@@ -63,7 +63,9 @@ def with_constants(op, model, inputs):
 
 
 def as_array(value):
-    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    return np.asarray(value) if isinstance(value, (np.generic, int, float)) else value
 
 
 def compare(found, wanted, rtol, atol):

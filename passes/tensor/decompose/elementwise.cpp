@@ -56,9 +56,12 @@ Values variadic(Builder &b) {
 Values castTo(Builder &b) {
   if (b.node().getType() == "CastLike")
     return {b.cast(b.input(0), b.element(b.input(1)))};
-  Type element = computedTypeOf(b.integer("to", 0), b.at.getContext());
+  int64_t to = b.integer("to", 0);
+  Type element = computedTypeOf(to, b.at.getContext());
+  if (to == 21 || to == 22)
+    element = {}; // 4-bit whole numbers are only stored
   if (!element) {
-    b.fail("element type " + llvm::Twine(b.integer("to", 0)) + " is not computed with");
+    b.fail("element type " + llvm::Twine(to) + " is not computed with");
     return {};
   }
   return {b.cast(b.input(0), element)};

@@ -154,7 +154,7 @@ int64_t codeType(Builder &b, Value zero) {
 
 Steps stepsOf(Builder &b, Value x, Value scale, Value zero) {
   Steps steps{scale, zero, 0, b.integer("block_size", 0)};
-  if (b.rank(x) > 0 && (b.rank(scale) > 0 && b.dim(scale, 0) != 1))
+  if (b.rank(x) > 0 && b.rank(scale) > 0 && (steps.block > 0 || b.dim(scale, 0) != 1))
     steps.axis = b.axis(b.integer("axis", 1), b.rank(x));
   return steps;
 }

@@ -15,13 +15,13 @@ func.func @main(%x: tensor<?x?xf32> {onnx.name = "x"}) -> (tensor<?x?xf32>) {
   %a = onnx.node "Gather" "a"(%s1, %one) {} : (tensor<2xi64>, tensor<i64>) -> tensor<i64>
   %b = onnx.node "Gather" "b"(%s2, %zero) {} : (tensor<2xi64>, tensor<i64>) -> tensor<i64>
   %c = onnx.node "Equal" "c"(%a, %b) {} : (tensor<i64>, tensor<i64>) -> tensor<i1>
-  %y = onnx.node "If" "if"(%c) {else_branch = 1 : i64, then_branch = 0 : i64} ({
+  %y = onnx.node "If" "if"(%c) {else_branch = 1 : i64, then_branch = 0 : i64} {
     %e = onnx.node "Exp" "t"(%x) {} : (tensor<?x?xf32>) -> tensor<?x?xf32>
     "onnx.yield"(%e) : (tensor<?x?xf32>) -> ()
   }, {
     %e = onnx.node "Neg" "e"(%x) {} : (tensor<?x?xf32>) -> tensor<?x?xf32>
     "onnx.yield"(%e) : (tensor<?x?xf32>) -> ()
-  }) : (tensor<i1>) -> tensor<?x?xf32>
+  } : (tensor<i1>) -> tensor<?x?xf32>
   return %y : tensor<?x?xf32>
 }
 }
@@ -40,13 +40,13 @@ func.func @main(%x: tensor<?x?xf32> {onnx.name = "x"}) -> (tensor<?x?xf32>) {
   %a = onnx.node "Gather" "a"(%s1, %one) {} : (tensor<2xi64>, tensor<i64>) -> tensor<i64>
   %b = onnx.node "Gather" "b"(%s1, %zero) {} : (tensor<2xi64>, tensor<i64>) -> tensor<i64>
   %c = onnx.node "Equal" "c"(%a, %b) {} : (tensor<i64>, tensor<i64>) -> tensor<i1>
-  %y = onnx.node "If" "if"(%c) {else_branch = 1 : i64, then_branch = 0 : i64} ({
+  %y = onnx.node "If" "if"(%c) {else_branch = 1 : i64, then_branch = 0 : i64} {
     %e = onnx.node "Exp" "t"(%x) {} : (tensor<?x?xf32>) -> tensor<?x?xf32>
     "onnx.yield"(%e) : (tensor<?x?xf32>) -> ()
   }, {
     %e = onnx.node "Neg" "e"(%x) {} : (tensor<?x?xf32>) -> tensor<?x?xf32>
     "onnx.yield"(%e) : (tensor<?x?xf32>) -> ()
-  }) : (tensor<i1>) -> tensor<?x?xf32>
+  } : (tensor<i1>) -> tensor<?x?xf32>
   return %y : tensor<?x?xf32>
 }
 }
