@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/artifact/format.h"
+#include "runtime/artifact/image.h"
 #include "runtime/base/status.h"
 #include "runtime/base/xxh64.h"
 
@@ -13,27 +14,7 @@
 
 namespace smelt {
 
-/// The program section before encoding.
-struct ProgramImage {
-  std::vector<std::string> kernelNames; ///< instructions refer to kernels by index into this
-  std::vector<format::Instruction> instructions;
-  std::vector<format::CacheLayer> cacheLayers;
-};
 std::vector<std::byte> encodeProgram(const ProgramImage &program);
-
-/// The tensor program section before encoding.
-struct TensorProgramImage {
-  struct Port {
-    std::string name;
-    format::TensorPort port; ///< `nameOffset` is filled in by the encoder
-  };
-  std::vector<std::string> kernelNames; ///< instructions refer to kernels by index into this
-  std::vector<format::TensorEntry> tensors;
-  /// `nodeName` is an index into `nodeNames`; the encoder makes it an offset.
-  std::vector<format::TensorInstruction> instructions;
-  std::vector<std::string> nodeNames;
-  std::vector<Port> inputs, outputs;
-};
 std::vector<std::byte> encodeTensorProgram(const TensorProgramImage &program);
 
 /// One artifact being written. Everything goes to `<path>.tmp-<pid>`, which is renamed to `path` by

@@ -40,7 +40,7 @@ LAYERS = [
      ("mlir", "llvm", "json")),
     ("compiler/driver", ("compiler", "passes", "calibration", "runtime"), ("mlir", "llvm", "onnx", "json", "algebra")),
     ("passes", ("passes", "compiler/dialect", "calibration", "runtime/formats", "runtime/base",
-                "runtime/artifact/format.h", "runtime/devices/targets.def"), ("mlir", "llvm")),
+                "runtime/artifact/format.h", "runtime/artifact/image.h", "runtime/devices/targets.def"), ("mlir", "llvm")),
 ]
 INTRINSICS = re.compile(r"^(immintrin|x86intrin|emmintrin|arm_neon|arm_sve|riscv_vector)\.h$")
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]')
