@@ -13,6 +13,12 @@ namespace smelt {
 /// whichever row is asked for here.
 static std::optional<SmallVector<int64_t, 5>> lastRow(RaiseContext &context, Value value,
                                                       Value &source) {
+  // Rows that are the last ones already are traced as if they were the first.
+  auto node = value.getDefiningOp<NodeOp>();
+  std::optional<Rows> input = context.rowsOf(node.getInputs()[0]);
+  bool isAlready = input && llvm::none_of(input->axes, [](int64_t axis) {
+                     return axis == axisSequence || axis == axisTokens;
+                   });
   for (size_t i = 0; i < context.bindings(); ++i) {
     std::optional<Movement> movement = context.movementOf(value, i);
     if (!movement || context.cached.count(movement->source))
@@ -25,7 +31,7 @@ static std::optional<SmallVector<int64_t, 5>> lastRow(RaiseContext &context, Val
         (rank == 3 && tags.shape[1] != 1))
       return std::nullopt;
     for (int64_t at = 0; at < tags.elements(); ++at) {
-      int64_t last = at / width * binding.sequence + binding.sequence - 1;
+      int64_t last = at / width * binding.sequence + (isAlready ? 0 : binding.sequence - 1);
       if (tags.at(at) != double(1 + last * width + at % width))
         return std::nullopt;
     }

@@ -81,9 +81,30 @@ Match finish(RaiseContext &context, NodeOp node, const Rows &rows, Value weight,
   return Match::yes();
 }
 
+/// rms_norm(x - mean(x)) w: what is centred has its deviation as root mean square.
+Match raiseCenteredRms(RaiseContext &context, NodeOp node) {
+  NodeOp difference = nodeOf(node.getInputs()[0], "Sub");
+  std::optional<Rows> rows =
+      difference ? context.rowsOf(strip(difference.getInputs()[0])) : std::nullopt;
+  NodeOp mean = rows ? nodeOf(difference.getInputs()[1], "ReduceMean") : NodeOp();
+  if (!rows || !isLastMean(context, mean, rows->axes.size()) ||
+      strip(mean.getInputs()[0]) != strip(difference.getInputs()[0]))
+    return Match::no();
+  int64_t axis = integerOf(node, "axis", -1);
+  if ((axis != -1 && axis != int64_t(rows->axes.size()) - 1) ||
+      integerOf(node, "stash_type", 1) != 1)
+    return Match::near("only axis -1 and stash_type 1 are known");
+  for (unsigned i = 1; i < node->getNumResults(); ++i)
+    if (!node->getResult(i).use_empty())
+      return Match::near("its second output, the inverse deviation, is used");
+  return finish(context, node, *rows, node.getInputs()[1], {}, floatOf(node, "epsilon", 1e-5));
+}
+
 } // namespace
 
 Match raiseLayerNorm(RaiseContext &context, NodeOp node) {
+  if (node.getType() == "RMSNormalization" || node.getType() == "SimplifiedLayerNormalization")
+    return raiseCenteredRms(context, node);
   if (node.getType() == "LayerNormalization") {
     std::optional<Rows> rows = context.rowsOf(node.getInputs()[0]);
     if (!rows)

@@ -25,16 +25,18 @@ Match raiseLinear(RaiseContext &context, NodeOp node) {
     return Match::no();
   if (!rows)
     return Match::blocked();
-  bool isGemm = node.getType() == "Gemm";
-  if (!rows->isFlat() || (isGemm && integerOf(node, "transA", 0) != 0))
+  bool isGemm = node.getType() == "Gemm", isPlain = node.getType() == "MatMul";
+  if (!rows->isFlat() ||
+      (!isPlain && (integerOf(node, "transA", 0) != 0 || integerOf(node, "transBatchA", 0) != 0 ||
+                    integerOf(node, "transBatchB", 0) != 0)))
     return Match::near("its input is not [.., columns]");
-  // MatMul and Gemm hold [K, N]; Gemm with transB holds [N, K].
-  bool isRowMajor = isGemm && integerOf(node, "transB", 0) != 0;
+  // MatMul and Gemm hold [K, N]; Gemm and FusedMatMul with transB hold [N, K].
+  bool isRowMajor = !isPlain && integerOf(node, "transB", 0) != 0;
   size_t n = isRowMajor ? 0 : 1, k = 1 - n;
   if (weight->shape[k] != rows->width())
     return Match::near("its weight does not fit its input's " + std::to_string(rows->width()) +
                        " columns");
-  if (isGemm && floatOf(node, "alpha", 1) != 1)
+  if (!isPlain && floatOf(node, "alpha", 1) != 1)
     return Match::near("alpha is not 1");
   Value bias;
   if (Value given = isGemm ? inputOf(node, 2) : Value()) {

@@ -79,7 +79,7 @@ func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b"
 // CHECK: slm.select_rows
 // CHECK-NOT: onnx.node
 module {
-func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}, %mask: tensor<?x?xi64> {onnx.name = "attention_mask", onnx.dims = ["b", "t"]}, %k: tensor<?x2x?x16xf32> {onnx.name = "past.k", onnx.dims = ["b", "2", "p", "16"]}, %v: tensor<?x2x?x16xf32> {onnx.name = "past.v", onnx.dims = ["b", "2", "p", "16"]}) -> (tensor<?x32xf32>, tensor<?x2x?x16xf32>, tensor<?x2x?x16xf32>) {
+func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}, %mask: tensor<?x?xi64> {onnx.name = "attention_mask", onnx.dims = ["b", "t"]}, %k: tensor<?x2x?x16xf32> {onnx.name = "past.k", onnx.dims = ["b", "2", "p", "16"]}, %v: tensor<?x2x?x16xf32> {onnx.name = "past.v", onnx.dims = ["b", "2", "p", "16"]}) -> (tensor<?x1x32xf32>, tensor<?x2x?x16xf32>, tensor<?x2x?x16xf32>) {
   %table = onnx.weight "embed" {id = 0 : i64} : tensor<256x32xf32>
   %x = onnx.node "Gather" "embed"(%table, %ids) {} : (tensor<256x32xf32>, tensor<?x?xi64>) -> tensor<?x?x32xf32>
   %qw = onnx.weight "qw" {id = 1 : i64} : tensor<32x32xf32>
@@ -121,7 +121,9 @@ func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b"
   %y = onnx.node "Reshape" "y"(%u, %s3) {allowzero = 0 : i64} : (tensor<?x?x2x16xf32>, tensor<3xi64>) -> tensor<?x?x32xf32>
   %at = onnx.constant "at" dense<-1> : tensor<i64> : tensor<i64>
   %last = onnx.node "Gather" "last"(%y, %at) {axis = 1 : i64} : (tensor<?x?x32xf32>, tensor<i64>) -> tensor<?x32xf32>
-  return %last, %ck, %cv : tensor<?x32xf32>, tensor<?x2x?x16xf32>, tensor<?x2x?x16xf32>
+  %ax1 = onnx.constant "ax1" dense<1> : tensor<1xi64> : tensor<1xi64>
+  %one_row = onnx.node "Unsqueeze" "one_row"(%last, %ax1) {} : (tensor<?x32xf32>, tensor<1xi64>) -> tensor<?x1x32xf32>
+  return %one_row, %ck, %cv : tensor<?x1x32xf32>, tensor<?x2x?x16xf32>, tensor<?x2x?x16xf32>
 }
 }
 

@@ -146,3 +146,44 @@ func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b"
   return %m : tensor<?x?x32xf32>
 }
 }
+
+// -----
+
+// The deviation as the root mean square of what is centred (Cohere, opset 23).
+// CHECK-LABEL: func.func @main
+// CHECK: slm.layer_norm %{{.*}}, %{{.*}} {epsilon
+// CHECK-NOT: slm.rms_norm
+module {
+func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}) -> (tensor<?x?x32xf32>) {
+  %table = onnx.weight "embed" {id = 0 : i64} : tensor<256x32xf32>
+  %x = onnx.node "Gather" "embed"(%table, %ids) {} : (tensor<256x32xf32>, tensor<?x?xi64>) -> tensor<?x?x32xf32>
+  %other = onnx.node "Relu" "other"(%x) {} : (tensor<?x?x32xf32>) -> tensor<?x?x32xf32>
+  %w = onnx.weight "w" {id = 1 : i64} : tensor<32xf32>
+  %axes = onnx.constant "axes" dense<-1> : tensor<1xi64> : tensor<1xi64>
+  %mean = onnx.node "ReduceMean" "mean"(%x, %axes) {} : (tensor<?x?x32xf32>, tensor<1xi64>) -> tensor<?x?x1xf32>
+  %d = onnx.node "Sub" "d"(%x, %mean) {} : (tensor<?x?x32xf32>, tensor<?x?x1xf32>) -> tensor<?x?x32xf32>
+  %y = onnx.node "RMSNormalization" "y"(%d, %w) {axis = -1 : i64, epsilon = 1.0E-5 : f32, stash_type = 1 : i64} : (tensor<?x?x32xf32>, tensor<32xf32>) -> tensor<?x?x32xf32>
+  return %y : tensor<?x?x32xf32>
+}
+}
+
+// -----
+
+// The mean of something else centres nothing.
+// CHECK-LABEL: func.func @main
+// CHECK-NOT: slm.layer_norm
+// CHECK-NOT: slm.rms_norm
+// CHECK: onnx.node "RMSNormalization"
+module {
+func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}) -> (tensor<?x?x32xf32>) {
+  %table = onnx.weight "embed" {id = 0 : i64} : tensor<256x32xf32>
+  %x = onnx.node "Gather" "embed"(%table, %ids) {} : (tensor<256x32xf32>, tensor<?x?xi64>) -> tensor<?x?x32xf32>
+  %other = onnx.node "Relu" "other"(%x) {} : (tensor<?x?x32xf32>) -> tensor<?x?x32xf32>
+  %w = onnx.weight "w" {id = 1 : i64} : tensor<32xf32>
+  %axes = onnx.constant "axes" dense<-1> : tensor<1xi64> : tensor<1xi64>
+  %mean = onnx.node "ReduceMean" "mean"(%other, %axes) {} : (tensor<?x?x32xf32>, tensor<1xi64>) -> tensor<?x?x1xf32>
+  %d = onnx.node "Sub" "d"(%x, %mean) {} : (tensor<?x?x32xf32>, tensor<?x?x1xf32>) -> tensor<?x?x32xf32>
+  %y = onnx.node "RMSNormalization" "y"(%d, %w) {axis = -1 : i64, epsilon = 1.0E-5 : f32, stash_type = 1 : i64} : (tensor<?x?x32xf32>, tensor<32xf32>) -> tensor<?x?x32xf32>
+  return %y : tensor<?x?x32xf32>
+}
+}

@@ -82,3 +82,33 @@ func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b"
   return %y : tensor<?x?x32xf32>
 }
 }
+
+// -----
+
+// onnxruntime's product with the transpose of a tied table.
+// CHECK-LABEL: func.func @main
+// CHECK: slm.weight "n" {id = 1 : i64, row_stride = 32 : i64} : tensor<48x32xf32>
+// CHECK: slm.linear %{{.*}} {name = "head"}
+module {
+func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}) -> (tensor<?x?x48xf32>) {
+  %table = onnx.weight "embed" {id = 0 : i64} : tensor<256x32xf32>
+  %x = onnx.node "Gather" "embed"(%table, %ids) {} : (tensor<256x32xf32>, tensor<?x?xi64>) -> tensor<?x?x32xf32>
+  %n = onnx.weight "n" {id = 1 : i64} : tensor<48x32xf32>
+  %y = onnx.node "FusedMatMul" "head"(%x, %n) {transA = 0 : i64, transB = 1 : i64, alpha = 1.0 : f32} attributes {domain = "com.microsoft"} : (tensor<?x?x32xf32>, tensor<48x32xf32>) -> tensor<?x?x48xf32>
+  return %y : tensor<?x?x48xf32>
+}
+}
+
+// -----
+
+// CHECK-LABEL: func.func @main
+// CHECK: onnx.node "FusedMatMul" "head"{{.*}}raise.why = "alpha is not 1"
+module {
+func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}) -> (tensor<?x?x48xf32>) {
+  %table = onnx.weight "embed" {id = 0 : i64} : tensor<256x32xf32>
+  %x = onnx.node "Gather" "embed"(%table, %ids) {} : (tensor<256x32xf32>, tensor<?x?xi64>) -> tensor<?x?x32xf32>
+  %n = onnx.weight "n" {id = 1 : i64} : tensor<48x32xf32>
+  %y = onnx.node "FusedMatMul" "head"(%x, %n) {transA = 0 : i64, transB = 1 : i64, alpha = 0.5 : f32} attributes {domain = "com.microsoft"} : (tensor<?x?x32xf32>, tensor<48x32xf32>) -> tensor<?x?x48xf32>
+  return %y : tensor<?x?x48xf32>
+}
+}
