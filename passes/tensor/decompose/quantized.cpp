@@ -132,11 +132,14 @@ Value quantize(Builder &b, Value x, const Steps &steps, int64_t type) {
   return b.cast(q, computedTypeOf(type, b.at.getContext()));
 }
 
-/// The ONNX type of codes: said by an attribute, by the zero point, or uint8.
+/// The ONNX type of codes: said by an attribute, by import for the result, by the zero point, or
+/// uint8.
 int64_t codeType(Builder &b, Value zero) {
   if (int64_t said = b.integer("output_dtype", 0))
     return said;
-  auto type = zero ? dyn_cast<RankedTensorType>(zero.getType()) : RankedTensorType();
+  auto type = dyn_cast<RankedTensorType>(b.node()->getResult(0).getType());
+  if (!type || !isa<IntegerType>(type.getElementType()))
+    type = zero ? dyn_cast<RankedTensorType>(zero.getType()) : RankedTensorType();
   if (!type)
     return 2;
   // Import names the stored type; a computed one is a byte.

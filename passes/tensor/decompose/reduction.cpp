@@ -24,8 +24,12 @@ Values reduce(Builder &b) {
     return axes->empty() ? value : b.reduce(name, value, *axes, keep);
   };
   bool isBool = b.element(x) && b.element(x).isInteger(1);
-  if (isBool && (type == "ReduceMax" || type == "ReduceMin")) // as bytes
-    return {b.cast(plain(type, b.cast(x, b.at.getI32Type())), b.at.getI1Type())};
+  if (isBool && (type == "ReduceMax" || type == "ReduceMin")) { // any or all, over nothing too
+    Value found = plain(type, b.cast(x, b.at.getI32Type()));
+    bool isAny = type == "ReduceMax";
+    found = b.make(isAny ? "Max" : "Min", {found, b.like(found, isAny ? 0 : 1)});
+    return {b.cast(found, b.at.getI1Type())};
+  }
   if (type == "ReduceL1") // sum |x|
     return {plain("ReduceSum", b.unary("Abs", x))};
   if (type == "ReduceSumSquare") // sum x^2
