@@ -329,6 +329,7 @@ Status Compilation::lowerTensors() {
 Status Compilation::lower() {
   if (pipeline.runsTensors) {
     SMELT_TRY(lowerTensors());
+    provenance.classes = describeOutputs(program.config, *tensors);
     fillConfig(program.config);
     dropForeignTokens(program.config);
     provenance.config = program.config;
@@ -336,6 +337,7 @@ Status Compilation::lower() {
   }
   LowerOptions sizes = encoderSizes(options.lower, source.graph, positionLimit(source.graph));
   SMELT_ASSIGN(program, lowerProgram(*pipeline.module, source.resolve, *sink, sizes));
+  provenance.classes = program.config.vocabSize;
   fillConfig(program.config);
   provenance.config = program.config;
   return {};

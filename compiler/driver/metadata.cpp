@@ -26,7 +26,7 @@ static llvm::json::Object describeText(const Provenance &provenance) {
   llvm::json::Object text;
   if (role == PortRole::Classes || role == PortRole::TokenClasses) {
     // Labels that do not fit the classes belong to another model.
-    if (use.labels.size() == provenance.config.vocabSize)
+    if (provenance.classes < 0 || int64_t(use.labels.size()) == provenance.classes)
       text["labels"] = llvm::json::Array(use.labels);
     if (!use.activation.empty())
       text["activation"] = role == PortRole::Classes ? use.activation : "softmax";

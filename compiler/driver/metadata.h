@@ -26,6 +26,7 @@ struct Provenance {
   std::vector<PackedMatrix> matrices;
   format::ModelConfig config{};
   TextUse use;
+  int64_t classes = 0; ///< columns of the output; -1: not known
 };
 
 /// Packed bits per weight over all matrices of a role; 0 if there are none.

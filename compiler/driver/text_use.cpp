@@ -111,6 +111,19 @@ void completeConfig(format::ModelConfig &config, const TextUse &use) {
   config.normalize = use.normalize.value_or(!use.pooling);
 }
 
+int64_t describeOutputs(format::ModelConfig &config, const TensorProgramImage &image) {
+  using format::PortRole;
+  for (PortRole wanted : {PortRole::Logits, PortRole::Classes, PortRole::TokenClasses,
+                          PortRole::Embedding, PortRole::HiddenState})
+    for (const auto &output : image.outputs)
+      if (output.port.role == wanted) {
+        config.output = wanted;
+        const format::TensorEntry &tensor = image.tensors[output.port.tensor];
+        return tensor.rank == 0 ? -1 : tensor.dims[tensor.rank - 1];
+      }
+  return -1;
+}
+
 LowerOptions encoderSizes(LowerOptions options, const Graph &graph, int64_t positionLimit) {
   bool isEncoder = std::any_of(graph.nodes.begin(), graph.nodes.end(),
                                [](const Node &node) { return node.bidirectional; });

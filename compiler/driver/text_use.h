@@ -4,6 +4,7 @@
 #include "calibration/graph.h"
 #include "passes/lower/lower.h"
 #include "runtime/artifact/format.h"
+#include "runtime/artifact/writer.h"
 #include "runtime/base/status.h"
 
 #include <filesystem>
@@ -29,6 +30,10 @@ Result<TextUse> readTextUse(const std::filesystem::path &folder);
 /// Puts pooling into the config where the graph itself leaves it open: rows of hidden states become
 /// a text's embedding as `use` says, without a word by the mean of length 1.
 void completeConfig(format::ModelConfig &config, const TextUse &use);
+
+/// Sets what a graph that runs as it stands gives a text, of several outputs what speaks for the
+/// whole text first; its columns, -1 where only a run tells.
+int64_t describeOutputs(format::ModelConfig &config, const TensorProgramImage &image);
 
 /// Sizes for a graph that reads texts in both directions: a whole text is one step, every row may
 /// be asked for, keys and values live for one step only and stay floats. Others stay as they are.

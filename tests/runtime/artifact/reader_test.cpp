@@ -152,6 +152,9 @@ struct BadModel {
 
 TEST(Reader, EveryBoundIsChecked) {
   const BadModel models[] = {
+      {"output", [](FakeModel &m) { m.config.output = PortRole(11); }},
+      {"pooling", [](FakeModel &m) { m.config.pooling = Pooling(4); }},
+      {"bidirectional", [](FakeModel &m) { m.config.bidirectional = 2; }},
       {"vocabulary", [](FakeModel &m) { m.config.vocabSize = 0; }},
       {"context", [](FakeModel &m) { m.config.maxContext = ~0u; }},
       {"tokens", [](FakeModel &m) { m.config.maxTokens = 0; }},

@@ -165,6 +165,28 @@ TEST_F(SessionTest, TheContextIsABound) {
   EXPECT_EQ(session->truncate(-1, 0).code(), StatusCode::InvalidArgument);
 }
 
+TEST_F(SessionTest, ATextReadBothWaysComesInOneStep) {
+  auto opened = Model::open(writeFake(folder, [](FakeModel &fake) {
+    fake.config.bidirectional = 1;
+    fake.config.tokenTypes = 2;
+  }));
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  model = *opened;
+  auto session = open({.slots = 2, .threads = 1});
+  std::vector<Token> text = {{1, 0, 0, 0}, {2, 1, 0, 1}, {3, 0, 1, 0}};
+  EXPECT_TRUE(session->step(text, {}).ok());
+  std::vector<Token> more = {{4, 2, 0}};
+  Status status = session->step(more, {});
+  EXPECT_EQ(status.code(), StatusCode::InvalidArgument);
+  EXPECT_NE(status.message().find("both directions"), std::string::npos) << status.message();
+  EXPECT_FALSE(session->append(0, std::vector<int32_t>{1}).ok()); // the slot holds a text
+  ASSERT_TRUE(session->truncate(0, 0).ok());
+  EXPECT_TRUE(session->append(0, std::vector<int32_t>{1, 2, 3}).ok());
+  EXPECT_FALSE(session->append(1, randomTokens(model->config().maxTokens + 1, 3)).ok());
+  text[1].type = 2;
+  EXPECT_NE(session->step(text, {}).message().find("token type 2"), std::string::npos);
+}
+
 TEST_F(SessionTest, OptionsAreChecked) {
   open();
   auto code = [&](SessionOptions options) {
