@@ -69,7 +69,8 @@ fs::path moduleFolder(const fs::path &folder) {
 } // namespace
 
 Result<TextUse> readTextUse(const fs::path &modelFolder) {
-  fs::path folder = fs::absolute(modelFolder);
+  // A file named without a folder lies in the current one.
+  fs::path folder = modelFolder.empty() ? fs::path(".") : modelFolder;
   std::error_code error;
   TextUse use;
   fs::path configFolder = !fs::exists(folder / "config.json", error) && folder.filename() == "onnx"

@@ -29,14 +29,22 @@ def write_scenarios(case, path):
     with open(path, "wb") as out:
         for scenario in case.scenarios():
             steps = ragged(case, scenario)
-            # Every token has its logits in these cases; rows of other goldens have none.
-            if steps is None or any(len(step.rows) != len(step.tokens) for step in steps):
+            if steps is None:
                 continue
-            tokens, logits = [token for step in steps for token in step.tokens], np.concatenate([step.golden for step in steps])
+            tokens, rows = [], []
+            for step in steps:
+                first = len(tokens)
+                tokens += step.tokens
+                slots = [slot for _, _, slot in step.tokens]
+                # A golden for each token, or for each text: a classifier's, which reads its first token.
+                each_text = len(step.rows) == len(set(slots)) != len(slots) and case.is_classifier()
+                rows += [first + row for row in ([slots.index(slot) for slot in sorted(set(slots))] if each_text else step.rows)]
+            logits = np.concatenate([step.golden for step in steps])
             name = scenario.encode()
             out.write(struct.pack("<i", len(name)) + name)
-            out.write(struct.pack("<ii", len(tokens), len(logits[0])))
+            out.write(struct.pack("<iii", len(tokens), len(rows), len(logits[0])))
             out.write(np.asarray(tokens, np.int32).tobytes())
+            out.write(np.asarray(rows, np.int32).tobytes())
             out.write(np.asarray(logits, np.float32).tobytes())
 
 
