@@ -5,6 +5,7 @@
 #include "llvm/ADT/SmallVector.h"
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -24,7 +25,11 @@ struct Tensor {
   int64_t elements() const; ///< saturated
   bool isSingle() const { return hasData() && elements() == 1; }
   bool hasData() const { return data != nullptr; }
-  double at(int64_t index) const { return (*data)[size_t(index)]; }
+  /// NaN beyond the end: a hostile graph gives fewer elements than its other inputs ask for.
+  double at(int64_t index) const {
+    return size_t(index) < data->size() ? (*data)[size_t(index)]
+                                        : std::numeric_limits<double>::quiet_NaN();
+  }
   /// Element `index` as a whole number, saturated.
   int64_t integer(int64_t index) const;
   /// All elements as whole numbers.

@@ -183,6 +183,9 @@ Types Inference::slice() {
   std::optional<Tensor> starts = b.constant(in(1)), ends = b.constant(in(2));
   std::optional<Tensor> steps = b.constant(in(3));
   bool isKnown = starts && ends && (!in(3) || steps);
+  for (const std::optional<Tensor> &bounds : {starts, ends, steps})
+    if (bounds && bounds->elements() != int64_t(ints("axes").size()))
+      return refuse("its bounds are not one for each axis");
   for (auto [i, axis] : llvm::enumerate(ints("axes"))) {
     int64_t &dim = shape[size_t(axis)];
     int64_t step = steps ? steps->integer(int64_t(i)) : 1;

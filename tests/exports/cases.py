@@ -61,10 +61,6 @@ class Case:
         # Graphs with GroupQueryAttention take lengths from the mask's sum: they mean right padding only.
         return (self.folder / "genai_config.json").exists() or "GroupQueryAttention" in self.ops()
 
-    def is_classifier(self):
-        """One vector of classes for each text."""
-        return any(name.endswith("/logits") and self.golden[name].ndim == 2 for name in self.golden.files)
-
     def scenarios(self):
         """Names of the scenarios that the graph means to be able to run and whose goldens are the graph's."""
         names = sorted({name.split("/")[0] for name in self.golden.files})
