@@ -1,7 +1,12 @@
 // Attention masks, recognised by what they let through at sample sizes.
 #include "passes/raise/patterns/patterns.h"
 
+#include "llvm/ADT/DenseSet.h"
+
+#include <cstdlib>
+
 using namespace mlir;
+using namespace smelt::onnx_ir;
 
 namespace smelt {
 namespace {
@@ -85,6 +90,25 @@ bool fits(const Tensor &mask, const Binding &binding, ArrayRef<int64_t> strides,
   return true;
 }
 
+/// True if the arithmetic that leads to `value` names a whole number in (least, 2^31): perhaps a
+/// window that is longer than the samples can show.
+bool namesLengthBeyond(Value value, int64_t least, llvm::DenseSet<Value> &seen) {
+  Operation *op = value.getDefiningOp();
+  if (!op || !seen.insert(value).second)
+    return false;
+  if (auto constant = dyn_cast<ConstantOp>(op)) {
+    std::optional<Tensor> tensor = tensorOf(constant.getValue());
+    // Floats are what hides, not how far one sees.
+    if (!tensor || !tensor->isSingle() || tensor->kind != TensorKind::Integer)
+      return false;
+    int64_t number = std::abs(tensor->integer(0));
+    return number > least && number < int64_t(1) << 31;
+  }
+  auto node = dyn_cast<NodeOp>(op);
+  return node && llvm::any_of(node.getInputs(),
+                              [&](Value input) { return namesLengthBeyond(input, least, seen); });
+}
+
 } // namespace
 
 std::optional<AttentionMask> attentionMaskOf(RaiseContext &context, Value value, std::string &why) {
@@ -96,6 +120,13 @@ std::optional<AttentionMask> attentionMaskOf(RaiseContext &context, Value value,
   std::optional<AttentionMask> range = rangeAtLength(context, value);
   if (!range)
     return std::nullopt;
+  const Binding &longest = context.longSample().inputs();
+  llvm::DenseSet<Value> seen;
+  if (range->window == 0 && namesLengthBeyond(value, longest.total() / 2, seen)) {
+    why = "its mask names a length beyond the " + std::to_string(longest.total()) +
+          " tokens that it was tried at, perhaps a window";
+    return std::nullopt;
+  }
   bool withPadding = true, withoutPadding = true;
   for (size_t i = 0; i < context.bindings(); ++i) {
     const Tensor *mask = context.sample(value, i);

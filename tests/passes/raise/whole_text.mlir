@@ -374,3 +374,52 @@ func.func @main(%types: tensor<?x?xi64> {onnx.name = "token_type_ids", onnx.dims
   return %y : tensor<?x?x32xf32>
 }
 }
+
+// -----
+
+// A window longer than the samples are is not taken for none.
+// CHECK-LABEL: func.func @main
+// CHECK-NOT: slm.attention
+// CHECK: onnx.node "MatMul" "att"{{.*}}raise.why = "its mask names a length beyond
+module {
+func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids", onnx.dims = ["b", "s"]}, %mask: tensor<?x?xi64> {onnx.name = "attention_mask", onnx.dims = ["b", "s"]}) -> (tensor<?x?x32xf32> {onnx.name = "last_hidden_state"}) {
+  %table = onnx.weight "embed" {id = 0 : i64} : tensor<256x32xf32>
+  %x = onnx.node "Gather" "embed"(%table, %ids) {} : (tensor<256x32xf32>, tensor<?x?xi64>) -> tensor<?x?x32xf32>
+  %qw = onnx.weight "qw" {id = 1 : i64} : tensor<32x32xf32>
+  %xl = onnx.node "MatMul" "q_proj"(%x, %qw) {} : (tensor<?x?x32xf32>, tensor<32x32xf32>) -> tensor<?x?x32xf32>
+  %s4 = onnx.constant "s4" dense<[0, 0, 2, 16]> : tensor<4xi64> : tensor<4xi64>
+  %h = onnx.node "Reshape" "h"(%xl, %s4) {allowzero = 0 : i64} : (tensor<?x?x32xf32>, tensor<4xi64>) -> tensor<?x?x2x16xf32>
+  %q = onnx.node "Transpose" "q"(%h) {perm = array<i64: 0, 2, 1, 3>} : (tensor<?x?x2x16xf32>) -> tensor<?x2x?x16xf32>
+  %kT = onnx.node "Transpose" "kT"(%h) {perm = array<i64: 0, 2, 3, 1>} : (tensor<?x?x2x16xf32>) -> tensor<?x2x16x?xf32>
+  %ax12 = onnx.constant "ax12" dense<[1, 2]> : tensor<2xi64> : tensor<2xi64>
+  %one = onnx.constant "one" dense<1> : tensor<1xi64> : tensor<1xi64>
+  %mb = onnx.node "Cast" "mb"(%mask) {to = 9 : i64} : (tensor<?x?xi64>) -> tensor<?x?xi1>
+  %m4 = onnx.node "Unsqueeze" "m4"(%mb, %ax12) {} : (tensor<?x?xi1>, tensor<2xi64>) -> tensor<?x1x1x?xi1>
+  %z = onnx.constant "z" dense<0> : tensor<i64> : tensor<i64>
+  %o = onnx.constant "o" dense<1> : tensor<i64> : tensor<i64>
+  %sh = onnx.node "Shape" "sh"(%ids) {start = 1 : i64, end = 2 : i64} : (tensor<?x?xi64>) -> tensor<1xi64>
+  %S = onnx.node "Squeeze" "S"(%sh) {} : (tensor<1xi64>) -> tensor<i64>
+  %ki = onnx.node "Range" "ki"(%z, %S, %o) {} : (tensor<i64>, tensor<i64>, tensor<i64>) -> tensor<?xi64>
+  %qc = onnx.node "Unsqueeze" "qc"(%ki, %one) {} : (tensor<?xi64>, tensor<1xi64>) -> tensor<?x1xi64>
+  %ahead = onnx.node "Sub" "ahead"(%ki, %qc) {} : (tensor<?xi64>, tensor<?x1xi64>) -> tensor<?x?xi64>
+  %most = onnx.constant "most" dense<2000> : tensor<i64> : tensor<i64>
+  %least = onnx.constant "least" dense<-2000> : tensor<i64> : tensor<i64>
+  %le = onnx.node "LessOrEqual" "le"(%ahead, %most) {} : (tensor<?x?xi64>, tensor<i64>) -> tensor<?x?xi1>
+  %ge = onnx.node "GreaterOrEqual" "ge"(%ahead, %least) {} : (tensor<?x?xi64>, tensor<i64>) -> tensor<?x?xi1>
+  %both = onnx.node "And" "both"(%le, %ge) {} : (tensor<?x?xi1>, tensor<?x?xi1>) -> tensor<?x?xi1>
+  %full = onnx.node "And" "full"(%both, %m4) {} : (tensor<?x?xi1>, tensor<?x1x1x?xi1>) -> tensor<?x1x?x?xi1>
+  %scale = onnx.constant "scale" dense<0.25> : tensor<f32> : tensor<f32>
+  %zero = onnx.constant "zero" dense<0.0> : tensor<f32> : tensor<f32>
+  %low = onnx.constant "low" dense<-3.40282347E+38> : tensor<f32> : tensor<f32>
+  %sc = onnx.node "MatMul" "sc"(%q, %kT) {} : (tensor<?x2x?x16xf32>, tensor<?x2x16x?xf32>) -> tensor<?x2x?x?xf32>
+  %ss = onnx.node "Mul" "ss"(%sc, %scale) {} : (tensor<?x2x?x?xf32>, tensor<f32>) -> tensor<?x2x?x?xf32>
+  %add = onnx.node "Where" "add"(%full, %zero, %low) {} : (tensor<?x1x?x?xi1>, tensor<f32>, tensor<f32>) -> tensor<?x1x?x?xf32>
+  %sa = onnx.node "Add" "sa"(%ss, %add) {} : (tensor<?x2x?x?xf32>, tensor<?x1x?x?xf32>) -> tensor<?x2x?x?xf32>
+  %p = onnx.node "Softmax" "p"(%sa) {axis = -1 : i64} : (tensor<?x2x?x?xf32>) -> tensor<?x2x?x?xf32>
+  %r = onnx.node "MatMul" "att"(%p, %q) {} : (tensor<?x2x?x?xf32>, tensor<?x2x?x16xf32>) -> tensor<?x2x?x16xf32>
+  %s3 = onnx.constant "s3" dense<[0, -1, 32]> : tensor<3xi64> : tensor<3xi64>
+  %u = onnx.node "Transpose" "u"(%r) {perm = array<i64: 0, 2, 1, 3>} : (tensor<?x2x?x16xf32>) -> tensor<?x?x2x16xf32>
+  %y = onnx.node "Reshape" "y"(%u, %s3) {allowzero = 0 : i64} : (tensor<?x?x2x16xf32>, tensor<3xi64>) -> tensor<?x?x32xf32>
+  return %y : tensor<?x?x32xf32>
+}
+}
