@@ -3,8 +3,6 @@
 
 #include "llvm/ADT/DenseSet.h"
 
-#include <cstdlib>
-
 using namespace mlir;
 using namespace smelt::onnx_ir;
 
@@ -101,8 +99,9 @@ bool namesLengthBeyond(Value value, int64_t least, llvm::DenseSet<Value> &seen) 
     // Floats are what hides, not how far one sees.
     if (!tensor || !tensor->isSingle() || tensor->kind != TensorKind::Integer)
       return false;
-    int64_t number = std::abs(tensor->integer(0));
-    return number > least && number < int64_t(1) << 31;
+    constexpr int64_t most = int64_t(1) << 31; // beyond lies "to the end"
+    int64_t number = tensor->integer(0);
+    return (number > least && number < most) || (number < -least && number > -most);
   }
   auto node = dyn_cast<NodeOp>(op);
   return node && llvm::any_of(node.getInputs(),
