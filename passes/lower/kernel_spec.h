@@ -64,4 +64,7 @@ struct KernelSpec {
   std::string name() const;
 };
 
+/// A number in the letters of a symbol, exact: equal texts are equal numbers.
+std::string symbolText(double value);
+
 } // namespace smelt

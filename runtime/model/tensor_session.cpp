@@ -1,5 +1,6 @@
 // The walk over the instructions of a tensor program.
 #include "runtime/model/tensor_session.h"
+#include "runtime/model/resolve.h"
 
 #include <algorithm>
 #include <cstring>
@@ -111,15 +112,7 @@ void TensorSession::resolve() {
       return nullptr;
     }
   };
-  std::span<const Instruction> instructions = artifact.instructions();
-  for (size_t i = 0; i < instructions.size(); ++i) {
-    const InstructionKernels &kernels = shared->kernels()[i];
-    ResolvedInstruction resolved{
-        kernels.one, kernels.many, instructions[i].domain, instructions[i].label, {}};
-    for (uint32_t k = 0; k < operandCount; ++k)
-      resolved.operands[k] = address(instructions[i].operands[k]);
-    rowProgram.push_back(resolved);
-  }
+  rowProgram = resolveProgram(*shared, address);
 }
 
 std::optional<size_t> TensorSession::findInput(std::string_view name) const {

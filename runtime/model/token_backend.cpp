@@ -3,6 +3,7 @@
 
 #include "runtime/formats/formats.h"
 #include "runtime/model/pages.h"
+#include "runtime/model/resolve.h"
 
 #include <algorithm>
 
@@ -106,16 +107,7 @@ void *TokenBackend::address(const Operand &operand) {
 }
 
 void TokenBackend::resolve() {
-  std::span<const Instruction> instructions = shared->artifact().instructions();
-  program.reserve(instructions.size());
-  for (size_t i = 0; i < instructions.size(); ++i) {
-    const InstructionKernels &kernels = shared->kernels()[i];
-    ResolvedInstruction resolved{
-        kernels.one, kernels.many, instructions[i].domain, instructions[i].label, {}};
-    for (uint32_t k = 0; k < operandCount; ++k)
-      resolved.operands[k] = address(instructions[i].operands[k]);
-    program.push_back(resolved);
-  }
+  program = resolveProgram(*shared, [this](const Operand &operand) { return address(operand); });
 }
 
 Status TokenBackend::step(std::span<const Token> tokens, std::span<const int32_t> logitRows,

@@ -34,7 +34,9 @@ constexpr Family families[] = {
     {"elementwise", emitElementwise},
 };
 
-std::string hexFloat(double value) {
+} // namespace
+
+std::string symbolText(double value) {
   char text[40];
   auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::hex).ptr;
   std::string result(text, end);
@@ -43,8 +45,6 @@ std::string hexFloat(double value) {
       c = c == '-' ? 'm' : '_';
   return result;
 }
-
-} // namespace
 
 std::string KernelSpec::name() const {
   std::string text = families[static_cast<uint32_t>(kind)].name;
@@ -59,7 +59,7 @@ std::string KernelSpec::name() const {
   };
   auto real = [&](const char *tag, double value, double usual) {
     if (value != usual)
-      text += std::string("_") + tag + hexFloat(value);
+      text += std::string("_") + tag + symbolText(value);
   };
   flag(logitRows, "logits");
   flag(gatherRows, "gather");

@@ -1,8 +1,9 @@
 // The table of tensor primitives; names and checks of tensor kernel specifications.
 #include "passes/lower/tensor_spec.h"
 
+#include "passes/lower/kernel_spec.h"
+
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
 namespace smelt {
@@ -47,17 +48,7 @@ std::string signedText(int64_t value) {
   return text;
 }
 
-std::string realText(double value) {
-  if (std::isnan(value))
-    return "nan";
-  char text[40];
-  auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::hex).ptr;
-  std::string result(text, end);
-  for (char &c : result)
-    if (c == '.' || c == '+' || c == '-')
-      c = c == '-' ? 'm' : '_';
-  return result;
-}
+std::string realText(double value) { return std::isnan(value) ? "nan" : symbolText(value); }
 
 } // namespace
 
