@@ -1,0 +1,109 @@
+// The state of lowering one program, shared by its parts: places of values, buffers, tables and
+// instructions.
+#pragma once
+
+#include "compiler/dialect/slm.h"
+#include "passes/lower/kernels/layout.h"
+#include "passes/lower/lower.h"
+#include "passes/lower/plan_memory.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/StringMap.h"
+
+#include <map>
+
+namespace smelt {
+
+inline constexpr int64_t noBuffer = -1;
+
+/// Where an operand of an instruction lies: a planned buffer plus a byte offset, or something that
+/// needs no plan.
+struct Location {
+  format::OperandKind kind = format::OperandKind::None;
+  int64_t value = 0; ///< weights offset, layer, or byte offset within the buffer
+  int64_t buffer = noBuffer;
+};
+
+/// Float rows of a value.
+struct Place {
+  Location location;
+  int64_t stride = 0; ///< floats between rows
+  format::Domain domain = format::Domain::Tokens;
+  bool gather = false; ///< row r of the logit domain is row LogitRows[r] here
+};
+
+struct PendingInstruction {
+  int64_t one = -1, many = -1; ///< kernels; -1: none
+  format::Domain domain = format::Domain::Tokens;
+  format::OpLabel label = format::OpLabel::Linear;
+  std::vector<Location> operands;
+};
+
+class Lowering {
+public:
+  Lowering(const WeightResolver &weights, WeightSink &sink, const LowerOptions &options)
+      : weights(weights), sink(sink), options(options) {}
+
+  Result<LoweredProgram> run(mlir::func::FuncOp main);
+
+private:
+  // --- One function per operation
+  Status lower(mlir::Operation &op);
+  Status lowerEmbedding(slm::EmbeddingOp op);
+  Status lowerNorm(mlir::Operation *op, mlir::Value input, mlir::Value weight, mlir::Value bias,
+                   double epsilon, bool layerNorm);
+  Status lowerLinear(slm::LinearOp op);
+  Status lowerAttention(slm::AttentionOp op);
+  Status lowerElementwise(mlir::Operation *op, ElementwiseKind kind, mlir::Value a, mlir::Value b,
+                          uint32_t activation, double scalar);
+  Status lowerSlice(slm::SliceOp op);
+  Status lowerSelectRows(slm::SelectRowsOp op);
+
+  // --- Places and buffers
+  int64_t newBuffer(int64_t bytes);
+  int64_t rowsOf(format::Domain domain) const {
+    return domain == format::Domain::Tokens ? options.maxTokens : options.maxLogitRows;
+  }
+  Place newRows(mlir::Value value, format::Domain domain);
+  Result<Place> placeOf(mlir::Value value);
+  Result<Location> activationsOf(mlir::Value input, ActivationFormat format);
+  bool isLastUse(mlir::Value value, mlir::Operation *op);
+  static Location positions() { return {format::OperandKind::Positions, 0}; }
+  /// A table has rows for so many positions only.
+  void limitContext(int64_t positions) {
+    program.config.maxContext = uint32_t(std::min<int64_t>(program.config.maxContext, positions));
+  }
+
+  // --- Weights section
+  Result<Location> appendFloats(const std::vector<float> &values);
+  Result<std::vector<float>> readAll(mlir::Value weight);
+  Result<Location> vectorWeight(mlir::Value weight);
+  struct RotaryTable {
+    Location location;
+    int64_t positions;
+  };
+  Result<RotaryTable> rotaryTable(mlir::Value cos, mlir::Value sin);
+
+  // --- Instructions
+  int64_t kernel(KernelSpec spec, bool one);
+  void emit(const KernelSpec &spec, format::Domain domain, format::OpLabel label,
+            std::vector<Location> operands, bool hasOne = true, bool hasMany = true);
+  Status refuse(mlir::Operation *op, const std::string &why);
+
+  const WeightResolver &weights;
+  WeightSink &sink;
+  LowerOptions options;
+  LoweredProgram program;
+  std::vector<PlannedBuffer> buffers;
+  std::vector<PendingInstruction> pending;
+  llvm::DenseMap<mlir::Value, Place> places;
+  std::map<std::pair<void *, ActivationFormat>, Location> activations;
+  std::map<std::pair<void *, void *>, RotaryTable> tables;
+  llvm::DenseMap<mlir::Value, Location> vectors;
+  llvm::StringMap<int64_t> kernelIndex;
+  std::map<int64_t, format::CacheLayer> layers;
+  mlir::Value logits;
+};
+
+} // namespace smelt
