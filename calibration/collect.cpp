@@ -4,6 +4,7 @@
 #include "calibration/float_model.h"
 #include "calibration/gemm.h"
 #include "calibration/kernels.h"
+#include "calibration/segments.h"
 
 #include <algorithm>
 #include <cmath>
@@ -14,64 +15,6 @@ namespace {
 
 constexpr int64_t tileTokens = 2048; ///< most tokens that run at once
 constexpr int64_t columnBlock = 192; ///< columns of one piece of work
-
-/// Nodes [first, last) that run together; `carried` is the one value that later segments read, -1
-/// after the last one.
-struct Segment {
-  int32_t first, last, carried;
-};
-
-/// Cuts the graph wherever a single value is alive, but not more often than there are linears to
-/// look at.
-std::vector<Segment> cutSegments(const Graph &graph, const std::vector<bool> &wanted) {
-  const int32_t count = int32_t(graph.nodes.size());
-  std::vector<int32_t> lastUse(count, -1);
-  int32_t lastLinear = -1;
-  for (int32_t i = 0; i < count; ++i) {
-    if (graph.nodes[i].kind == NodeKind::Linear)
-      lastLinear = i;
-    if (wanted[i] || graph.nodes[i].kind == NodeKind::Linear)
-      for (int32_t input : graph.nodes[i].inputs)
-        lastUse[input] = i;
-  }
-  std::vector<Segment> segments;
-  int32_t first = 0;
-  bool hasLinear = false;
-  for (int32_t i = 0; i < lastLinear; ++i) {
-    hasLinear |= graph.nodes[i].kind == NodeKind::Linear;
-    if (!hasLinear)
-      continue;
-    int32_t alive = 0, carried = -1;
-    for (int32_t value = 0; value <= i; ++value)
-      if (lastUse[value] > i) {
-        ++alive;
-        carried = value;
-      }
-    if (alive != 1)
-      continue;
-    segments.push_back({first, i + 1, carried});
-    first = i + 1;
-    hasLinear = false;
-  }
-  segments.push_back({first, lastLinear + 1, -1});
-  return segments;
-}
-
-/// Samples that run together, in order, as one batch.
-std::vector<SequenceBatch> makeTiles(const std::vector<std::vector<int32_t>> &samples) {
-  std::vector<SequenceBatch> tiles;
-  for (const std::vector<int32_t> &sample : samples) {
-    if (tiles.empty() || tiles.back().size() + int64_t(sample.size()) > tileTokens)
-      tiles.push_back({{}, {0}, {}});
-    SequenceBatch &tile = tiles.back();
-    tile.tokens.insert(tile.tokens.end(), sample.begin(), sample.end());
-    tile.starts.push_back(tile.size());
-  }
-  for (SequenceBatch &tile : tiles)
-    for (int64_t t = 0; t < tile.size(); ++t)
-      tile.wanted.push_back(int32_t(t)); // statistics take every token, also behind SelectRows
-  return tiles;
-}
 
 /// Adds what one sample shows at one input. Every sum over the sample's tokens is rounded to float
 /// first: adding such values in double is exact for all practical sizes, so shards merge to the
@@ -177,15 +120,18 @@ public:
 
   Result<Statistics> collect(const std::vector<std::vector<int32_t>> &samples) {
     std::vector<int32_t> targets;
-    for (const Node &node : graph.nodes)
-      if (node.kind == NodeKind::Linear)
-        targets.push_back(node.inputs[0]);
+    int32_t lastLinear = -1;
+    for (size_t i = 0; i < graph.nodes.size(); ++i)
+      if (graph.nodes[i].kind == NodeKind::Linear) {
+        targets.push_back(graph.nodes[i].inputs[0]);
+        lastLinear = int32_t(i);
+      }
     if (targets.empty())
       return invalidArgument("the model has no linear to calibrate");
     wanted = ancestors(graph, targets);
-    tiles = makeTiles(samples);
+    tiles = makeTiles(samples, tileTokens);
     boundary.resize(tiles.size());
-    std::vector<Segment> segments = cutSegments(graph, wanted);
+    std::vector<Segment> segments = cutSegments(graph, wanted, lastLinear + 1);
     int32_t carried = -1;
     for (size_t s = 0; s < segments.size(); ++s) {
       SMELT_TRY(runSegment(segments[s], carried, double(s), double(segments.size())));
