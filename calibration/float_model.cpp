@@ -22,8 +22,9 @@ int64_t SequenceBatch::position(int64_t token) const {
   return token - *(std::upper_bound(starts.begin(), starts.end(), token) - 1);
 }
 
-FloatModel::FloatModel(const Graph &graph, WorkerPool &pool, ProductPrecision precision)
-    : graph(graph), pool(pool), precision(precision) {}
+FloatModel::FloatModel(const Graph &graph, WorkerPool &pool, ProductPrecision precision,
+                       size_t mostSpares)
+    : graph(graph), pool(pool), precision(precision), mostSpares(mostSpares) {}
 
 Matrix FloatModel::take(int64_t rows, int64_t cols) {
   const int64_t size = rows * cols;
@@ -37,7 +38,6 @@ Matrix FloatModel::take(int64_t rows, int64_t cols) {
 }
 
 void FloatModel::release(Matrix &matrix) {
-  constexpr size_t mostSpares = 6;
   if (!matrix.data)
     return;
   if (spares.size() == mostSpares)
@@ -47,7 +47,7 @@ void FloatModel::release(Matrix &matrix) {
 }
 
 Status FloatModel::run(const SequenceBatch &batch, const std::vector<bool> &wanted, int32_t first,
-                       int32_t last, Values &values, const LinearHook &hook) {
+                       int32_t last, Values &values, const LinearHook &hook, Keep keep) {
   std::vector<int32_t> lastUse(graph.nodes.size(), -1);
   for (size_t i = 0; i < graph.nodes.size(); ++i)
     if (wanted[i] ||
@@ -61,7 +61,7 @@ Status FloatModel::run(const SequenceBatch &batch, const std::vector<bool> &want
     if (wanted[i])
       SMELT_TRY(runNode(batch, node, values).withContext("node '" + node.name + "'"));
     for (int32_t input : node.inputs)
-      if (lastUse[input] <= i)
+      if (keep == Keep::Needed && lastUse[input] <= i)
         release(values[input]);
   }
   return {};
@@ -260,8 +260,8 @@ Status FloatModel::rope(const SequenceBatch &batch, const Node &node, const Matr
 
 void FloatModel::attention(const SequenceBatch &batch, const Node &node, const Values &values,
                            Matrix &out) {
-  sequenceAttention(node, batch.starts, values[node.inputs[0]].row(0), values[node.inputs[1]].row(0),
-                  values[node.inputs[2]].row(0), out.row(0), pool);
+  sequenceAttention(node, batch.starts, values[node.inputs[0]].row(0),
+                    values[node.inputs[1]].row(0), values[node.inputs[2]].row(0), out.row(0), pool);
 }
 
 void FloatModel::rowwise(const Node &node, const Values &values, Matrix &out) {

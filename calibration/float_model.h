@@ -38,17 +38,27 @@ enum class ProductPrecision { Float, Bfloat16 };
 /// Executor of one graph that checkGraph accepted. Results do not depend on the number of workers.
 class FloatModel {
 public:
-  FloatModel(const Graph &graph, WorkerPool &pool, ProductPrecision precision);
+  /// Keeps up to `mostSpares` buffers of values that are gone.
+  FloatModel(const Graph &graph, WorkerPool &pool, ProductPrecision precision,
+             size_t mostSpares = 6);
 
   /// Values by node; those that nothing needs any more are empty.
   using Values = std::vector<Matrix>;
   /// Called for a linear before it runs, with its input.
   using LinearHook = std::function<Status(int32_t node, const Matrix &input)>;
 
+  /// Which values are left after a run.
+  enum class Keep { Needed, All };
+
   /// Runs the nodes [first, last) marked in `wanted`, reading earlier values from `values` and
-  /// leaving there what a later wanted node reads, and the last node's value.
+  /// leaving there what a later wanted node reads, and the last node's value; or all of them.
   Status run(const SequenceBatch &batch, const std::vector<bool> &wanted, int32_t first,
-             int32_t last, Values &values, const LinearHook &hook = {});
+             int32_t last, Values &values, const LinearHook &hook = {}, Keep keep = Keep::Needed);
+
+  /// A buffer [rows, cols] with no particular content, and the way back for one that is not needed
+  /// any more; empty ones are ignored.
+  Matrix take(int64_t rows, int64_t cols);
+  void release(Matrix &matrix);
 
 private:
   Status runNode(const SequenceBatch &batch, const Node &node, Values &values);
@@ -57,12 +67,11 @@ private:
   Status rope(const SequenceBatch &batch, const Node &node, const Matrix &in, Matrix &out);
   void attention(const SequenceBatch &batch, const Node &node, const Values &values, Matrix &out);
   void rowwise(const Node &node, const Values &values, Matrix &out);
-  Matrix take(int64_t rows, int64_t cols);
-  void release(Matrix &matrix);
 
   const Graph &graph;
   WorkerPool &pool;
   const ProductPrecision precision;
+  const size_t mostSpares;
   std::vector<uint16_t> rounded; ///< input of the running linear as bfloat16
   struct Spare {
     int64_t size;

@@ -37,13 +37,15 @@ struct RowKernels {
   void (*toBfloat16)(const float *x, uint16_t *y, int64_t n);
 };
 
-struct TileKernels; // tile_kernels.h
+struct TileKernels;    // tile_kernels.h
+struct AdjointKernels; // adjoint_kernels.h
 
 /// The kernels of one instruction set level.
 struct KernelLevel {
   const char *name;
   const RowKernels &rows;
   const TileKernels &tiles;
+  const AdjointKernels &adjoints;
 };
 
 /// The levels that this CPU runs, best first.

@@ -1,4 +1,5 @@
 // Every instruction set level gives the same bits, and the row kernels follow their formulas.
+#include "calibration/adjoint_kernels.h"
 #include "calibration/kernels.h"
 #include "calibration/tile_kernels.h"
 
@@ -67,6 +68,39 @@ std::vector<double> everyRowKernel(const RowKernels &kernels) {
   return seen;
 }
 
+std::vector<double> everyAdjointKernel(const AdjointKernels &kernels) {
+  constexpr int64_t n = 333;
+  const std::vector<float> x = normals(n, 3), g = normals(n, 1, 2), w = normals(n, 1, 3);
+  std::vector<double> seen;
+  std::vector<float> out(n), other(n);
+  auto keep = [&](const std::vector<float> &values) {
+    seen.insert(seen.end(), values.begin(), values.end());
+  };
+  for (ActivationKind kind :
+       {ActivationKind::Identity, ActivationKind::Relu, ActivationKind::Relu2, ActivationKind::Silu,
+        ActivationKind::GeluTanh, ActivationKind::GeluErf}) {
+    kernels.activate(kind, x.data(), g.data(), out.data(), n);
+    keep(out);
+    kernels.gated(kind, x.data(), w.data(), g.data(), out.data(), other.data(), n);
+    keep(out);
+    keep(other);
+  }
+  kernels.softcap(2.5f, x.data(), g.data(), out.data(), n);
+  keep(out);
+  kernels.cappedScores(9.0f, x.data(), g.data(), out.data(), n);
+  keep(out);
+  kernels.rmsNorm(x.data(), w.data(), 1e-5, g.data(), out.data(), n);
+  keep(out);
+  kernels.layerNorm(x.data(), w.data(), 1e-5, g.data(), out.data(), n);
+  keep(out);
+  kernels.softmax(x.data(), g.data(), out.data(), n);
+  keep(out);
+  kernels.roundingError(x.data(), 127, out.data(), n);
+  keep(out);
+  seen.push_back(kernels.dot(x.data(), g.data(), n));
+  return seen;
+}
+
 std::vector<double> everyTileKernel(const TileKernels &kernels) {
   constexpr int64_t cols = 96, groups = 3;
   const std::vector<float> weights = normals(cols * 16, 1);
@@ -117,11 +151,13 @@ TEST(Kernels, EveryLevelGivesTheSameBits) {
   ASSERT_STREQ(levels.back().name, "base");
   const std::vector<double> rows = everyRowKernel(levels.back().rows);
   const std::vector<double> tiles = everyTileKernel(levels.back().tiles);
+  const std::vector<double> adjoints = everyAdjointKernel(levels.back().adjoints);
   for (double value : rows)
     ASSERT_TRUE(std::isfinite(value));
   for (const KernelLevel &level : levels) {
     EXPECT_EQ(everyRowKernel(level.rows), rows) << level.name;
     EXPECT_EQ(everyTileKernel(level.tiles), tiles) << level.name;
+    EXPECT_EQ(everyAdjointKernel(level.adjoints), adjoints) << level.name;
   }
 }
 
@@ -149,6 +185,16 @@ TEST(Kernels, ActivationsAreAccurate) {
                            (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
                   }),
             3e-7);
+}
+
+TEST(Kernels, RoundingErrors) {
+  const std::vector<float> x = {127, -126.4f, 0.5f, 1.5f, 0};
+  std::vector<float> e(x.size());
+  adjointKernels().roundingError(x.data(), 127, e.data(), int64_t(x.size()));
+  EXPECT_EQ(e, (std::vector<float>{0, -126.0f + 126.4f, -0.5f, 0.5f, 0}));
+  const std::vector<float> zeros(4, 0.0f);
+  adjointKernels().roundingError(zeros.data(), 127, e.data(), 4);
+  EXPECT_EQ(std::vector<float>(e.begin(), e.begin() + 4), zeros);
 }
 
 TEST(Kernels, Bfloat16RoundsToNearestEven) {
