@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 
 namespace smelt {
 
@@ -118,7 +120,7 @@ public:
                                                              : ProductPrecision::Float),
         model(graph, pool, precision) {}
 
-  Result<Statistics> collect(const std::vector<std::vector<int32_t>> &samples) {
+  Status collect(const std::vector<std::vector<int32_t>> &samples, SegmentSink &sink) {
     std::vector<int32_t> targets;
     int32_t lastLinear = -1;
     for (size_t i = 0; i < graph.nodes.size(); ++i)
@@ -132,18 +134,30 @@ public:
     tiles = makeTiles(samples, tileTokens);
     boundary.resize(tiles.size());
     std::vector<Segment> segments = cutSegments(graph, wanted, lastLinear + 1);
-    int32_t carried = -1;
-    for (size_t s = 0; s < segments.size(); ++s) {
-      SMELT_TRY(runSegment(segments[s], carried, double(s), double(segments.size())));
+    std::set<std::string> names;
+    for (const Node &node : graph.nodes)
+      if (node.kind == NodeKind::Linear && !names.insert(node.name).second)
+        return invalidArgument("two linears are named '" + node.name + "'");
+    SMELT_ASSIGN(int64_t done, sink.resume(int64_t(segments.size()), boundary));
+    if (done > int64_t(segments.size()) || boundary.size() != tiles.size())
+      return internalError("calibration goes on from a state that does not fit the model");
+    int32_t carried = done > 0 ? segments[done - 1].carried : -1;
+    for (size_t s = size_t(done); s < segments.size(); ++s) {
+      SMELT_ASSIGN(Statistics found,
+                   runSegment(segments[s], carried, double(s), double(segments.size())));
       carried = segments[s].carried;
+      SMELT_TRY(sink.finished(int64_t(s), std::move(found),
+                              carried >= 0 ? std::span<const Matrix>(boundary)
+                                           : std::span<const Matrix>()));
     }
     if (options.progress && !options.progress(1.0))
       return cancelled("calibration was cancelled");
-    return std::move(statistics);
+    return {};
   }
 
 private:
-  Status runSegment(const Segment &segment, int32_t carriedIn, double done, double all) {
+  Result<Statistics> runSegment(const Segment &segment, int32_t carriedIn, double done,
+                                double all) {
     std::map<int32_t, Accumulator> accumulators; // by the node that makes the input
     for (size_t t = 0; t < tiles.size(); ++t) {
       if (options.progress && !options.progress((done + double(t) / double(tiles.size())) / all))
@@ -176,7 +190,8 @@ private:
     return finish(segment, accumulators);
   }
 
-  Status finish(const Segment &segment, std::map<int32_t, Accumulator> &accumulators) {
+  Result<Statistics> finish(const Segment &segment, std::map<int32_t, Accumulator> &accumulators) {
+    Statistics statistics;
     std::map<int32_t, InputStatistics> byMaker;
     for (auto &[maker, accumulator] : accumulators)
       byMaker.emplace(maker, accumulator.take());
@@ -186,10 +201,9 @@ private:
         continue;
       const InputStatistics &input = byMaker.at(node.inputs[0]);
       SMELT_TRY(checkFinite(input, node.name));
-      if (!statistics.inputs.emplace(node.name, input).second)
-        return invalidArgument("two linears are named '" + node.name + "'");
+      statistics.inputs.emplace(node.name, input);
     }
-    return {};
+    return statistics;
   }
 
   const Graph &graph;
@@ -200,21 +214,38 @@ private:
   std::vector<bool> wanted;
   std::vector<SequenceBatch> tiles;
   std::vector<Matrix> boundary; ///< per tile: the value that crosses into the next segment
-  Statistics statistics;
+};
+
+/// Keeps everything in memory.
+class MemorySink : public SegmentSink {
+public:
+  Result<int64_t> resume(int64_t, std::vector<Matrix> &) override { return int64_t(0); }
+  Status finished(int64_t, Statistics found, std::span<const Matrix>) override {
+    all.inputs.merge(found.inputs);
+    return {};
+  }
+  Statistics all;
 };
 
 } // namespace
 
-Result<Statistics> collectStatistics(const Graph &graph,
-                                     const std::vector<std::vector<int32_t>> &samples,
-                                     const CollectOptions &options) {
+Status collectSegments(const Graph &graph, const std::vector<std::vector<int32_t>> &samples,
+                       const CollectOptions &options, SegmentSink &sink) {
   SMELT_TRY(checkGraph(graph));
   if (samples.empty())
     return invalidArgument("there are no calibration samples");
   for (size_t i = 0; i < samples.size(); ++i)
     if (samples[i].empty())
       return invalidArgument("calibration sample " + std::to_string(i) + " has no tokens");
-  return Collector(graph, options).collect(samples);
+  return Collector(graph, options).collect(samples, sink);
+}
+
+Result<Statistics> collectStatistics(const Graph &graph,
+                                     const std::vector<std::vector<int32_t>> &samples,
+                                     const CollectOptions &options) {
+  MemorySink sink;
+  SMELT_TRY(collectSegments(graph, samples, options, sink));
+  return std::move(sink.all);
 }
 
 Result<std::vector<float>> floatLogits(const Graph &graph, const std::vector<int32_t> &tokens,

@@ -2,10 +2,12 @@
 // every linear input.
 #pragma once
 
+#include "calibration/float_model.h"
 #include "calibration/graph.h"
 #include "calibration/statistics.h"
 
 #include <functional>
+#include <span>
 
 namespace smelt {
 
@@ -22,9 +24,27 @@ struct CollectOptions {
   std::function<bool(double)> progress;
 };
 
-/// Samples are token sequences (one slot each). Memory is bounded by the activations at one layer
-/// boundary for all samples, plus one layer's weights: segments of the graph between single-value
-/// cuts run over all samples before the next begins.
+/// Takes what calibration finds, segment by segment: the graph is cut wherever a single value is
+/// alive, and all samples pass one segment before the next begins.
+class SegmentSink {
+public:
+  virtual ~SegmentSink() = default;
+  /// Segments that an earlier run has finished, of `total`; `boundary` then holds the values from
+  /// which the next one starts, [rows, cols] of each batch of samples.
+  virtual Result<int64_t> resume(int64_t total, std::vector<Matrix> &boundary) = 0;
+  /// Segment `index` is finished: the statistics of its linears, and the values that the next one
+  /// starts from (none after the last).
+  [[nodiscard]] virtual Status finished(int64_t index, Statistics found,
+                                        std::span<const Matrix> boundary) = 0;
+};
+
+/// Samples are token sequences (one slot each). Memory is bounded by the activations at one segment
+/// boundary for all samples, plus one segment's weights and statistics.
+[[nodiscard]] Status collectSegments(const Graph &graph,
+                                     const std::vector<std::vector<int32_t>> &samples,
+                                     const CollectOptions &options, SegmentSink &sink);
+
+/// The statistics of all segments at once, in memory.
 Result<Statistics> collectStatistics(const Graph &graph,
                                      const std::vector<std::vector<int32_t>> &samples,
                                      const CollectOptions &options);

@@ -30,6 +30,16 @@ Status checkMergeable(const Statistics &into, const Statistics &from) {
 
 } // namespace
 
+StatisticsLookup lookUpIn(const Statistics &statistics) {
+  return [&](const std::string &linear) -> Result<std::shared_ptr<const InputStatistics>> {
+    auto found = statistics.inputs.find(linear);
+    // Owned by `statistics`: the pointer shares nothing.
+    return found == statistics.inputs.end()
+               ? nullptr
+               : std::shared_ptr<const InputStatistics>(std::shared_ptr<void>(), &found->second);
+  };
+}
+
 Status mergeStatistics(Statistics &into, const Statistics &from) {
   SMELT_TRY(checkMergeable(into, from));
   // Second moments are shared between linears; each pair of blocks is added once.

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -35,6 +36,13 @@ struct Statistics {
       modelHash; ///< hash of the ONNX graph and weights it belongs to; merging others is refused
   std::map<std::string, InputStatistics> inputs; ///< by name of the linear (Node::name)
 };
+
+/// Finds the statistics of a linear by its name, wherever they are kept; a null pointer if it has
+/// none. What it gives stays valid while it is held.
+using StatisticsLookup =
+    std::function<Result<std::shared_ptr<const InputStatistics>>(const std::string &linear)>;
+/// Looks up in `statistics`, which outlives the result.
+StatisticsLookup lookUpIn(const Statistics &statistics);
 
 /// Adds `from` to `into`. What a sample contributes is rounded to float before it is added in
 /// double, so that the sums of shards equal the sums of the whole unless samples differ by more

@@ -1,16 +1,16 @@
 // The compiler's whole way: frontend, calibration, quantization, lowering, code, artifact.
 #include "compiler/driver/compile.h"
 
-#include "calibration/collect.h"
 #include "compiler/codegen/codegen.h"
 #include "compiler/driver/artifact_sink.h"
+#include "compiler/driver/calibrate.h"
 #include "compiler/driver/frontend.h"
 #include "compiler/driver/interrupt.h"
 #include "compiler/driver/metadata.h"
+#include "compiler/driver/text_use.h"
+#include "compiler/driver/work_folder.h"
 #include "compiler/graph/stored_weights.h"
 #include "compiler/onnx/dequantize.h"
-#include "compiler/driver/text_use.h"
-#include "compiler/tokenizer/import.h"
 #include "passes/lower/kernels.h"
 #include "passes/tensor/lower.h"
 #include "runtime/base/xxh64.h"
@@ -18,8 +18,6 @@
 #include <atomic>
 #include <cstdio>
 #include <filesystem>
-#include <limits>
-#include <map>
 #include <thread>
 
 namespace fs = std::filesystem;
@@ -28,110 +26,23 @@ namespace smelt {
 
 namespace {
 
-/// The folder of the model's tokenizer; exporters for the web put the graph into a folder "onnx"
-/// below it.
-fs::path tokenizerFolder(const fs::path &model) {
-  fs::path folder = fs::absolute(model).parent_path();
-  std::error_code error;
-  if (!fs::exists(folder / "tokenizer.json", error) && folder.filename() == "onnx")
-    return folder.parent_path();
-  return folder;
-}
+/// Less text than this tells little about which inputs matter.
+constexpr int64_t fewTokens = 8192;
 
-/// None if there is no tokenizer.json: such a model takes and gives token ids.
-Result<std::optional<TokenizerImport>> findTokenizer(const std::string &model) {
-  fs::path folder = tokenizerFolder(model);
-  std::error_code error;
-  if (!fs::exists(folder / "tokenizer.json", error))
-    return std::optional<TokenizerImport>();
-  SMELT_ASSIGN(TokenizerImport found, importTokenizer(folder));
-  return std::optional(std::move(found));
-}
-
-/// Positions that the model's tables cover.
-int64_t positionLimit(const Graph &graph) {
-  int64_t limit = std::numeric_limits<int64_t>::max();
-  for (const Node &node : graph.nodes)
-    if (node.kind == NodeKind::Rope)
-      limit = std::min(limit, graph.weights[size_t(node.weights[0])].rows);
-    else if (node.kind == NodeKind::Embedding && node.positionOffset >= 0)
-      limit = std::min(limit, graph.weights[size_t(node.weights[0])].rows - node.positionOffset);
-  return limit;
-}
-
-/// Tokenizes calibration data and runs the float model over it.
-struct Calibration {
-  Statistics statistics;
-  CalibrationRecord record;
-};
-Result<Calibration> calibrate(const SourceModel &source, const std::vector<std::string> &data,
-                              SampleOptions sampling,
-                              const std::optional<TokenizerImport> &tokenizer,
-                              const CollectOptions &options) {
-  if (!tokenizer)
-    return unsupported("the model's folder has no tokenizer.json, which calibration text needs");
-  SMELT_ASSIGN(Tokenizer words, Tokenizer::open(tokenizer->blob));
-  std::optional<ChatTemplate> chat;
-  if (!tokenizer->chatTemplate.empty()) {
-    SMELT_ASSIGN(chat, ChatTemplate::parse(tokenizer->chatTemplate));
-  }
-  TextEncoder encoder;
-  encoder.tokenizer = &words;
-  encoder.chatTemplate = chat ? &*chat : nullptr;
-  encoder.chatContext.bosToken = tokenizer->bosToken;
-  encoder.chatContext.eosToken = tokenizer->eosToken;
-  encoder.bosToken = tokenizer->addBos ? tokenizer->bosId : -1;
-  sampling.tokens = std::min(sampling.tokens, positionLimit(source.graph));
-  SMELT_ASSIGN(std::vector<Document> documents, readDocuments(data));
-  SMELT_ASSIGN(SampleSet set, makeSamples(documents, encoder, sampling));
-  for (const std::vector<int32_t> &sample : set.samples)
-    for (int32_t id : sample)
-      if (id >= tokenCount(source.graph))
-        return invalidArgument("tokenizer.json has token " + std::to_string(id) +
-                               ", but the model knows " + std::to_string(tokenCount(source.graph)) +
-                               " tokens: they do not belong together");
-  Calibration result;
-  SMELT_ASSIGN(result.statistics, collectStatistics(source.graph, set.samples, options));
-  result.statistics.modelHash = source.hash;
-  result.record.samples = int64_t(set.samples.size());
-  result.record.tokens = set.tokens;
-  return result;
-}
-
-/// XXH64 over names and sums, as 16 hexadecimal digits.
-std::string hashStatistics(const Statistics &statistics) {
+/// XXH64 over the model, the samples and the way of collecting: what statistics depend on.
+std::string workKey(const SourceModel &source, const SampleSet &samples, bool secondMoments) {
   Xxh64 hash;
-  for (const auto &[name, input] : statistics.inputs) {
-    hash.update(std::as_bytes(std::span(name)));
-    hash.update(std::as_bytes(std::span(input.sumSquares)));
-    hash.update(std::as_bytes(std::span(input.sumAbsolute)));
-    hash.update(std::as_bytes(std::span(input.maxAbsolute)));
+  for (const std::vector<int32_t> &sample : samples.samples) {
+    const uint64_t count = sample.size();
+    hash.update(std::as_bytes(std::span(&count, 1)));
+    hash.update(std::as_bytes(std::span(sample)));
   }
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", (unsigned long long)hash.digest());
-  return text;
+  return "smelt " SMELT_VERSION " work folder\nmodel " + source.hash + "\nsamples " +
+         std::to_string(hash.digest()) + "\nsecond moments " + std::to_string(secondMoments) + "\n";
 }
 
 bool hasSecondMoments(const Statistics &statistics) {
   return !statistics.inputs.empty() && statistics.inputs.begin()->second.secondMoments;
-}
-
-/// Less text than this tells little about which inputs matter.
-constexpr int64_t fewTokens = 8192;
-
-/// Second moments are collected unasked up to this size; beyond it the search does without them.
-constexpr int64_t momentBytesLimit = int64_t(640) << 20;
-
-/// Bytes of the second moments (a triangle of doubles) of every linear's input.
-int64_t momentBytes(const Graph &graph) {
-  std::map<int32_t, int64_t> inputs; // node -> columns
-  for (const Node &node : graph.nodes)
-    if (node.kind == NodeKind::Linear)
-      inputs[node.inputs[0]] = graph.nodes[node.inputs[0]].width;
-  int64_t bytes = 0;
-  for (auto [input, cols] : inputs)
-    bytes += cols * (cols + 1) / 2 * int64_t(sizeof(double));
-  return bytes;
 }
 
 /// One compilation: what the phases hand to each other.
@@ -145,6 +56,7 @@ public:
 private:
   Status openOutput();
   Status prepareStatistics(const Pipeline::Report &report);
+  Status collect(const Pipeline::Report &report);
   Status keepOrSay();
   Status quantize(const Pipeline::Report &report);
   Status lower();
@@ -162,13 +74,16 @@ private:
 
   SourceModel source;
   std::optional<TokenizerImport> tokenizer;
-  std::optional<Statistics> statistics;
+  std::optional<Statistics> given; ///< read from --stats
+  std::optional<WorkFolder> work;  ///< what calibration of this run found
+  StatisticsLookup statistics;     ///< of either; empty if there are none
+  bool hasMoments = false;
   Algorithm algorithm = Algorithm::Rtn;
   Provenance provenance;
   LoweredProgram program;
   std::vector<TensorSpec> tensorKernels;
   std::optional<TensorProgramImage> tensors; ///< of a graph that runs as it stands
-  std::vector<std::vector<std::byte>> code; ///< per target
+  std::vector<std::vector<std::byte>> code;  ///< per target
 };
 
 Status Compilation::openOutput() {
@@ -185,9 +100,37 @@ void Compilation::chooseAlgorithm() {
   if (options.algorithm)
     algorithm = *options.algorithm;
   else
-    algorithm = !statistics                     ? Algorithm::Rtn
-                : hasSecondMoments(*statistics) ? Algorithm::Gptq
-                                                : Algorithm::Search;
+    algorithm = !statistics ? Algorithm::Rtn : hasMoments ? Algorithm::Gptq : Algorithm::Search;
+}
+
+/// Runs the float model over the calibration text; what an earlier run that was stopped has found
+/// is taken from the work folder.
+Status Compilation::collect(const Pipeline::Report &report) {
+  SMELT_ASSIGN(SampleSet samples,
+               readSamples(source.graph, options.data, options.samples, tokenizer));
+  hasMoments = options.algorithm ? needsSecondMoments(*options.algorithm)
+                                 : options.scheme.decoder != WeightFormat::F32;
+  SMELT_ASSIGN(work,
+               WorkFolder::open(options.output + ".work", workKey(source, samples, hasMoments)));
+  CollectOptions collecting;
+  collecting.threads = options.threads;
+  collecting.secondMoments = hasMoments;
+  collecting.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
+  collecting.progress = [&](double share) {
+    report(share);
+    return true;
+  };
+  SMELT_TRY(collectSegments(source.graph, samples.samples, collecting, *work));
+  if (work->resumed() > 0)
+    pipeline.warn("went on with calibration where the last run was stopped, after " +
+                  std::to_string(work->resumed()) + " parts of the model");
+  statistics = work->lookup();
+  provenance.calibration = {work->statisticsHash(), int64_t(samples.samples.size()),
+                            samples.tokens};
+  if (samples.tokens < fewTokens)
+    pipeline.warn("only " + std::to_string(samples.tokens) + " tokens of calibration text; give " +
+                  std::to_string(fewTokens) + " or more with --data for better scales");
+  return {};
 }
 
 Status Compilation::prepareStatistics(const Pipeline::Report &report) {
@@ -200,36 +143,20 @@ Status Compilation::prepareStatistics(const Pipeline::Report &report) {
     return {};
   }
   if (!options.statistics.empty()) {
-    SMELT_ASSIGN(statistics, readStatistics(options.statistics));
-    if (statistics->modelHash != source.hash)
+    SMELT_ASSIGN(given, readStatistics(options.statistics));
+    if (given->modelHash != source.hash)
       return invalidArgument("'" + options.statistics + "' holds statistics of model " +
-                             statistics->modelHash + ", but '" + options.model + "' is model " +
+                             given->modelHash + ", but '" + options.model + "' is model " +
                              source.hash + "; collect them again with 'smelt calibrate'");
+    statistics = lookUpIn(*given);
+    hasMoments = hasSecondMoments(*given);
+    provenance.calibration.hash = hashStatistics(*given);
   } else if (!options.data.empty()) {
-    CollectOptions collect;
-    collect.threads = options.threads;
-    collect.secondMoments = options.algorithm ? needsSecondMoments(*options.algorithm)
-                                              : scheme.decoder != WeightFormat::F32 &&
-                                                    momentBytes(source.graph) <= momentBytesLimit;
-    collect.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
-    collect.progress = [&](double share) {
-      report(share);
-      return true;
-    };
-    SMELT_ASSIGN(Calibration found,
-                 calibrate(source, options.data, options.samples, tokenizer, collect));
-    provenance.calibration = found.record;
-    statistics = std::move(found.statistics);
-    if (found.record.tokens < fewTokens)
-      pipeline.warn("only " + std::to_string(found.record.tokens) +
-                    " tokens of calibration text; give " + std::to_string(fewTokens) +
-                    " or more with --data for better scales");
+    SMELT_TRY(collect(report));
   } else if (scheme.decoder != WeightFormat::F32) {
     pipeline.warn("no calibration text: scales are rounded to nearest, which costs quality; give "
                   "sample text with --data");
   }
-  if (statistics)
-    provenance.calibration.hash = hashStatistics(*statistics);
   chooseAlgorithm();
   provenance.algorithm = std::string(algorithmName(algorithm));
   return {};
@@ -270,7 +197,7 @@ Status Compilation::quantize(const Pipeline::Report &report) {
   SMELT_TRY(keepOrSay());
   PackOptions pack;
   pack.algorithm = algorithm;
-  pack.statistics = statistics ? &*statistics : nullptr;
+  pack.statistics = statistics;
   pack.threads = options.threads;
   pack.progress = [&](double share) {
     report(share);
@@ -278,7 +205,8 @@ Status Compilation::quantize(const Pipeline::Report &report) {
   };
   pack.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
   SMELT_ASSIGN(provenance.matrices, packWeights(*pipeline.module, source.resolve, *sink, pack));
-  statistics.reset();
+  statistics = {};
+  given.reset();
   return {};
 }
 
@@ -316,8 +244,8 @@ static void dropForeignTokens(format::ModelConfig &config) {
 
 Status Compilation::lowerTensors() {
   StoredWeights stored(*source.weights);
-  SMELT_ASSIGN(LoweredTensors lowered, smelt::lowerTensors(*pipeline.module, stored, source.resolve,
-                                                           *sink, options.lower));
+  SMELT_ASSIGN(LoweredTensors lowered,
+               smelt::lowerTensors(*pipeline.module, stored, source.resolve, *sink, options.lower));
   program.config = lowered.config;
   program.instructions = std::move(lowered.instructions);
   program.kernels = std::move(lowered.rowKernels);
@@ -418,34 +346,14 @@ Status Compilation::run() {
   SMELT_TRY(pipeline.run(Phase::Quantized, [&](const Report &r) { return quantize(r); }));
   SMELT_TRY(pipeline.run(Phase::Lowered, [&](const Report &) { return lower(); }));
   SMELT_TRY(pipeline.run(Phase::Generated, [&](const Report &r) { return generate(r); }));
-  return pipeline.run(Phase::Written, [&](const Report &) { return write(); });
+  SMELT_TRY(pipeline.run(Phase::Written, [&](const Report &) { return write(); }));
+  if (work)
+    work->remove();
+  return {};
 }
 
 } // namespace
 
 Status compileModel(const CompileOptions &options) { return Compilation(options).run(); }
-
-Status calibrateModel(const CalibrateOptions &options) {
-  PipelineOptions quiet;
-  quiet.quiet = options.quiet;
-  Pipeline pipeline(std::move(quiet));
-  SMELT_ASSIGN(std::optional<TokenizerImport> tokenizer, findTokenizer(options.model));
-  SourceModel source;
-  SMELT_TRY(runFrontend(pipeline, options.model, options.samples.tokens, Fallback::None,
-                        IntegerProducts::Float, source));
-  return pipeline.run(Phase::Calibrated, [&](const Pipeline::Report &report) -> Status {
-    CollectOptions collect;
-    collect.threads = options.threads;
-    collect.secondMoments = options.secondMoments;
-    collect.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
-    collect.progress = [&](double share) {
-      report(share);
-      return true;
-    };
-    SMELT_ASSIGN(Calibration found,
-                 calibrate(source, options.data, options.samples, tokenizer, collect));
-    return writeStatistics(found.statistics, options.output);
-  });
-}
 
 } // namespace smelt

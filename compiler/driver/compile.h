@@ -1,5 +1,4 @@
-// `smelt compile` and `smelt calibrate`: from an ONNX model and sample text to an artifact, or to
-// statistics.
+// `smelt compile`: from an ONNX model and sample text to an artifact.
 #pragma once
 
 #include "compiler/driver/dataset.h"
@@ -36,18 +35,5 @@ struct CompileOptions {
 /// Compiles. The artifact appears under its name only when it is whole; every failure and a signal
 /// leave nothing behind.
 Status compileModel(const CompileOptions &options);
-
-struct CalibrateOptions {
-  std::string model;
-  std::string output; ///< statistics file
-  std::vector<std::string> data;
-  SampleOptions samples;
-  bool secondMoments = false;
-  int threads = 0;
-  bool quiet = false;
-};
-
-/// Runs the float model over the data and writes the statistics.
-Status calibrateModel(const CalibrateOptions &options);
 
 } // namespace smelt

@@ -1,6 +1,7 @@
 // The compiler's command line: option tables, and what they mean.
 #pragma once
 
+#include "compiler/driver/calibrate.h"
 #include "compiler/driver/compile.h"
 #include "compiler/driver/evaluate.h"
 #include "runtime/tools/cli.h"

@@ -41,7 +41,8 @@ public:
   std::vector<PackedMatrix> packed;
 
 private:
-  Result<const InputStatistics *> findStatistics(slm::LinearOp linear, WeightFormat format) const;
+  Result<std::shared_ptr<const InputStatistics>> findStatistics(slm::LinearOp linear,
+                                                                WeightFormat format) const;
 
   const WeightResolver &resolve;
   WeightSink &sink;
@@ -49,24 +50,24 @@ private:
   double total, done = 0; ///< weights
 };
 
-Result<const InputStatistics *> Packer::findStatistics(slm::LinearOp linear,
-                                                       WeightFormat format) const {
+Result<std::shared_ptr<const InputStatistics>> Packer::findStatistics(slm::LinearOp linear,
+                                                                      WeightFormat format) const {
   if (!needsStatistics(options.algorithm) || format == WeightFormat::F32 ||
       formatInfo(format).zeros)
-    return nullptr;
+    return std::shared_ptr<const InputStatistics>();
   std::string name = linear.getName().str();
   std::string what = "the statistics do not fit linear '" + name + "': ";
   std::string todo = "; collect them again with 'smelt calibrate'";
   if (!options.statistics)
     return invalidArgument(what + "none were given" + todo);
-  auto found = options.statistics->inputs.find(name);
-  if (found == options.statistics->inputs.end())
+  SMELT_ASSIGN(std::shared_ptr<const InputStatistics> found, options.statistics(name));
+  if (!found)
     return invalidArgument(what + "it is not among them" + todo);
   int64_t cols = slm::widthOf(linear.getInput());
-  if (int64_t(found->second.sumSquares.size()) != cols)
-    return invalidArgument(what + "found " + std::to_string(found->second.sumSquares.size()) +
-                           " columns, expected " + std::to_string(cols) + todo);
-  return &found->second;
+  if (found->cols() != cols)
+    return invalidArgument(what + "found " + std::to_string(found->cols()) + " columns, expected " +
+                           std::to_string(cols) + todo);
+  return found;
 }
 
 Result<int64_t> Packer::pack(const LinearWeights &weights, Algorithm algorithm,
@@ -105,9 +106,10 @@ Status Packer::packLinear(slm::LinearOp linear) {
   SMELT_ASSIGN(matrix.format, findFormat(linear.getFormat().value_or("")));
   SMELT_ASSIGN(matrix.activation, findActivation(linear.getActivation().value_or("")));
   SMELT_ASSIGN(LinearWeights weights, linearWeights(linear, resolve));
-  SMELT_ASSIGN(const InputStatistics *statistics, findStatistics(linear, matrix.format));
-  SMELT_ASSIGN(int64_t offset,
-               pack(weights, statistics ? options.algorithm : Algorithm::Rtn, statistics, matrix));
+  SMELT_ASSIGN(std::shared_ptr<const InputStatistics> statistics,
+               findStatistics(linear, matrix.format));
+  SMELT_ASSIGN(int64_t offset, pack(weights, statistics ? options.algorithm : Algorithm::Rtn,
+                                    statistics.get(), matrix));
   linear.setPackedOffset(uint64_t(offset));
   packed.push_back(std::move(matrix));
   return {};

@@ -69,8 +69,8 @@ struct PackedMatrix {
 
 struct PackOptions {
   Algorithm algorithm = Algorithm::Rtn;
-  const Statistics *statistics = nullptr; ///< needed if the algorithm says so
-  int threads = 0;                        ///< 0: all cores; the bytes do not depend on it
+  StatisticsLookup statistics; ///< needed if the algorithm says so
+  int threads = 0;             ///< 0: all cores; the bytes do not depend on it
   /// Called with the share of weights packed, 0..1; returning false cancels.
   std::function<bool(double)> progress;
   /// Called when the pages of a view are not needed for now.

@@ -268,7 +268,7 @@ TEST_F(QuantizeTest, BytesDependOnStatisticsAndNotOnThreads) {
     MemorySink sink;
     PackOptions options;
     options.algorithm = Algorithm::Search;
-    options.statistics = &statistics;
+    options.statistics = lookUpIn(statistics);
     options.threads = threads;
     EXPECT_TRUE(pack(*module, sink, options).ok());
     return sink.bytes;
@@ -289,7 +289,7 @@ TEST_F(QuantizeTest, RefusesStatisticsOfAnotherModel) {
 
   Statistics other = makeStatistics([](size_t) { return 1.0; });
   other.inputs.erase("down");
-  options.statistics = &other;
+  options.statistics = lookUpIn(other);
   auto missing = pack(*module, sink, options);
   ASSERT_FALSE(missing.ok());
   EXPECT_NE(missing.status().message().find("linear 'down': it is not among them"),

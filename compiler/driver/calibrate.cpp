@@ -1,0 +1,97 @@
+// Calibration text for a model, and `smelt calibrate`.
+#include "compiler/driver/calibrate.h"
+
+#include "compiler/driver/frontend.h"
+#include "runtime/tokenizer/tokenizer.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+
+namespace fs = std::filesystem;
+
+namespace smelt {
+
+/// The folder of the model's tokenizer; exporters for the web put the graph into a folder "onnx"
+/// below it.
+static fs::path tokenizerFolder(const fs::path &model) {
+  fs::path folder = fs::absolute(model).parent_path();
+  std::error_code error;
+  if (!fs::exists(folder / "tokenizer.json", error) && folder.filename() == "onnx")
+    return folder.parent_path();
+  return folder;
+}
+
+Result<std::optional<TokenizerImport>> findTokenizer(const std::string &model) {
+  fs::path folder = tokenizerFolder(model);
+  std::error_code error;
+  if (!fs::exists(folder / "tokenizer.json", error))
+    return std::optional<TokenizerImport>();
+  SMELT_ASSIGN(TokenizerImport found, importTokenizer(folder));
+  return std::optional(std::move(found));
+}
+
+int64_t positionLimit(const Graph &graph) {
+  int64_t limit = std::numeric_limits<int64_t>::max();
+  for (const Node &node : graph.nodes)
+    if (node.kind == NodeKind::Rope)
+      limit = std::min(limit, graph.weights[size_t(node.weights[0])].rows);
+    else if (node.kind == NodeKind::Embedding && node.positionOffset >= 0)
+      limit = std::min(limit, graph.weights[size_t(node.weights[0])].rows - node.positionOffset);
+  return limit;
+}
+
+Result<SampleSet> readSamples(const Graph &graph, const std::vector<std::string> &data,
+                              SampleOptions sampling,
+                              const std::optional<TokenizerImport> &tokenizer) {
+  if (!tokenizer)
+    return unsupported("the model's folder has no tokenizer.json, which calibration text needs");
+  SMELT_ASSIGN(Tokenizer words, Tokenizer::open(tokenizer->blob));
+  std::optional<ChatTemplate> chat;
+  if (!tokenizer->chatTemplate.empty()) {
+    SMELT_ASSIGN(chat, ChatTemplate::parse(tokenizer->chatTemplate));
+  }
+  TextEncoder encoder;
+  encoder.tokenizer = &words;
+  encoder.chatTemplate = chat ? &*chat : nullptr;
+  encoder.chatContext.bosToken = tokenizer->bosToken;
+  encoder.chatContext.eosToken = tokenizer->eosToken;
+  encoder.bosToken = tokenizer->addBos ? tokenizer->bosId : -1;
+  sampling.tokens = std::min(sampling.tokens, positionLimit(graph));
+  SMELT_ASSIGN(std::vector<Document> documents, readDocuments(data));
+  SMELT_ASSIGN(SampleSet set, makeSamples(documents, encoder, sampling));
+  for (const std::vector<int32_t> &sample : set.samples)
+    for (int32_t id : sample)
+      if (id >= tokenCount(graph))
+        return invalidArgument("tokenizer.json has token " + std::to_string(id) +
+                               ", but the model knows " + std::to_string(tokenCount(graph)) +
+                               " tokens: they do not belong together");
+  return set;
+}
+
+Status calibrateModel(const CalibrateOptions &options) {
+  PipelineOptions quiet;
+  quiet.quiet = options.quiet;
+  Pipeline pipeline(std::move(quiet));
+  SMELT_ASSIGN(std::optional<TokenizerImport> tokenizer, findTokenizer(options.model));
+  SourceModel source;
+  SMELT_TRY(runFrontend(pipeline, options.model, options.samples.tokens, Fallback::None,
+                        IntegerProducts::Float, source));
+  return pipeline.run(Phase::Calibrated, [&](const Pipeline::Report &report) -> Status {
+    CollectOptions collect;
+    collect.threads = options.threads;
+    collect.secondMoments = options.secondMoments;
+    collect.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
+    collect.progress = [&](double share) {
+      report(share);
+      return true;
+    };
+    SMELT_ASSIGN(SampleSet set,
+                 readSamples(source.graph, options.data, options.samples, tokenizer));
+    SMELT_ASSIGN(Statistics found, collectStatistics(source.graph, set.samples, collect));
+    found.modelHash = source.hash;
+    return writeStatistics(found, options.output);
+  });
+}
+
+} // namespace smelt

@@ -1,0 +1,55 @@
+// The work folder of a compilation: what calibration has found so far, on disk, so that memory
+// stays bounded and a stopped run goes on where it was.
+#pragma once
+
+#include "calibration/collect.h"
+#include "calibration/statistics.h"
+#include "runtime/base/status.h"
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace smelt {
+
+/// `<output>.work`: a key, the statistics of every finished segment of the model, and the values at
+/// the last boundary. Every file appears under its name only when it is whole.
+class WorkFolder : public SegmentSink {
+public:
+  /// `key` says all that the contents depend on; what an earlier run left is kept if it has the
+  /// same key and is removed if not.
+  static Result<WorkFolder> open(const std::filesystem::path &folder, const std::string &key);
+
+  Result<int64_t> resume(int64_t total, std::vector<Matrix> &boundary) override;
+  Status finished(int64_t index, Statistics found, std::span<const Matrix> boundary) override;
+
+  /// Segments that an earlier run had finished when resume() was called.
+  int64_t resumed() const { return resumedSegments; }
+  /// The statistics by linear; the segment that was used last is in memory. `*this` outlives it.
+  StatisticsLookup lookup();
+  /// XXH64 over all statistics, as 16 hexadecimal digits.
+  std::string statisticsHash() const;
+  /// Deletes the folder: its contents are not needed any more.
+  void remove();
+
+private:
+  struct Segment {
+    std::vector<std::string> linears;
+    std::string hash; ///< of its statistics
+  };
+
+  explicit WorkFolder(std::filesystem::path folder) : folder(std::move(folder)) {}
+  std::filesystem::path segmentPath(int64_t index) const;
+  std::filesystem::path boundaryPath(int64_t segments) const;
+  Status readState();
+  Status writeState() const;
+
+  std::filesystem::path folder;
+  std::vector<Segment> segments;
+  int64_t resumedSegments = 0;
+};
+
+/// XXH64 over names and sums, as 16 hexadecimal digits.
+std::string hashStatistics(const Statistics &statistics);
+
+} // namespace smelt

@@ -1,0 +1,125 @@
+// A calibration that is stopped goes on from its work folder and finds the same.
+#include "compiler/driver/work_folder.h"
+#include "tests/calibration/random_model.h"
+
+#include <fstream>
+#include <gtest/gtest.h>
+
+namespace fs = std::filesystem;
+
+namespace smelt {
+namespace {
+
+class WorkFolderTest : public testing::Test {
+protected:
+  void SetUp() override {
+    folder = fs::path(testing::TempDir()) /
+             ("smelt_work_" +
+              std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+    fs::remove_all(folder);
+    ModelShape shape;
+    shape.layers = 3;
+    model = makeRandomModel(shape);
+    for (int i = 0; i < 3; ++i)
+      samples.push_back(randomTokens(9 + i, shape.vocab, uint64_t(i)));
+    options.threads = 1;
+    options.secondMoments = true;
+    Result<Statistics> all = collectStatistics(model.graph, samples, options);
+    ASSERT_TRUE(all.ok());
+    expected = *std::move(all);
+  }
+  void TearDown() override { fs::remove_all(folder); }
+
+  /// Collects into the folder; stops after `segments` of them were finished (-1: never).
+  Status collect(WorkFolder &work, int64_t segments = -1) {
+    struct Stopping : SegmentSink {
+      WorkFolder &work;
+      int64_t left;
+      Stopping(WorkFolder &work, int64_t left) : work(work), left(left) {}
+      Result<int64_t> resume(int64_t total, std::vector<Matrix> &boundary) override {
+        return work.resume(total, boundary);
+      }
+      Status finished(int64_t index, Statistics found, std::span<const Matrix> boundary) override {
+        SMELT_TRY(work.finished(index, std::move(found), boundary));
+        return --left == 0 ? cancelled("killed") : Status();
+      }
+    } sink(work, segments);
+    return collectSegments(model.graph, samples, options, sink);
+  }
+
+  void expectAll(WorkFolder &work) {
+    StatisticsLookup lookup = work.lookup();
+    for (const auto &[name, input] : expected.inputs) {
+      auto found = lookup(name);
+      ASSERT_TRUE(found.ok() && *found) << name;
+      EXPECT_EQ((*found)->sumSquares, input.sumSquares) << name;
+      EXPECT_EQ((*found)->tokens, input.tokens) << name;
+      EXPECT_EQ(*(*found)->secondMoments, *input.secondMoments) << name;
+    }
+    auto none = lookup("no such linear");
+    EXPECT_TRUE(none.ok() && !*none);
+  }
+
+  WorkFolder open(const std::string &key) {
+    Result<WorkFolder> work = WorkFolder::open(folder, key);
+    EXPECT_TRUE(work.ok()) << work.status().message();
+    return *std::move(work);
+  }
+
+  fs::path folder;
+  RandomModel model;
+  std::vector<std::vector<int32_t>> samples;
+  CollectOptions options;
+  Statistics expected;
+};
+
+TEST_F(WorkFolderTest, HoldsWhatIsCollectedInMemory) {
+  WorkFolder work = open("a");
+  ASSERT_TRUE(collect(work).ok());
+  EXPECT_EQ(work.resumed(), 0);
+  expectAll(work);
+  work.remove();
+  EXPECT_FALSE(fs::exists(folder));
+}
+
+TEST_F(WorkFolderTest, GoesOnAfterEverySegment) {
+  WorkFolder whole = open("a");
+  ASSERT_TRUE(collect(whole).ok());
+  const std::string hash = whole.statisticsHash();
+  whole.remove();
+  for (int64_t stop = 1; stop < 4; ++stop) {
+    WorkFolder first = open("a");
+    ASSERT_FALSE(collect(first, stop).ok());
+    WorkFolder second = open("a");
+    ASSERT_TRUE(collect(second).ok());
+    EXPECT_EQ(second.resumed(), stop);
+    expectAll(second);
+    EXPECT_EQ(second.statisticsHash(), hash);
+    second.remove();
+  }
+}
+
+TEST_F(WorkFolderTest, AnotherKeyBeginsAnew) {
+  WorkFolder first = open("a");
+  ASSERT_FALSE(collect(first, 2).ok());
+  WorkFolder other = open("b");
+  ASSERT_TRUE(collect(other).ok());
+  EXPECT_EQ(other.resumed(), 0);
+  expectAll(other);
+}
+
+TEST_F(WorkFolderTest, DamagedFilesAreNotUsed) {
+  for (const char *broken : {"state.json", "boundary-2.f32"}) {
+    WorkFolder first = open("a");
+    ASSERT_FALSE(collect(first, 2).ok());
+    std::ofstream(folder / broken, std::ios::binary | std::ios::trunc) << "[{\"linears\": 3}]";
+    WorkFolder second = open("a");
+    ASSERT_TRUE(collect(second).ok()) << broken;
+    EXPECT_EQ(second.resumed(), 0) << broken;
+    expectAll(second);
+    second.remove();
+  }
+}
+
+} // namespace
+} // namespace smelt
