@@ -105,7 +105,7 @@ public:
   TileOutcome run(int64_t index, std::span<std::byte> out) const {
     thread_local Tile tile;
     TileOutcome outcome;
-    if (info.zeros) {
+    if (info.grid == Grid::Given) {
       outcome.status = carry(index, tile, outcome.rows, out);
       return outcome;
     }
@@ -227,6 +227,8 @@ private:
       return kernels.quantizeAsymmetric(
           problem, search, grid,
           {tile.rowSteps, tile.rowOffsets, tile.groupSteps.data(), tile.groupOffsets.data()});
+    default: // refused by checkLinear
+      return;
     }
   }
 
@@ -264,7 +266,7 @@ private:
   }
 
   void pack(Tile &tile, const TileGrid &grid, std::span<std::byte> out) const {
-    const int bias = info.asymmetric ? 0 : 1 << (info.bits - 1);
+    const int bias = info.grid == Grid::Asymmetric ? 0 : 1 << (info.bits - 1);
     tile.packCodes.resize(size_t(lanes * cols));
     for (int64_t row = 0; row < lanes; ++row)
       for (int64_t k = 0; k < cols; ++k)
@@ -306,7 +308,7 @@ private:
   const ErrorFeedback *feedback = nullptr;
 };
 
-Status checkLinear(const LinearWeights &linear, Algorithm algorithm,
+Status checkLinear(const LinearWeights &linear, WeightFormat format, Algorithm algorithm,
                    const InputStatistics *statistics) {
   if (linear.parts.empty())
     return invalidArgument("it has no weights");
@@ -318,6 +320,9 @@ Status checkLinear(const LinearWeights &linear, Algorithm algorithm,
   if (linear.interleaveTiles &&
       (linear.parts.size() != 2 || linear.parts[0].rows != linear.parts[1].rows))
     return invalidArgument("tiles alternate between two parts of equal rows only");
+  if (format > WeightFormat::K8G32)
+    return unsupported("no algorithm fits " + std::string(formatInfo(format).name) +
+                       ", choose one of f32, s8c, s4g32, a4g32");
   if (!needsStatistics(algorithm))
     return {};
   const std::string name(algorithmTable[uint32_t(algorithm)].name);
@@ -438,7 +443,7 @@ int64_t packedRows(const LinearWeights &linear) {
 Result<QuantizationReport> quantizeLinear(const LinearWeights &linear, WeightFormat format,
                                           Algorithm algorithm, const InputStatistics *statistics,
                                           int threads, const ByteSink &sink) {
-  if (Status status = checkLinear(linear, algorithm, statistics); !status.ok())
+  if (Status status = checkLinear(linear, format, algorithm, statistics); !status.ok())
     return std::move(status).withContext("linear '" + linear.name + "'");
   Result<QuantizationReport> report =
       quantizeChecked(linear, format, algorithm, statistics, threads, sink);

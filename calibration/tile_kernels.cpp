@@ -164,6 +164,13 @@ inline Lanes groupError(const float *weights, const float *importance, Lanes ste
   return error;
 }
 
+/// Row factors are stored as bfloat16: codes are chosen for what will be read.
+inline Lanes roundToBfloat16(Lanes a) {
+  for (int64_t row = 0; row < lanes; ++row)
+    a[row] = bfloat16ToFloat(floatToBfloat16(a[row]));
+  return a;
+}
+
 void quantizeAsymmetric(const TileProblem &problem, bool search, const TileGrid &grid,
                         const AsymmetricCodes &codes) {
   const int64_t groups = problem.cols / group;
@@ -174,8 +181,8 @@ void quantizeAsymmetric(const TileProblem &problem, bool search, const TileGrid 
     largestOffset = larger(largestOffset, load(grid.offsets + g * lanes));
   }
   Lanes rowStep = largestStep / 255.0f, rowOffset = largestOffset / 255.0f;
-  rowStep = rowStep < tiny ? Lanes{} : rowStep;
-  rowOffset = rowOffset < tiny ? Lanes{} : rowOffset;
+  rowStep = rowStep < tiny ? Lanes{} : roundToBfloat16(rowStep);
+  rowOffset = rowOffset < tiny ? Lanes{} : roundToBfloat16(rowOffset);
   store(codes.rowSteps, rowStep);
   store(codes.rowOffsets, rowOffset);
   const Lanes inverseStep = reciprocal(rowStep), inverseOffset = reciprocal(rowOffset);

@@ -53,7 +53,7 @@ private:
 Result<std::shared_ptr<const InputStatistics>> Packer::findStatistics(slm::LinearOp linear,
                                                                       WeightFormat format) const {
   if (!needsStatistics(options.algorithm) || format == WeightFormat::F32 ||
-      formatInfo(format).zeros)
+      formatInfo(format).grid == Grid::Given)
     return std::shared_ptr<const InputStatistics>();
   std::string name = linear.getName().str();
   std::string what = "the statistics do not fit linear '" + name + "': ";

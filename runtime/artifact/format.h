@@ -16,7 +16,7 @@
 namespace smelt::format {
 
 inline constexpr char magic[8] = {'S', 'M', 'E', 'L', 'T', '\r', '\n', '\0'};
-inline constexpr uint16_t majorVersion = 1;
+inline constexpr uint16_t majorVersion = 2; ///< 2: a4g32 has bfloat16 row factors; formats from a4g16 on
 inline constexpr uint16_t minorVersion = 0;
 /// Sections start on multiples of this, so that they can be mapped and used in place.
 inline constexpr uint64_t sectionAlignment = 4096;

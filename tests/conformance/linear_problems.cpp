@@ -116,7 +116,7 @@ private:
     }
     // Asymmetric weights are differences of two sums, each larger than the result: at most 15
     // times.
-    double spread = formatInfo(base.format).asymmetric ? 16 : 1;
+    double spread = formatInfo(base.format).grid == Grid::Asymmetric ? 16 : 1;
     double steps = double(groups + 8) + (quantized ? 0 : groupInputs);
     return {sum, (magnitude + 1e-6) * spread * steps * roundoff};
   }

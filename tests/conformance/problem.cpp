@@ -167,7 +167,7 @@ std::vector<float> readActivations(ActivationFormat format, const std::byte *mem
 
 Weights makeWeights(WeightFormat format, int64_t rows, int64_t cols, std::mt19937 &random) {
   const FormatInfo &info = formatInfo(format);
-  const int64_t padded = roundUp(rows, tileRows), groups = roundUp(cols, groupInputs) / groupInputs;
+  const int64_t padded = roundUp(rows, tileRows), groups = info.group ? roundUp(cols, info.group) / info.group : 0;
   auto uniform = [&](int64_t low, int64_t high) {
     return std::uniform_int_distribution<int64_t>(low, high)(random);
   };
@@ -179,7 +179,7 @@ Weights makeWeights(WeightFormat format, int64_t rows, int64_t cols, std::mt1993
     std::vector<float> values(tileRows * cols), scales, minimums(tileRows);
     std::vector<uint8_t> codes(tileRows * cols), groupScales(tileRows * groups),
         groupMinimums(tileRows * groups), zeros(tileRows * groups);
-    scales.resize(info.group && !info.asymmetric ? tileRows * groups : tileRows);
+    scales.resize(info.group && info.scales != ScaleStorage::Code ? tileRows * groups : tileRows);
     for (float &v : values)
       v = 0.001f * float(uniform(-1000, 1000));
     for (uint8_t &c : codes)

@@ -18,6 +18,7 @@ constexpr int64_t nominalBytes = int64_t(1) << 40;
 CodeBuilder::CodeBuilder(ModuleOp module, StringRef symbol, const KernelTarget &target)
     : target(target), b(module.getLoc(), module.getContext()), module(module) {
   i8 = b.getI8Type();
+  i16 = b.getI16Type();
   i32 = b.getI32Type();
   f16 = b.getF16Type();
   f32 = b.getF32Type();
@@ -269,6 +270,10 @@ Value CodeBuilder::zeroExtend(Value v, Type t) {
 }
 Value CodeBuilder::signExtend(Value v, Type t) {
   return arith::ExtSIOp::create(b, typeLike(v, t), v);
+}
+Value CodeBuilder::fromBfloat16(Value bits) {
+  Value word = shl(zeroExtend(bits, i32), 16);
+  return arith::BitcastOp::create(b, typeLike(word, f32), word);
 }
 Value CodeBuilder::narrow(Value v, Type t) { return arith::TruncIOp::create(b, typeLike(v, t), v); }
 Value CodeBuilder::lane(Value vector, int64_t i) {

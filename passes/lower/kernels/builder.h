@@ -47,7 +47,7 @@ public:
   mlir::ImplicitLocOpBuilder b;
 
   // --- Types
-  Type i8, i32, f16, f32, index;
+  Type i8, i16, i32, f16, f32, index;
   mlir::VectorType vec(int64_t n, Type t) { return mlir::VectorType::get({n}, t); }
 
   // --- Operands. `operand(i, type)` is operand i as a flat array of `type`.
@@ -129,6 +129,7 @@ public:
   Value roundEven(Value f);
   Value extend(Value f16Value);                ///< float16 -> float
   Value truncate(Value f32Value);              ///< float -> float16, nearest even
+  Value fromBfloat16(Value bits);              ///< the bits of a bfloat16 (i16) -> float
   Value zeroExtend(Value v, Type elementType); ///< integer vector to wider elements
   Value signExtend(Value v, Type elementType);
   Value narrow(Value v, Type elementType); ///< integer vector to smaller elements (drops high bits)

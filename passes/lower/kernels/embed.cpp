@@ -1,7 +1,8 @@
 // Embed: rows of a packed table -> float rows.
 //
 // Operands: p0 packed table [rows=vocabulary, cols] (formats.h), p1 int32 tokens, or places of rows
-// (positions of a table of positions, types from `firstIndex` on), p2 float out [.][outStride]. Row `firstRow` + token is read.
+// (positions of a table of positions, types from `firstIndex` on), p2 float out [.][outStride]. Row
+// `firstRow` + token is read.
 //
 // Each element is decoded as unpackTile does and then multiplied by the spec's scalar where that is
 // not 1. A token outside the table (which the runtime refuses) reads the nearest row.
@@ -21,10 +22,12 @@ public:
         words(k.operand(0, k.i32)), halves(k.operand(0, k.f16)), floats(k.operand(0, k.f32)) {
     tile = k.mul(k.div(row, tileRows), tileBytes(format, k.spec.cols));
     lane = k.rem(row, tileRows);
-    if (info.rowHeaderBytes)
+    if (info.scales == ScaleStorage::Row)
       rowScale = k.load(floats, k.add(k.div(tile, 4), lane));
-    if (info.asymmetric)
-      rowMinimum = k.load(floats, k.add(k.add(k.div(tile, 4), tileRows), lane));
+    if (info.scales == ScaleStorage::Code)
+      rowScale = rowFactor(0);
+    if (info.grid == Grid::Asymmetric)
+      rowMinimum = rowFactor(1);
   }
 
   /// Calls `write(column, vector)` for block i; `cols` of its 64 columns exist. Vectors may pass
@@ -50,6 +53,12 @@ private:
   Buffer bytes, words, halves, floats;
   Value tile, lane, rowScale, rowMinimum, groupScale, groupMinimum, groupZero;
 
+  /// A bfloat16 factor of the row as float.
+  Value rowFactor(int64_t i) {
+    Value at = k.add(k.add(k.div(tile, 2), i * tileRows), lane);
+    return k.fromBfloat16(k.load(k.operand(0, k.i16), at));
+  }
+
   int64_t perWord() const { return 32 / info.bits; }
 
   Value headerByte(Value block, int64_t offset) {
@@ -61,11 +70,11 @@ private:
     if (format == WeightFormat::S4G32) {
       Value at = k.add(k.add(k.div(block, 2), group * tileRows), lane);
       groupScale = k.extend(k.load(halves, at));
-    } else if (info.zeros) {
+    } else if (info.grid == Grid::Given) {
       groupScale = k.load(floats, k.add(k.add(k.div(block, 4), group * tileRows), lane));
       groupZero =
           k.zeroExtend(k.load(bytes, k.add(k.add(block, 128 + group * tileRows), lane)), k.i32);
-    } else if (info.asymmetric) {
+    } else if (info.grid == Grid::Asymmetric) {
       groupScale = headerByte(block, group * tileRows);
       groupMinimum = k.fneg(k.fmul(rowMinimum, headerByte(block, 2 * tileRows + group * tileRows)));
     }

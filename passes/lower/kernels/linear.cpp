@@ -143,8 +143,9 @@ public:
   TileProduct(KernelBuilder &k)
       : k(k), format(k.spec.format), info(formatInfo(k.spec.format)),
         layout(activationLayout(k.spec.activation, k.spec.cols, k.spec.one)),
-        asymmetric(info.asymmetric), bytes(k.operand(1, k.i8)), floats(k.operand(1, k.f32)),
-        codes(k.operand(0, k.i32)), activations(k.operand(0, k.f32)) {}
+        asymmetric(info.grid == Grid::Asymmetric), given(info.grid == Grid::Given),
+        bytes(k.operand(1, k.i8)), floats(k.operand(1, k.f32)), codes(k.operand(0, k.i32)),
+        activations(k.operand(0, k.f32)) {}
 
   /// y[row] (vector of 16 outputs) for rows [firstRow, firstRow + count) of the activation block at
   /// byte `block`; `tile` is the byte offset of the packed tile.
@@ -168,7 +169,7 @@ private:
   WeightFormat format;
   const FormatInfo &info;
   ActivationLayout layout;
-  bool asymmetric;
+  bool asymmetric, given;
   Buffer bytes, floats, codes, activations;
 
   Value line(Value at, int64_t offset) { return k.loadVector(bytes, k.add(at, offset), 64, 64); }
@@ -192,10 +193,10 @@ private:
 
   /// The two groups of a block.
   void emitBlock(Value at, Value block, Value firstRow, Value group, int64_t count, Values &sums) {
-    Value header = info.blockHeaderBytes && !info.zeros ? line(at, 0) : Value();
+    Value header = info.blockHeaderBytes && !given ? line(at, 0) : Value();
     for (int64_t j = 0; j < 2; ++j) {
       Value g = k.add(group, j);
-      Value zero = info.zeros ? zeroPoints(at, j) : Value();
+      Value zero = given ? zeroPoints(at, j) : Value();
       Values dots = layout.quantized ? integerDots(at, j, block, firstRow, g, count, zero)
                                      : floatDots(at, j, block, firstRow, g, count, zero);
       accumulate(at, header, j, block, firstRow, g, count, dots, sums);
@@ -305,7 +306,7 @@ private:
     Value scale, minimum;
     if (format == WeightFormat::S4G32)
       scale = k.extend(k.slice(k.bitcast(header, k.vec(32, k.f16)), 16 * j, 16));
-    if (info.zeros)
+    if (given)
       scale = k.loadVector(floats, k.add(k.div(at, 4), j * lanes), lanes, 64);
     if (asymmetric) {
       scale = headerBytes(header, j);
@@ -333,12 +334,20 @@ private:
     }
   }
 
+  /// The bfloat16 factors of 16 rows as floats.
+  Value rowFactor(Value tile, int64_t i) {
+    return k.fromBfloat16(
+        k.loadVector(k.operand(1, k.i16), k.add(k.div(tile, 2), i * lanes), lanes, 32));
+  }
+
   Values finish(Value tile, const Values &sums, int64_t count) {
     Value scale, minimum;
-    if (info.rowHeaderBytes)
+    if (info.scales == ScaleStorage::Row)
       scale = k.loadVector(floats, k.div(tile, 4), lanes, 64);
-    if (asymmetric)
-      minimum = k.loadVector(floats, k.add(k.div(tile, 4), lanes), lanes, 64);
+    if (asymmetric) {
+      scale = rowFactor(tile, 0);
+      minimum = rowFactor(tile, 1);
+    }
     Values results;
     for (int64_t r = 0; r < count; ++r) {
       Value y = sums[r];
