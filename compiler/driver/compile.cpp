@@ -266,6 +266,8 @@ Status Compilation::lower() {
   LowerOptions sizes = encoderSizes(options.lower, source.graph, positionLimit(source.graph));
   SMELT_ASSIGN(program, lowerProgram(*pipeline.module, source.resolve, *sink, sizes));
   provenance.classes = program.config.vocabSize;
+  provenance.wholeTables = program.wholeTables;
+  provenance.compactTables = program.compactTables;
   fillConfig(program.config);
   provenance.config = program.config;
   return {};

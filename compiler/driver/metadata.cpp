@@ -36,6 +36,17 @@ static llvm::json::Object describeText(const Provenance &provenance) {
   return text;
 }
 
+/// How cosines and sines of positions are stored.
+static std::string describeRotary(const Provenance &provenance) {
+  const char *combined = "positions 64 a + b combined from two tables";
+  if (provenance.wholeTables == 0)
+    return combined;
+  if (provenance.compactTables == 0)
+    return "the model's table";
+  return "the model's table in " + std::to_string(provenance.wholeTables) + " of " +
+         std::to_string(provenance.wholeTables + provenance.compactTables) + ", else " + combined;
+}
+
 std::string metadataJson(const CompileOptions &options, const Provenance &provenance) {
   using llvm::json::Array;
   using llvm::json::Object;
@@ -58,15 +69,18 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
                              {"output_error", matrix.error.weightedError}});
 
   const format::ModelConfig &config = provenance.config;
+  Object numerics{{"cache", config.cacheElementBytes == 2 ? "float16" : "float32"},
+                  {"accumulation", "float32 over groups, in one order"},
+                  {"integer_dot", "exact within a group"}};
+  if (provenance.wholeTables + provenance.compactTables > 0)
+    numerics["rotary"] = describeRotary(provenance);
   Object root{
       {"producer", "smelt " SMELT_VERSION},
       {"source", Object{{"file", std::filesystem::path(provenance.sourceFile).filename().string()},
                         {"bytes", int64_t(provenance.sourceBytes)},
                         {"hash", provenance.sourceHash}}},
       {"options", std::move(given)},
-      {"numerics", Object{{"cache", config.cacheElementBytes == 2 ? "float16" : "float32"},
-                          {"accumulation", "float32 over groups, in one order"},
-                          {"integer_dot", "exact within a group"}}},
+      {"numerics", std::move(numerics)},
       {"memory",
        Object{{"formula", "scratch + slots * roundUp(context, block) * per_position + logits"},
               {"scratch", int64_t(config.scratchBytes)},

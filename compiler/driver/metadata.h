@@ -25,6 +25,7 @@ struct Provenance {
   CalibrationRecord calibration;
   std::vector<PackedMatrix> matrices;
   format::ModelConfig config{};
+  int64_t wholeTables = 0, compactTables = 0; ///< rotary tables, as they are stored
   TextUse use;
   int64_t classes = 0; ///< columns of the output; -1: not known
 };

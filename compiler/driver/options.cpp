@@ -99,6 +99,7 @@ Status readScheme(const cli::Arguments &arguments, CompileOptions &options) {
   if (kv != "f16" && kv != "f32")
     return invalidArgument("--kv is '" + kv + "', expected f16 or f32");
   options.lower.cacheElementBytes = kv == "f16" ? 2 : 4;
+  options.lower.compactRotary = !exact;
   return {};
 }
 

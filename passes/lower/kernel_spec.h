@@ -56,6 +56,7 @@ struct KernelSpec {
   bool layerNorm = false;                  ///< Norm: subtract the mean
   bool bias = false;                       ///< Linear, Norm
   bool interleaved = false;                ///< RopeAppend: rotary pairs (2i, 2i + 1)
+  bool compactRotary = false;              ///< RopeAppend: two small tables (rotary_table.h)
   bool slopes = false;                     ///< Attention: scores get slope * (key - query position)
   bool queryNorm = false, keyNorm = false; ///< RopeAppend: head norms
   double epsilon = 0, scalar = 1, softcap = 0;

@@ -18,6 +18,7 @@ struct LowerOptions {
   int64_t maxTokens = 128;       ///< rows of one step; scratch grows with it
   int64_t maxLogitRows = 16;     ///< rows of logits of one step
   int64_t cacheElementBytes = 2; ///< 2: float16 keys and values, 4: float32
+  bool compactRotary = true;     ///< rotary tables in two small parts, where these prove as good
 };
 
 /// What the lowering made. The module then holds the same program as `slm.call` operations, for
@@ -26,6 +27,7 @@ struct LoweredProgram {
   format::ModelConfig config{}; ///< sizes and memory formula; generation fields are left zero
   std::vector<format::CacheLayer> layers;
   std::vector<format::Instruction> instructions; ///< kernel fields index `kernels`
+  int64_t wholeTables = 0, compactTables = 0;    ///< rotary tables, as they are stored
   std::vector<KernelSpec> kernels; ///< each distinct kernel once; its symbol is KernelSpec::name()
 };
 

@@ -1,5 +1,6 @@
 // Lowering of attention: rotary tables, head norms, the cache and the kernels that read it.
 #include "passes/lower/lowering.h"
+#include "passes/lower/rotary_table.h"
 
 using namespace mlir;
 using smelt::format::Domain;
@@ -8,7 +9,8 @@ using smelt::format::OpLabel;
 
 namespace smelt {
 
-/// One table [positions][rotary_dim]: the cosines of a position, then its sines.
+/// One table [positions][rotary_dim]: the cosines of a position, then its sines; or the rows of
+/// rotary_table.h.
 Result<Lowering::RotaryTable> Lowering::rotaryTable(Value cos, Value sin) {
   auto key = std::make_pair(cos.getAsOpaquePointer(), sin.getAsOpaquePointer());
   if (auto found = tables.find(key); found != tables.end())
@@ -21,6 +23,14 @@ Result<Lowering::RotaryTable> Lowering::rotaryTable(Value cos, Value sin) {
                    std::to_string(sinView.cols) + " columns");
   RotaryTable table;
   table.positions = std::min({cosView.rows, sinView.rows, options.maxContext});
+  if (options.compactRotary)
+    if (auto compact = compactRotaryTable(cosView, sinView, table.positions)) {
+      SMELT_ASSIGN(table.location, appendFloats(*compact));
+      table.isCompact = true;
+      ++program.compactTables;
+      return tables[key] = table;
+    }
+  ++program.wholeTables;
   std::vector<float> values(table.positions * 2 * half);
   for (int64_t p = 0; p < table.positions; ++p) {
     readRows(cosView, p, 1, values.data() + p * 2 * half);
@@ -85,6 +95,7 @@ Status Lowering::lowerAttention(slm::AttentionOp op) {
     limitContext(rotary.positions);
     spec.rotaryDim = query.rope.getRotaryDim();
     spec.interleaved = query.rope.getInterleaved();
+    spec.compactRotary = rotary.isCompact;
   }
   if (query.norm || key.norm) {
     std::vector<float> both(2 * dim, 1.0f);

@@ -82,6 +82,7 @@ private:
   struct RotaryTable {
     Location location;
     int64_t positions;
+    bool isCompact = false;
   };
   Result<RotaryTable> rotaryTable(mlir::Value cos, mlir::Value sin);
 

@@ -1,5 +1,6 @@
 // Problems on the key and value cache: rotary embedding with append, attention.
 #include "passes/lower/kernels/layout.h"
+#include "passes/lower/rotary_table.h"
 #include "tests/conformance/problem.h"
 
 #include <algorithm>
@@ -97,6 +98,7 @@ public:
     base.kind = KernelKind::RopeAppend;
     base.rotaryDim = fields.integer("rotary", base.headDim);
     base.interleaved = fields.integer("interleaved", 0);
+    base.compactRotary = fields.integer("compact", 0);
     base.queryNorm = base.keyNorm = fields.integer("norms", 0);
     if (base.queryNorm)
       base.epsilon = 1e-6;
@@ -111,13 +113,12 @@ public:
     packed[width - 1] = 1e6f; // more than a float16 holds
     packed[width - 2] = -INFINITY;
     weights = normal(2 * base.headDim);
-    for (int64_t position = 0; position < capacity; ++position)
-      for (bool sine : {false, true})
-        for (int64_t i = 0; i < base.rotaryDim / 2; ++i) {
-          double angle =
-              double(position) * std::pow(10000.0, -2.0 * double(i) / double(base.rotaryDim));
-          table.push_back(float(sine ? std::sin(angle) : std::cos(angle)));
-        }
+    if (base.compactRotary)
+      for (int64_t row = 0; row < rotaryStep + capacity / rotaryStep; ++row)
+        addAngles(table, row < rotaryStep ? row : (row - rotaryStep) * rotaryStep);
+    else
+      for (int64_t position = 0; position < capacity; ++position)
+        addAngles(table, position);
   }
 
   int64_t addMany(Job &job, int64_t threads) override {
@@ -189,6 +190,15 @@ private:
   int64_t width;
   std::vector<float> packed, weights, table;
 
+  template <typename T> void addAngles(std::vector<T> &row, int64_t position) const {
+    for (bool sine : {false, true})
+      for (int64_t i = 0; i < base.rotaryDim / 2; ++i) {
+        double angle =
+            double(position) * std::pow(10000.0, -2.0 * double(i) / double(base.rotaryDim));
+        row.push_back(T(sine ? std::sin(angle) : std::cos(angle)));
+      }
+  }
+
   std::vector<double> turned(const float *x, const float *w, int64_t row) const {
     std::vector<double> y(x, x + base.headDim);
     if (base.queryNorm) {
@@ -199,8 +209,13 @@ private:
       for (int64_t d = 0; d < base.headDim; ++d)
         y[d] *= scale * w[d];
     }
+    std::vector<double> angles;
+    if (base.compactRotary)
+      addAngles(angles, positionOf[row]);
+    else if (base.rotaryDim)
+      angles.assign(&table[positionOf[row] * base.rotaryDim],
+                    &table[positionOf[row] * base.rotaryDim] + base.rotaryDim);
     for (int64_t i = 0; i < base.rotaryDim / 2; ++i) {
-      const float *angles = &table[positionOf[row] * base.rotaryDim];
       double cos = angles[i], sin = angles[base.rotaryDim / 2 + i];
       double &a = y[base.interleaved ? 2 * i : i],
              &b = y[base.interleaved ? 2 * i + 1 : base.rotaryDim / 2 + i];

@@ -92,6 +92,7 @@ std::string KernelSpec::name() const {
   flag(layerNorm, "mean");
   flag(bias, "bias");
   flag(interleaved, "pairs");
+  flag(compactRotary, "combined");
   flag(slopes, "slopes");
   flag(queryNorm, "qnorm");
   flag(keyNorm, "knorm");

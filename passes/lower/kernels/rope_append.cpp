@@ -2,7 +2,8 @@
 //
 // Operands: p0 float q [.][inStride] (heads * headDim columns, changed in place), p1 float k
 // [.][keyStride] (not changed), p2 float v [.][valueStride], p3 float table
-// [maxContext][rotaryDim]: cos (rotaryDim / 2), then sin, null without rotation, p4 float head norm
+// [maxContext][rotaryDim]: cos (rotaryDim / 2), then sin, or the compact one of rotary_table.h,
+// null without rotation, p4 float head norm
 // weights: query [headDim], key [headDim], null without, p5 key cache, p6 value cache, p7 int32
 // positions[maxTokens], slots[maxTokens].
 //
@@ -11,6 +12,7 @@
 // rotaryDim / 2) or (2i, 2i + 1); columns from rotaryDim on stay.
 #include "passes/lower/kernels/cache.h"
 #include "passes/lower/kernels/columns.h"
+#include "passes/lower/rotary_table.h"
 
 using namespace mlir;
 
@@ -122,7 +124,7 @@ private:
   /// Rotates (or copies, without rotation) one head; source and destination may be the same.
   void rotate(Buffer in, Value from, Value row, Buffer out, Value to) {
     if (k.spec.rotaryDim) {
-      Value angles = k.mul(places.position(row), k.spec.rotaryDim);
+      Angles angles = anglesOf(places.position(row));
       if (k.spec.interleaved)
         rotateInterleaved(in, from, angles, out, to);
       else
@@ -134,13 +136,37 @@ private:
     }
   }
 
-  std::pair<Value, Value> turn(Value a, Value c, Value angles, Piece piece) {
-    Value cos = k.loadVector(table, k.add(angles, piece.first), piece.n);
-    Value sin = k.loadVector(table, k.add(angles, k.spec.rotaryDim / 2 + piece.first), piece.n);
+  /// Rows of the table; `fine` only of a compact one.
+  struct Angles {
+    Value row, fine;
+  };
+  Angles anglesOf(Value position) {
+    if (!k.spec.compactRotary)
+      return {k.mul(position, k.spec.rotaryDim), {}};
+    Value coarse = k.add(k.div(position, rotaryStep), rotaryStep);
+    return {k.mul(coarse, k.spec.rotaryDim), k.mul(k.rem(position, rotaryStep), k.spec.rotaryDim)};
+  }
+
+  /// Cosines and sines of a piece of the row's pairs.
+  std::pair<Value, Value> cosSin(Angles angles, Piece piece) {
+    auto load = [&](Value row, int64_t first) {
+      return k.loadVector(table, k.add(row, first + piece.first), piece.n);
+    };
+    const int64_t half = k.spec.rotaryDim / 2;
+    Value cos = load(angles.row, 0), sin = load(angles.row, half);
+    if (!angles.fine)
+      return {cos, sin};
+    Value fineCos = load(angles.fine, 0), fineSin = load(angles.fine, half);
+    return {k.fma(cos, fineCos, k.fneg(k.fmul(sin, fineSin))),
+            k.fma(sin, fineCos, k.fmul(cos, fineSin))};
+  }
+
+  std::pair<Value, Value> turn(Value a, Value c, Angles angles, Piece piece) {
+    auto [cos, sin] = cosSin(angles, piece);
     return {k.fma(a, cos, k.fneg(k.fmul(c, sin))), k.fma(c, cos, k.fmul(a, sin))};
   }
 
-  void rotateHalves(Buffer in, Value from, Value angles, Buffer out, Value to) {
+  void rotateHalves(Buffer in, Value from, Angles angles, Buffer out, Value to) {
     const int64_t half = k.spec.rotaryDim / 2;
     for (Piece piece : pieces(half)) {
       Value a = k.loadVector(in, k.add(from, piece.first), piece.n);
@@ -151,7 +177,7 @@ private:
     }
   }
 
-  void rotateInterleaved(Buffer in, Value from, Value angles, Buffer out, Value to) {
+  void rotateInterleaved(Buffer in, Value from, Angles angles, Buffer out, Value to) {
     for (Piece piece : pieces(k.spec.rotaryDim / 2, lanes / 2)) {
       Value pairs = k.loadVector(in, k.add(from, 2 * piece.first), 2 * piece.n);
       SmallVector<int64_t> even, odd, joined;
