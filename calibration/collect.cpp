@@ -18,9 +18,8 @@ namespace {
 constexpr int64_t tileTokens = 2048; ///< most tokens that run at once
 constexpr int64_t columnBlock = 192; ///< columns of one piece of work
 
-/// Adds what one sample shows at one input. Every sum over the sample's tokens is rounded to float
-/// first: adding such values in double is exact for all practical sizes, so shards merge to the
-/// same sums.
+/// Adds what one sample shows at one input. Every sum over the sample's tokens is rounded first, so
+/// that adding samples is exact and any grouping of them gives the same sums (exact_sum.h).
 class Accumulator {
 public:
   Accumulator(int64_t cols, bool secondMoments, ProductPrecision precision)
@@ -28,8 +27,13 @@ public:
     sums.sumSquares.assign(size_t(cols), 0);
     sums.sumAbsolute.assign(size_t(cols), 0);
     sums.maxAbsolute.assign(size_t(cols), 0);
-    if (secondMoments)
+    columnsLost.resize(size_t((cols + columnBlock - 1) / columnBlock));
+    if (secondMoments) {
       moments = std::make_shared<std::vector<double>>(size_t(triangleSize(cols)), 0.0);
+      for (int64_t row = 0; row < cols; row += columnBlock)
+        for (int64_t column = row; column < cols; column += widest)
+          pieces.push_back({row, column, std::min(widest, cols - column), {}});
+    }
   }
 
   void addSample(const float *x, int64_t tokens, WorkerPool &pool) {
@@ -43,7 +47,20 @@ public:
   }
 
   InputStatistics take() {
-    sums.secondMoments = std::move(moments);
+    for (ColumnsLost &lost : columnsLost) {
+      sums.squaresResidues.merge(lost.squares);
+      sums.absoluteResidues.merge(lost.absolutes);
+    }
+    settle(sums.sumSquares, sums.squaresResidues);
+    settle(sums.sumAbsolute, sums.absoluteResidues);
+    if (moments) {
+      auto residues = std::make_shared<Residues>();
+      for (Piece &piece : pieces)
+        residues->merge(piece.lost);
+      settle(*moments, *residues);
+      sums.secondMoments = std::move(moments);
+      sums.momentResidues = std::move(residues);
+    }
     return std::move(sums);
   }
 
@@ -52,23 +69,19 @@ private:
     double squares[columnBlock] = {}, absolutes[columnBlock] = {};
     rowKernels().moments(x + column, tokens, cols, count, squares, absolutes,
                          sums.maxAbsolute.data() + column);
+    ColumnsLost &lost = columnsLost[size_t(column / columnBlock)];
+    auto add = [&](double &sum, double term, Residues &residues, int64_t k) {
+      if (double rest = addExactly(sum, roundTerm(float(term))); std::fabs(rest) > 0)
+        residues[uint64_t(k)] += rest;
+    };
     for (int64_t k = 0; k < count; ++k) {
-      sums.sumSquares[column + k] += double(float(squares[k]));
-      sums.sumAbsolute[column + k] += double(float(absolutes[k]));
+      add(sums.sumSquares[column + k], squares[k], lost.squares, column + k);
+      add(sums.sumAbsolute[column + k], absolutes[k], lost.absolutes, column + k);
     }
   }
 
   /// Upper triangle by strips of rows: strip [i, i + block) times the columns from i on.
   void addMoments(const float *x, int64_t tokens, WorkerPool &pool) {
-    const int64_t strips = (cols + columnBlock - 1) / columnBlock;
-    constexpr int64_t widest = 4 * columnBlock;
-    struct Piece {
-      int64_t row, column, columns;
-    };
-    std::vector<Piece> pieces;
-    for (int64_t s = 0; s < strips; ++s)
-      for (int64_t column = s * columnBlock; column < cols; column += widest)
-        pieces.push_back({s * columnBlock, column, std::min(widest, cols - column)});
     std::vector<uint16_t> rounded; // [tokens, cols]
     if (precision == ProductPrecision::Bfloat16) {
       rounded.resize(size_t(tokens * cols));
@@ -77,7 +90,7 @@ private:
       });
     }
     pool.run(int64_t(pieces.size()), [&](int64_t item) {
-      const Piece &piece = pieces[item];
+      Piece &piece = pieces[item];
       const int64_t rows = std::min(columnBlock, cols - piece.row);
       thread_local std::vector<float> product; // [rows, columns]
       product.resize(size_t(columnBlock * widest));
@@ -89,18 +102,44 @@ private:
              cols, product.data(), piece.columns);
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t k = piece.row + i, from = std::max(k, piece.column);
-        double *sum = moments->data() + triangleRow(k, cols) - k;
-        const float *row = product.data() + i * piece.columns;
-        for (int64_t column = from; column < piece.column + piece.columns; ++column)
-          sum[column] += double(row[column - piece.column]);
+        const int64_t first = triangleRow(k, cols) + from - k;
+        addRow(product.data() + i * piece.columns + from - piece.column,
+               piece.column + piece.columns - from, first, piece.lost);
       }
     });
   }
+
+  /// Adds `count` terms to the moments from entry `first` on.
+  void addRow(const float *terms, int64_t count, int64_t first, Residues &residues) {
+    double lost[widest], any = 0;
+    double *sum = moments->data() + first;
+    for (int64_t i = 0; i < count; ++i) {
+      lost[i] = addExactly(sum[i], roundTerm(terms[i]));
+      any += std::fabs(lost[i]);
+    }
+    if (!(any > 0)) // not a number where the model overflows, which checkFinite tells
+      return;
+    for (int64_t i = 0; i < count; ++i)
+      if (lost[i] != 0)
+        residues[uint64_t(first + i)] += lost[i];
+  }
+
+  static constexpr int64_t widest = 4 * columnBlock; ///< columns of one product
+  /// One product of second moments: rows [row, row + columnBlock) by columns from `column` on.
+  struct Piece {
+    int64_t row, column, columns;
+    Residues lost;
+  };
+  struct ColumnsLost {
+    Residues squares, absolutes;
+  };
 
   int64_t cols;
   ProductPrecision precision;
   InputStatistics sums;
   std::shared_ptr<std::vector<double>> moments;
+  std::vector<Piece> pieces;            ///< of second moments; one thread works at each
+  std::vector<ColumnsLost> columnsLost; ///< by block of columns
 };
 
 Status checkFinite(const InputStatistics &statistics, const std::string &name) {
@@ -228,6 +267,19 @@ public:
 };
 
 } // namespace
+
+std::vector<std::vector<int32_t>> shardSamples(const std::vector<std::vector<int32_t>> &samples,
+                                               uint32_t shard, uint32_t count) {
+  const std::vector<SequenceBatch> tiles = makeTiles(samples, tileTokens);
+  const size_t first = tiles.size() * shard / count, last = tiles.size() * (shard + 1) / count;
+  std::vector<std::vector<int32_t>> part;
+  size_t sample = 0;
+  for (size_t t = 0; t < last; ++t)
+    for (size_t i = 0; i + 1 < tiles[t].starts.size(); ++i, ++sample)
+      if (t >= first)
+        part.push_back(samples[sample]);
+  return part;
+}
 
 Status collectSegments(const Graph &graph, const std::vector<std::vector<int32_t>> &samples,
                        const CollectOptions &options, SegmentSink &sink) {

@@ -49,6 +49,12 @@ Result<Statistics> collectStatistics(const Graph &graph,
                                      const std::vector<std::vector<int32_t>> &samples,
                                      const CollectOptions &options);
 
+/// The samples of shard `shard` (from 0) of `count`: whole batches of those that run together, so
+/// that every product has the same operands in a shard as in the whole, whatever blocking the
+/// linear algebra chooses by size. Empty when there are fewer batches than shards.
+std::vector<std::vector<int32_t>> shardSamples(const std::vector<std::vector<int32_t>> &samples,
+                                               uint32_t shard, uint32_t count);
+
 /// The float model itself (oneDNN sgemm), for perplexity and KL: logits [rows.size(), vocab] of the
 /// wanted rows of one sequence.
 Result<std::vector<float>> floatLogits(const Graph &graph, const std::vector<int32_t> &tokens,

@@ -1,12 +1,15 @@
 // The statistics file: writing whole files only, refusing everything that was not written so.
 //
-// Little endian. "SMELTSTA", u32 version 1, u32 zero, then the body, then u64 Checksum of
+// Little endian. "SMELTSTA", u32 version 2, u32 zero, then the body, then u64 Checksum of
 // everything before it. Body:
 //   u32 length + bytes of the model hash
-//   u32 number of second moment blocks; each: u64 cols, f64[cols * (cols + 1) / 2]
-//   u32 number of linears; each: u32 length + bytes of its name, u64 tokens, u64 cols, f64
-//   sumSquares[cols], f64 sumAbsolute[cols],
-//     f32 maxAbsolute[cols], u32 block of its second moments (0xffffffff: none)
+//   u32 number of data sets; each: u32 length + bytes of its hash, u32 shards, u32 number of shards
+//     present, u32 index of each, rising
+//   u32 number of second moment blocks; each: u64 cols, sums [cols * (cols + 1) / 2]
+//   u32 number of linears; each: u32 length + bytes of its name, u64 tokens, u64 cols, sums of
+//     squares [cols], sums of absolute values [cols], f32 maxAbsolute[cols], u32 block of its
+//     second moments (0xffffffff: none)
+// where sums [n] are f64[n], u64 number of residues, u64 index of each, rising, f64 value of each.
 // A reader refuses versions it does not know.
 #include "calibration/statistics.h"
 
@@ -27,7 +30,7 @@ static_assert(std::endian::native == std::endian::little,
 namespace {
 
 constexpr char magic[8] = {'S', 'M', 'E', 'L', 'T', 'S', 'T', 'A'};
-constexpr uint32_t version = 1;
+constexpr uint32_t version = 2;
 constexpr uint32_t noBlock = 0xffffffff;
 
 /// FNV-1a over 8-byte words (the tail by bytes), which is as sensitive to single bits and eight
@@ -83,6 +86,14 @@ public:
   template <typename T> void vector(const std::vector<T> &values) {
     bytes(values.data(), values.size() * sizeof(T));
   }
+  void sums(const std::vector<double> &values, const Residues &residues) {
+    vector(values);
+    number(uint64_t(residues.size()));
+    for (auto [index, value] : residues)
+      number(index);
+    for (auto [index, value] : residues)
+      number(value);
+  }
   void text(const std::string &value) {
     number(uint32_t(value.size()));
     bytes(value.data(), value.size());
@@ -122,6 +133,21 @@ public:
     }
     std::vector<T> values(count);
     bytes(values.data(), count * sizeof(T));
+    return values;
+  }
+  std::vector<double> sums(uint64_t count, Residues &residues) {
+    std::vector<double> values = vector<double>(count);
+    const uint64_t lost = number<uint64_t>();
+    std::vector<uint64_t> indices = vector<uint64_t>(lost);
+    std::vector<double> lostValues = vector<double>(lost);
+    for (size_t i = 0; i < lostValues.size(); ++i) {
+      // Rising, of this vector, and such as rounding leaves behind.
+      const bool sound = indices[i] < count && (i == 0 || indices[i] > indices[i - 1]) &&
+                         std::isfinite(lostValues[i]) && lostValues[i] != 0;
+      failed |= !sound;
+      if (sound)
+        residues.emplace_hint(residues.end(), indices[i], lostValues[i]);
+    }
     return values;
   }
   std::string text() {
@@ -167,7 +193,26 @@ private:
   void *data;
 };
 
-using Moments = std::shared_ptr<const std::vector<double>>;
+struct Moments {
+  std::shared_ptr<const std::vector<double>> sums;
+  std::shared_ptr<const Residues> residues;
+};
+
+Status readCoverage(Reader &reader, Statistics &statistics) {
+  const uint32_t count = reader.number<uint32_t>();
+  for (uint32_t i = 0; i < count && reader.ok(); ++i) {
+    std::string hash = reader.text();
+    ShardCoverage shards;
+    shards.count = reader.number<uint32_t>();
+    for (uint32_t index : reader.vector<uint32_t>(reader.number<uint32_t>()))
+      if (index >= shards.count || !shards.present.insert(index).second)
+        return corrupt("shard " + std::to_string(index) + " of " + std::to_string(shards.count));
+    if (!reader.ok() || shards.present.empty())
+      return corrupt("it ends within its list of data");
+    statistics.data.emplace(std::move(hash), std::move(shards));
+  }
+  return {};
+}
 
 Result<std::vector<Moments>> readBlocks(Reader &reader) {
   std::vector<Moments> blocks;
@@ -176,8 +221,10 @@ Result<std::vector<Moments>> readBlocks(Reader &reader) {
     const uint64_t cols = reader.number<uint64_t>();
     if (cols == 0 || cols > (1u << 20))
       return corrupt("second moments of " + std::to_string(cols) + " inputs");
-    blocks.push_back(std::make_shared<const std::vector<double>>(
-        reader.vector<double>(uint64_t(triangleSize(int64_t(cols))))));
+    auto residues = std::make_shared<Residues>();
+    auto sums = std::make_shared<const std::vector<double>>(
+        reader.sums(uint64_t(triangleSize(int64_t(cols))), *residues));
+    blocks.push_back({std::move(sums), std::move(residues)});
   }
   return blocks;
 }
@@ -187,8 +234,8 @@ Status readInput(Reader &reader, const std::vector<Moments> &blocks, Statistics 
   InputStatistics input;
   input.tokens = reader.number<uint64_t>();
   const uint64_t cols = reader.number<uint64_t>();
-  input.sumSquares = reader.vector<double>(cols);
-  input.sumAbsolute = reader.vector<double>(cols);
+  input.sumSquares = reader.sums(cols, input.squaresResidues);
+  input.sumAbsolute = reader.sums(cols, input.absoluteResidues);
   input.maxAbsolute = reader.vector<float>(cols);
   const uint32_t block = reader.number<uint32_t>();
   if (!reader.ok())
@@ -200,9 +247,10 @@ Status readInput(Reader &reader, const std::vector<Moments> &blocks, Statistics 
         !(input.sumAbsolute[k] >= 0) || !std::isfinite(input.sumAbsolute[k]))
       return corrupt("linear '" + name + "' has a sum that is no finite positive number");
   if (block != noBlock) {
-    if (block >= blocks.size() || blocks[block]->size() != size_t(triangleSize(int64_t(cols))))
+    if (block >= blocks.size() || blocks[block].sums->size() != size_t(triangleSize(int64_t(cols))))
       return corrupt("linear '" + name + "' names second moments that do not fit it");
-    input.secondMoments = blocks[block];
+    input.secondMoments = blocks[block].sums;
+    input.momentResidues = blocks[block].residues;
   }
   if (!statistics.inputs.emplace(name, std::move(input)).second)
     return corrupt("linear '" + name + "' is there twice");
@@ -212,6 +260,7 @@ Status readInput(Reader &reader, const std::vector<Moments> &blocks, Statistics 
 Result<Statistics> readBody(Reader &reader) {
   Statistics statistics;
   statistics.modelHash = reader.text();
+  SMELT_TRY(readCoverage(reader, statistics));
   SMELT_ASSIGN(std::vector<Moments> blocks, readBlocks(reader));
   const uint32_t count = reader.number<uint32_t>();
   if (!reader.ok())
@@ -242,6 +291,14 @@ Status writeStatistics(const Statistics &statistics, const std::filesystem::path
   writer.number(version);
   writer.number(uint32_t(0));
   writer.text(statistics.modelHash);
+  writer.number(uint32_t(statistics.data.size()));
+  for (const auto &[hash, shards] : statistics.data) {
+    writer.text(hash);
+    writer.number(shards.count);
+    writer.number(uint32_t(shards.present.size()));
+    for (uint32_t index : shards.present)
+      writer.number(index);
+  }
   std::map<const void *, uint32_t> blockIndex;
   std::vector<const InputStatistics *> blockOwners;
   for (const auto &[name, input] : statistics.inputs)
@@ -251,15 +308,15 @@ Status writeStatistics(const Statistics &statistics, const std::filesystem::path
   writer.number(uint32_t(blockOwners.size()));
   for (const InputStatistics *owner : blockOwners) {
     writer.number(uint64_t(owner->cols()));
-    writer.vector(*owner->secondMoments);
+    writer.sums(*owner->secondMoments, *owner->momentResidues);
   }
   writer.number(uint32_t(statistics.inputs.size()));
   for (const auto &[name, input] : statistics.inputs) {
     writer.text(name);
     writer.number(input.tokens);
     writer.number(uint64_t(input.cols()));
-    writer.vector(input.sumSquares);
-    writer.vector(input.sumAbsolute);
+    writer.sums(input.sumSquares, input.squaresResidues);
+    writer.sums(input.sumAbsolute, input.absoluteResidues);
     writer.vector(input.maxAbsolute);
     writer.number(input.secondMoments ? blockIndex.at(input.secondMoments.get()) : noBlock);
   }

@@ -88,10 +88,31 @@ Status calibrateModel(const CalibrateOptions &options) {
     };
     SMELT_ASSIGN(SampleSet set,
                  readSamples(source.graph, options.data, options.samples, tokenizer));
+    const std::string hash = hashSamples(set);
+    const SampleOptions &part = options.samples;
+    if (part.shards > 1)
+      set.samples = shardSamples(set.samples, part.shard, part.shards);
+    if (set.samples.empty())
+      return invalidArgument("--shard " + std::to_string(part.shard + 1) + "/" +
+                             std::to_string(part.shards) +
+                             " is empty: the data have fewer batches than shards");
     SMELT_ASSIGN(Statistics found, collectStatistics(source.graph, set.samples, collect));
     found.modelHash = source.hash;
+    found.data[hash] = {part.shards, {part.shard}};
     return writeStatistics(found, options.output);
   });
+}
+
+Status mergeStatisticsFiles(const MergeOptions &options) {
+  Statistics sum;
+  for (size_t i = 0; i < options.inputs.size(); ++i) {
+    SMELT_ASSIGN(Statistics part, readStatistics(options.inputs[i]));
+    if (i == 0)
+      sum = std::move(part);
+    else if (Status status = mergeStatistics(sum, part); !status.ok())
+      return std::move(status).withContext("'" + options.inputs[i] + "' cannot be added");
+  }
+  return writeStatistics(sum, options.output);
 }
 
 } // namespace smelt

@@ -33,7 +33,15 @@ struct CalibrateOptions {
   bool quiet = false;
 };
 
-/// Runs the float model over the data and writes the statistics.
+/// Runs the float model over the data, or over a shard of it, and writes the statistics.
 [[nodiscard]] Status calibrateModel(const CalibrateOptions &options);
+
+struct MergeOptions {
+  std::vector<std::string> inputs; ///< statistics files of one model
+  std::string output;
+};
+
+/// Adds statistics; shards of the same data give the bytes of one run.
+[[nodiscard]] Status mergeStatisticsFiles(const MergeOptions &options);
 
 } // namespace smelt

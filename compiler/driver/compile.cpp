@@ -13,7 +13,6 @@
 #include "compiler/onnx/dequantize.h"
 #include "passes/lower/kernels.h"
 #include "passes/tensor/lower.h"
-#include "runtime/base/xxh64.h"
 
 #include <atomic>
 #include <cstdio>
@@ -31,14 +30,8 @@ constexpr int64_t fewTokens = 8192;
 
 /// XXH64 over the model, the samples and the way of collecting: what statistics depend on.
 std::string workKey(const SourceModel &source, const SampleSet &samples, bool secondMoments) {
-  Xxh64 hash;
-  for (const std::vector<int32_t> &sample : samples.samples) {
-    const uint64_t count = sample.size();
-    hash.update(std::as_bytes(std::span(&count, 1)));
-    hash.update(std::as_bytes(std::span(sample)));
-  }
   return "smelt " SMELT_VERSION " work folder\nmodel " + source.hash + "\nsamples " +
-         std::to_string(hash.digest()) + "\nsecond moments " + std::to_string(secondMoments) + "\n";
+         hashSamples(samples) + "\nsecond moments " + std::to_string(secondMoments) + "\n";
 }
 
 bool hasSecondMoments(const Statistics &statistics) {
@@ -148,6 +141,9 @@ Status Compilation::prepareStatistics(const Pipeline::Report &report) {
       return invalidArgument("'" + options.statistics + "' holds statistics of model " +
                              given->modelHash + ", but '" + options.model + "' is model " +
                              source.hash + "; collect them again with 'smelt calibrate'");
+    if (std::string missing = missingShards(*given); !missing.empty())
+      pipeline.warn("'" + options.statistics + "' is not whole: " + missing +
+                    " are missing; add them with 'smelt merge'");
     statistics = lookUpIn(*given);
     hasMoments = hasSecondMoments(*given);
     provenance.calibration.hash = hashStatistics(*given);

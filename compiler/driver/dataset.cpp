@@ -1,11 +1,15 @@
 // Reading of calibration files and their tokenization.
 #include "compiler/driver/dataset.h"
 
+#include "runtime/base/xxh64.h"
+
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/MemoryBuffer.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <set>
+#include <span>
 
 namespace fs = std::filesystem;
 
@@ -150,6 +154,18 @@ Result<std::vector<Document>> readDocuments(const std::vector<std::string> &path
     }
   }
   return documents;
+}
+
+std::string hashSamples(const SampleSet &set) {
+  Xxh64 hash;
+  for (const std::vector<int32_t> &sample : set.samples) {
+    const uint64_t length = sample.size();
+    hash.update(std::as_bytes(std::span(&length, 1)));
+    hash.update(std::as_bytes(std::span(sample)));
+  }
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", (unsigned long long)hash.digest());
+  return text;
 }
 
 Result<SampleSet> makeSamples(const std::vector<Document> &documents, const TextEncoder &encoder,

@@ -34,14 +34,18 @@ struct TextEncoder {
 };
 
 struct SampleOptions {
-  int64_t samples = 64; ///< at most so many windows
-  int64_t tokens = 512; ///< of each
+  int64_t samples = 64;           ///< at most so many windows
+  int64_t tokens = 512;           ///< of each
+  uint32_t shard = 0, shards = 1; ///< only this part of the windows is run
 };
 
 struct SampleSet {
   std::vector<std::vector<int32_t>> samples; ///< windows, every one of at least two tokens
   int64_t tokens = 0;                        ///< of all windows together
 };
+
+/// XXH64 of all windows, as 16 hexadecimal digits: tells data sets apart.
+std::string hashSamples(const SampleSet &set);
 
 /// Documents one after the other, cut into windows; when there are more than wanted, evenly spread
 /// ones are taken. The last window may be shorter.

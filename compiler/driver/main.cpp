@@ -20,6 +20,11 @@ Status runCalibrate(const cli::Arguments &arguments) {
   return calibrateModel(options);
 }
 
+Status runMerge(const cli::Arguments &arguments) {
+  SMELT_ASSIGN(MergeOptions options, readMergeOptions(arguments));
+  return mergeStatisticsFiles(options);
+}
+
 Status runEvaluate(const cli::Arguments &arguments) {
   SMELT_ASSIGN(EvaluateOptions options, readEvaluateOptions(arguments));
   SMELT_ASSIGN(Evaluation evaluation, evaluate(options));
@@ -52,6 +57,8 @@ int main(int argc, const char *const *argv) {
   std::vector<cli::Command> commands = {
       {"compile", "MODEL", "compile an ONNX model to an artifact", runCompile, compilerOptions()},
       {"calibrate", "MODEL", "collect statistics of an ONNX model on sample text", runCalibrate,
+       compilerOptions()},
+      {"merge", "STATS [STATS...]", "add statistics of 'smelt calibrate --shard'", runMerge,
        compilerOptions()},
       {"eval", "ARTIFACT", "perplexity of an artifact, and its distance from the float model",
        runEvaluate, compilerOptions()},

@@ -3,6 +3,7 @@
 
 #include "runtime/devices/cpu.h"
 
+#include <cstdio>
 #include <filesystem>
 
 #include <unistd.h>
@@ -159,6 +160,18 @@ Result<std::vector<const KernelTarget *>> readTargets(const std::string &text) {
   return targets;
 }
 
+/// "2/4": the second of four parts.
+Status readShard(const std::string &text, SampleOptions &samples) {
+  unsigned shard = 0, shards = 0;
+  int read = 0;
+  if (std::sscanf(text.c_str(), "%9u/%9u%n", &shard, &shards, &read) != 2 ||
+      size_t(read) != text.size() || shard < 1 || shard > shards)
+    return invalidArgument("--shard is '" + text + "', expected I/N with I from 1 to N");
+  samples.shard = shard - 1;
+  samples.shards = shards;
+  return {};
+}
+
 } // namespace
 
 std::span<const cli::Option> compilerOptions() { return optionTable; }
@@ -213,9 +226,19 @@ Result<CalibrateOptions> readCalibrateOptions(const cli::Arguments &arguments) {
   options.samples = {arguments.whole("samples"), arguments.whole("sample-tokens")};
   if (options.samples.samples < 1 || options.samples.tokens < 2)
     return invalidArgument("--samples must be at least 1 and --sample-tokens at least 2");
+  SMELT_TRY(readShard(arguments.text("shard"), options.samples));
   options.secondMoments = arguments.flag("second-moments");
   options.threads = int(arguments.whole("threads"));
   options.quiet = arguments.flag("quiet");
+  return options;
+}
+
+Result<MergeOptions> readMergeOptions(const cli::Arguments &arguments) {
+  MergeOptions options;
+  options.inputs = arguments.operands;
+  options.output = arguments.text("output");
+  if (options.output.empty())
+    return invalidArgument("--output is missing: merging needs a file to write");
   return options;
 }
 

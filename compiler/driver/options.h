@@ -17,6 +17,7 @@ std::span<const cli::Option> compilerOptions();
 /// contradict each other.
 Result<CompileOptions> readCompileOptions(const cli::Arguments &arguments);
 Result<CalibrateOptions> readCalibrateOptions(const cli::Arguments &arguments);
+Result<MergeOptions> readMergeOptions(const cli::Arguments &arguments);
 Result<EvaluateOptions> readEvaluateOptions(const cli::Arguments &arguments);
 
 } // namespace smelt

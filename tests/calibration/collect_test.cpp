@@ -37,6 +37,9 @@ void expectSame(const Statistics &a, const Statistics &b) {
     EXPECT_EQ(input.sumAbsolute, other.sumAbsolute) << name;
     EXPECT_EQ(input.maxAbsolute, other.maxAbsolute) << name;
     EXPECT_EQ(*input.secondMoments, *other.secondMoments) << name;
+    EXPECT_EQ(input.squaresResidues, other.squaresResidues) << name;
+    EXPECT_EQ(input.absoluteResidues, other.absoluteResidues) << name;
+    EXPECT_EQ(*input.momentResidues, *other.momentResidues) << name;
   }
 }
 
@@ -116,6 +119,67 @@ TEST(Collect, ShardsMergeToTheWholeAndThreadsDoNotMatter) {
   Statistics rest = collect(model.graph, {samples.begin() + 2, samples.end()}, 2);
   ASSERT_TRUE(mergeStatistics(first, rest).ok());
   expectSame(whole, first);
+}
+
+TEST(Collect, ShardsAreWholeBatchesInOrder) {
+  // Batches hold at most 2048 tokens: {0, 1}, {2}, {3, 4}, {5}.
+  std::vector<std::vector<int32_t>> samples;
+  for (size_t length : {1000, 1000, 1500, 700, 1300, 900})
+    samples.emplace_back(length, int32_t(samples.size()));
+  for (uint32_t count : {1, 2, 3, 4, 7}) {
+    std::vector<std::vector<int32_t>> joined;
+    for (uint32_t shard = 0; shard < count; ++shard)
+      for (auto &sample : shardSamples(samples, shard, count))
+        joined.push_back(std::move(sample));
+    EXPECT_EQ(joined, samples) << count;
+  }
+  EXPECT_EQ(shardSamples(samples, 0, 4).size(), 2u);
+  EXPECT_EQ(shardSamples(samples, 1, 4).size(), 1u);
+  EXPECT_TRUE(shardSamples(samples, 0, 7).empty());
+}
+
+TEST(Collect, SumsOfManyMagnitudesMergeInAnyOrder) {
+  // Inputs of a linear that reach from 1e-6 to 1e5: plain doubles would round differently by order.
+  ModelShape shape;
+  shape.inner = 300;
+  RandomModel model = makeRandomModel(shape);
+  std::vector<std::vector<float>> scaled;
+  for (Node &node : model.graph.nodes)
+    if (node.kind == NodeKind::RmsNorm) {
+      WeightView &weight = model.graph.weights[size_t(node.weights[0])];
+      std::vector<float> values(size_t(weight.cols));
+      for (size_t k = 0; k < values.size(); ++k)
+        values[k] = std::pow(10.0f, float(k % 12) - 6);
+      scaled.push_back(std::move(values));
+      weight.data = reinterpret_cast<const std::byte *>(scaled.back().data());
+    }
+  const auto samples = makeSamples(9, 20, shape.vocab);
+  const Statistics whole = collect(model.graph, samples, 2);
+  size_t lost = 0;
+  for (const auto &[name, input] : whole.inputs)
+    lost += input.momentResidues->size();
+  EXPECT_GT(lost, 0u) << "nothing was lost to rounding, so that the test tests nothing";
+  std::vector<Statistics> parts;
+  for (const std::vector<int32_t> &sample : samples)
+    parts.push_back(collect(model.graph, {sample}, 1));
+  Statistics backward = parts[8];
+  for (int i = 7; i >= 0; --i)
+    ASSERT_TRUE(mergeStatistics(backward, parts[size_t(i)]).ok());
+  expectSame(whole, backward);
+  // Pairs of pairs.
+  Statistics pairs = parts[4];
+  for (int i : {0, 6, 2, 7}) {
+    Statistics pair = parts[size_t(i)];
+    ASSERT_TRUE(mergeStatistics(pair, parts[size_t(i == 7 ? 8 : i + 1)]).ok());
+    if (i == 2) {
+      // 2 and 3; 4 is there already, 5 comes alone.
+      ASSERT_TRUE(mergeStatistics(pairs, parts[5]).ok());
+    } else if (i == 6) {
+      pair = parts[6];
+    }
+    ASSERT_TRUE(mergeStatistics(pairs, pair).ok());
+  }
+  expectSame(whole, pairs);
 }
 
 TEST(Collect, RoundedProductsStayClose) {

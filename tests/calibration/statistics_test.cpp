@@ -1,6 +1,7 @@
 // Merging of statistics and their file, sound and damaged.
 #include "calibration/statistics.h"
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <gtest/gtest.h>
@@ -22,6 +23,7 @@ InputStatistics makeInput(int64_t cols, double seed, bool moments) {
     for (int64_t i = 0; i < triangleSize(cols); ++i)
       triangle.push_back(seed - double(i));
     input.secondMoments = std::make_shared<const std::vector<double>>(std::move(triangle));
+    input.momentResidues = std::make_shared<const Residues>(Residues{{1, std::ldexp(seed, -60)}});
   }
   return input;
 }
@@ -32,11 +34,19 @@ Statistics makeStatistics(double seed, bool moments = true) {
   statistics.modelHash = "0123abcd";
   statistics.inputs["q"] = statistics.inputs["k"] = makeInput(3, seed, moments);
   statistics.inputs["down"] = makeInput(2, seed + 1, moments);
+  statistics.inputs["down"].squaresResidues[1] = std::ldexp(-seed, -60);
+  statistics.data["data"] = {4, {uint32_t(seed) % 4}};
   return statistics;
 }
 
 void expectEqual(const Statistics &a, const Statistics &b) {
   EXPECT_EQ(a.modelHash, b.modelHash);
+  ASSERT_EQ(a.data.size(), b.data.size());
+  for (const auto &[hash, shards] : a.data) {
+    ASSERT_TRUE(b.data.contains(hash));
+    EXPECT_EQ(shards.count, b.data.at(hash).count);
+    EXPECT_EQ(shards.present, b.data.at(hash).present);
+  }
   ASSERT_EQ(a.inputs.size(), b.inputs.size());
   for (const auto &[name, input] : a.inputs) {
     ASSERT_TRUE(b.inputs.contains(name));
@@ -45,8 +55,11 @@ void expectEqual(const Statistics &a, const Statistics &b) {
     EXPECT_EQ(input.sumSquares, other.sumSquares);
     EXPECT_EQ(input.sumAbsolute, other.sumAbsolute);
     EXPECT_EQ(input.maxAbsolute, other.maxAbsolute);
+    EXPECT_EQ(input.squaresResidues, other.squaresResidues);
+    EXPECT_EQ(input.absoluteResidues, other.absoluteResidues);
     ASSERT_EQ(!input.secondMoments, !other.secondMoments);
     if (input.secondMoments) {
+      EXPECT_EQ(*input.momentResidues, *other.momentResidues);
       EXPECT_EQ(*input.secondMoments, *other.secondMoments);
     }
   }
@@ -76,15 +89,15 @@ protected:
 
 TEST(Statistics, MergeAddsOnceEvenWhereMomentsAreShared) {
   Statistics into = makeStatistics(10);
-  ASSERT_TRUE(mergeStatistics(into, makeStatistics(20)).ok());
+  ASSERT_TRUE(mergeStatistics(into, makeStatistics(21)).ok());
   const InputStatistics &q = into.inputs.at("q");
-  EXPECT_EQ(q.tokens, 13u + 23u);
-  EXPECT_EQ(q.sumSquares[2], (10 + 2.0 / 7) + (20 + 2.0 / 7));
-  EXPECT_EQ(q.sumAbsolute[2], 22 + 42);
-  EXPECT_EQ(q.maxAbsolute[1], 21);
-  EXPECT_EQ((*q.secondMoments)[3], 7 + 17);
+  EXPECT_EQ(q.tokens, 13u + 24u);
+  EXPECT_EQ(q.sumSquares[2], (10 + 2.0 / 7) + (21 + 2.0 / 7));
+  EXPECT_EQ(q.sumAbsolute[2], 22 + 44);
+  EXPECT_EQ(q.maxAbsolute[1], 22);
+  EXPECT_EQ((*q.secondMoments)[3], 7 + 18);
   EXPECT_EQ(q.secondMoments, into.inputs.at("k").secondMoments);
-  EXPECT_EQ((*into.inputs.at("down").secondMoments)[0], 11 + 21);
+  EXPECT_EQ((*into.inputs.at("down").secondMoments)[0], 11 + 22);
 }
 
 TEST(Statistics, MergeRefusesWhatDoesNotBelongTogether) {
@@ -102,6 +115,46 @@ TEST(Statistics, MergeRefusesWhatDoesNotBelongTogether) {
   });
   expectRefused([](Statistics &s) { s.inputs["k"] = makeInput(6, 2, true); });
   expectRefused([](Statistics &s) { s.inputs["k"].secondMoments = nullptr; });
+  expectRefused([](Statistics &s) { s.data["data"].present.insert(1); }); // twice
+  expectRefused([](Statistics &s) { s.data["data"].count = 5; });
+}
+
+TEST(Statistics, AllShardsAreTheWholeOfTheirData) {
+  Statistics into = makeStatistics(1);
+  EXPECT_EQ(missingShards(into), "shards 1 3 4 of 4");
+  for (double seed : {3, 4}) {
+    ASSERT_TRUE(mergeStatistics(into, makeStatistics(seed)).ok());
+  }
+  EXPECT_EQ(missingShards(into), "shards 3 of 4");
+  Statistics other = makeStatistics(2);
+  other.data = {{"other", {1, {0}}}};
+  ASSERT_TRUE(mergeStatistics(into, other).ok());
+  ASSERT_TRUE(mergeStatistics(into, makeStatistics(2)).ok());
+  EXPECT_EQ(missingShards(into), "");
+  EXPECT_EQ(into.data.size(), 2u);
+  EXPECT_EQ(into.data.at("data").count, 1u);
+}
+
+TEST(ExactSum, WhatADoubleCannotHoldIsKept) {
+  std::vector<double> sums = {0};
+  Residues lost;
+  // 2^50 + 3 * 2^-40 has 91 bits.
+  for (float term : {std::ldexp(1.0f, 50), std::ldexp(1.0f, -40), std::ldexp(1.0f, -39)})
+    if (double rest = addExactly(sums[0], roundTerm(term)); rest != 0)
+      lost[0] += rest;
+  settle(sums, lost);
+  EXPECT_EQ(sums[0], std::ldexp(1.0, 50));
+  EXPECT_EQ(lost.at(0), std::ldexp(3.0, -40));
+  addSums(sums, lost, {-std::ldexp(1.0, 50)}, {});
+  EXPECT_EQ(sums[0], std::ldexp(3.0, -40));
+  EXPECT_TRUE(lost.empty());
+}
+
+TEST(ExactSum, TermsAreMultiplesOfTheQuantum) {
+  for (float term : {1.2345e-9f, -3.21e-5f, 0.1f, 2047.9f, -2048.1f, 3e7f}) {
+    const double rounded = roundTerm(term);
+    EXPECT_EQ(rounded, std::ldexp(std::nearbyint(std::ldexp(double(term), 40)), -40)) << term;
+  }
 }
 
 TEST_F(StatisticsFile, RoundTrip) {
@@ -163,7 +216,7 @@ TEST_F(StatisticsFile, SignedButHostileFilesAreRefused) {
   }
   EXPECT_GT(refused, 30);
   std::string future = good;
-  future[8] = 2;
+  future[8] = 3;
   sign(future);
   Result<Statistics> read = readStatistics(put(future));
   ASSERT_FALSE(read.ok());
