@@ -9,6 +9,7 @@
 #include "compiler/driver/metadata.h"
 #include "compiler/driver/text_use.h"
 #include "compiler/driver/work_folder.h"
+#include "passes/fuse/fuse.h"
 #include "compiler/graph/stored_weights.h"
 #include "compiler/onnx/dequantize.h"
 #include "passes/lower/kernels.h"
@@ -201,6 +202,11 @@ Status Compilation::quantize(const Pipeline::Report &report) {
   };
   pack.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
   SMELT_ASSIGN(provenance.matrices, packWeights(*pipeline.module, source.resolve, *sink, pack));
+  if (!pipeline.runsTensors) {
+    std::vector<std::unique_ptr<mlir::Pass>> merge;
+    merge.push_back(createFuseQkvPass());
+    SMELT_TRY(pipeline.runPasses(std::move(merge)));
+  }
   statistics = {};
   given.reset();
   return {};

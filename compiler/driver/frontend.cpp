@@ -139,7 +139,6 @@ Status runFrontend(Pipeline &pipeline, const std::string &path, int64_t position
     if (pipeline.runsTensors)
       return tieWeights(*pipeline.module, source.resolve).status();
     std::vector<std::unique_ptr<mlir::Pass>> passes;
-    passes.push_back(createFuseQkvPass());
     passes.push_back(createFuseGatedPass());
     passes.push_back(createFuseResidualPass());
     // Every layer names the same rotary tables: as one value they are stored once.

@@ -57,8 +57,6 @@ public:
     getOperation().walk([&](Operation *op) {
       if (!isa<ModuleOp>(op) && !isa<func::FuncDialect, slm::SLMDialect>(op->getDialect()))
         report(op, "is not an op of the model dialect; raise comes before fuse");
-      if (auto attention = dyn_cast<slm::AttentionOp>(op); attention && qkvOf(attention))
-        report(op, "has query, key and value linears of one input that are not merged");
       if (auto gated = dyn_cast<slm::GatedOp>(op); gated && gatedOf(gated))
         report(op, "has gate and up linears of one input that are not merged");
       if (auto add = dyn_cast<slm::AddOp>(op); add && residualOf(add))
@@ -74,7 +72,6 @@ public:
 std::unique_ptr<Pass> createCheckFusedPass() { return std::make_unique<CheckFusedPass>(); }
 
 void addFusePasses(OpPassManager &passes) {
-  passes.addPass(createFuseQkvPass());
   passes.addPass(createFuseGatedPass());
   passes.addPass(createFuseResidualPass());
   passes.addPass(createCheckFusedPass());

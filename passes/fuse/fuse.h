@@ -14,7 +14,8 @@ class OpPassManager;
 
 namespace smelt {
 
-/// The linears of one attention's q, k and v become one with three weights, read through slm.slice.
+/// The linears of one attention's q, k and v become one with three weights, read through slm.slice,
+/// if they are not quantized or their packed rows are one matrix.
 std::unique_ptr<mlir::Pass> createFuseQkvPass();
 /// kind(x gate^T) * (x up^T) becomes one gated linear, whether gate and up were two linears or two
 /// halves of one.
@@ -26,10 +27,10 @@ std::unique_ptr<mlir::Pass> createFuseResidualPass();
 /// how many.
 Result<int64_t> tieWeights(mlir::ModuleOp module, const WeightResolver &resolve);
 /// The contract after fusing: the logits are a function of token ids in slm ops alone, and no
-/// fusion of the above kinds is left.
+/// gated linear or residual is left to fuse.
 std::unique_ptr<mlir::Pass> createCheckFusedPass();
 
-/// All of the above in order.
+/// Gated linears, residuals, contract.
 void addFusePasses(mlir::OpPassManager &passes);
 /// Makes the passes known by name, for smelt-opt.
 void registerFusePasses();

@@ -1,6 +1,10 @@
 // q = x Wq^T, k = x Wk^T, v = x Wv^T -> [q | k | v] = x [Wq; Wk; Wv]^T.
+//
+// It comes after quantization, which gives the three formats of their own: those whose packed rows
+// follow each other in one format are one matrix already.
 #include "passes/fuse/fuse.h"
 #include "passes/fuse/fuse_internal.h"
+#include "runtime/formats/formats.h"
 
 #include "mlir/IR/BuiltinOps.h"
 
@@ -25,6 +29,21 @@ static slm::LinearOp linearBehind(Value rows) {
   return {};
 }
 
+/// Whether both linears are as yet unquantized, or alike and `second`'s packed rows begin where
+/// those of `first` end.
+static bool followsPacked(slm::LinearOp first, slm::LinearOp second) {
+  if (first.getFormat() != second.getFormat() || first.getActivation() != second.getActivation() ||
+      first.getPackedOffset().has_value() != second.getPackedOffset().has_value())
+    return false;
+  if (!first.getPackedOffset())
+    return true;
+  Result<WeightFormat> format = findFormat(first.getFormat().value_or("").str());
+  const int64_t rows = slm::widthOf(first), cols = slm::widthOf(first.getInput());
+  return format && rows % tileRows == 0 &&
+         *first.getPackedOffset() + uint64_t(packedBytes(*format, rows, cols)) ==
+             *second.getPackedOffset();
+}
+
 std::optional<QkvLinears> qkvOf(slm::AttentionOp attention) {
   QkvLinears found{linearBehind(attention.getQuery()), linearBehind(attention.getKey()),
                    linearBehind(attention.getValue())};
@@ -34,6 +53,8 @@ std::optional<QkvLinears> qkvOf(slm::AttentionOp attention) {
         linear.getGated() || bool(linear.getBias()) != bool(found.query.getBias()))
       return std::nullopt;
   if (found.query == found.key || found.query == found.value || found.key == found.value)
+    return std::nullopt;
+  if (!followsPacked(found.query, found.key) || !followsPacked(found.key, found.value))
     return std::nullopt;
   return found;
 }
@@ -49,7 +70,7 @@ SmallVector<Value> vectorsOf(Value bias) {
   return {bias};
 }
 
-void fuse(const QkvLinears &qkv) {
+void fuse(QkvLinears qkv) {
   slm::LinearOp parts[] = {qkv.query, qkv.key, qkv.value};
   slm::LinearOp first = qkv.query;
   for (slm::LinearOp linear : parts)
@@ -75,9 +96,10 @@ void fuse(const QkvLinears &qkv) {
   if (!biases.empty())
     bias = slm::JoinOp::create(builder, location,
                                RankedTensorType::get({1, rows}, builder.getF32Type()), biases);
-  Value merged = slm::LinearOp::create(builder, location, type, first.getInput(), weights, bias,
-                                       Value(), mergedName(names), slm::ActivationAttr(),
-                                       StringAttr(), StringAttr(), IntegerAttr());
+  Value merged =
+      slm::LinearOp::create(builder, location, type, first.getInput(), weights, bias, Value(),
+                            mergedName(names), slm::ActivationAttr(), qkv.query.getFormatAttr(),
+                            qkv.query.getActivationAttr(), qkv.query.getPackedOffsetAttr());
   int64_t at = 0;
   for (slm::LinearOp linear : parts) {
     Value slice =

@@ -46,12 +46,13 @@ public:
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(AssignSchemePass)
 
   AssignSchemePass() = default;
-  AssignSchemePass(const AssignSchemePass &other) : PassWrapper(other) {}
+  AssignSchemePass(const AssignSchemePass &other) : PassWrapper(other), matrices(other.matrices) {}
   explicit AssignSchemePass(const QuantizeScheme &scheme) {
     decoder = std::string(formatInfo(scheme.decoder).name);
     head = std::string(formatInfo(scheme.head).name);
     embedding = std::string(formatInfo(scheme.embedding).name);
     activation = std::string(activationName(scheme.activation));
+    matrices = scheme.matrices;
   }
 
   StringRef getArgument() const final { return "slm-assign-scheme"; }
@@ -73,20 +74,30 @@ public:
     SmallVector<slm::LinearOp> linears;
     getOperation()->walk([&](slm::LinearOp linear) {
       linears.push_back(linear);
-      const std::string &format = isHead(linear) ? head : decoder;
+      std::string format = isHead(linear) ? head : decoder;
+      std::string inputs = activation;
+      if (auto own = matrices.find(linear.getName().str()); own != matrices.end()) {
+        format = formatInfo(own->second.format).name;
+        inputs = activationName(own->second.activation);
+      }
       linear.setFormat(format);
       // There is no kernel that rounds the inputs of exact weights.
-      linear.setActivation(format == formatInfo(WeightFormat::F32).name ? exact : activation);
+      linear.setActivation(format == formatInfo(WeightFormat::F32).name ? exact : inputs);
     });
     const std::string plain(formatInfo(WeightFormat::F32).name);
     getOperation()->walk([&](slm::EmbeddingOp op) {
       // A table of positions is small, and every token adds a row of it.
-      op.setFormat(op.getPositionOffset() ? plain : embedding);
+      auto own = matrices.find(op.getName().str());
+      op.setFormat(own != matrices.end()    ? StringRef(formatInfo(own->second.format).name)
+                   : op.getPositionOffset() ? StringRef(plain)
+                                            : StringRef(embedding));
       for (slm::LinearOp linear : linears)
         if (isTied(op, linear))
           op.setFormat(*linear.getFormat());
     });
   }
+
+  std::map<std::string, MatrixScheme> matrices;
 
   Option<std::string> decoder{*this, "decoder", llvm::cl::desc("format of the decoder's linears"),
                               llvm::cl::init("a4g32")};

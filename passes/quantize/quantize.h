@@ -11,11 +11,18 @@
 #include "mlir/Pass/Pass.h"
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 namespace smelt {
+
+/// How one matrix is stored and, if it is a linear, how precise its inputs are.
+struct MatrixScheme {
+  WeightFormat format = WeightFormat::F32;
+  ActivationFormat activation = ActivationFormat::F32;
+};
 
 /// What each kind of weight is stored as, and how precise the inputs of quantized linears are. An
 /// embedding whose table is also the head's weight shares the head's packed copy and format;
@@ -26,6 +33,8 @@ struct QuantizeScheme {
   WeightFormat embedding = WeightFormat::S8C;
   ActivationFormat activation =
       ActivationFormat::A8G32; ///< float32 weights always take float32 inputs
+  /// By name of the linear or embedding: what goes before the above.
+  std::map<std::string, MatrixScheme> matrices;
 };
 
 /// The algorithm's name in algorithms.def.

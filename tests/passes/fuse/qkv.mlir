@@ -67,3 +67,33 @@ func.func @partly_biased(%x: tensor<?x32xf32>) -> tensor<?x32xf32> {
   %a = slm.attention %q, %k, %v {heads = 2 : i64, kv_heads = 2 : i64, head_dim = 16 : i64, scale = 0.25 : f64, layer = 0 : i64} : tensor<?x32xf32>, tensor<?x32xf32>, tensor<?x32xf32> -> tensor<?x32xf32>
   return %a : tensor<?x32xf32>
 }
+
+// -----
+
+// Packed one after the other in one format they are one matrix: 32 rows of 32 inputs in s8c take two tiles of 64 + 1024 bytes.
+// CHECK-LABEL: func @packed
+// CHECK: slm.linear %arg0, [%{{.*}}, %{{.*}}, %{{.*}}] {activation = "a8g32", format = "s8c", name = "q+k+v", packed_offset = 4096 : i64}
+// CHECK-NOT: slm.linear
+func.func @packed(%x: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %w = slm.weight "w" {id = 0 : i64, row_stride = 32 : i64} : tensor<32x32xf32>
+  %q = slm.linear %x, [%w] {name = "q", format = "s8c", activation = "a8g32", packed_offset = 4096 : i64} : tensor<?x32xf32>, [tensor<32x32xf32>] -> tensor<?x32xf32>
+  %k = slm.linear %x, [%w] {name = "k", format = "s8c", activation = "a8g32", packed_offset = 6272 : i64} : tensor<?x32xf32>, [tensor<32x32xf32>] -> tensor<?x32xf32>
+  %v = slm.linear %x, [%w] {name = "v", format = "s8c", activation = "a8g32", packed_offset = 8448 : i64} : tensor<?x32xf32>, [tensor<32x32xf32>] -> tensor<?x32xf32>
+  %a = slm.attention %q, %k, %v {heads = 2 : i64, kv_heads = 2 : i64, head_dim = 16 : i64, scale = 0.25 : f64, layer = 0 : i64} : tensor<?x32xf32>, tensor<?x32xf32>, tensor<?x32xf32> -> tensor<?x32xf32>
+  return %a : tensor<?x32xf32>
+}
+
+// -----
+
+// Not where another matrix lies between them, or the formats differ.
+// CHECK-LABEL: func @packed_apart
+// CHECK-COUNT-3: slm.linear
+// CHECK-NOT: slm.slice
+func.func @packed_apart(%x: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %w = slm.weight "w" {id = 0 : i64, row_stride = 32 : i64} : tensor<32x32xf32>
+  %q = slm.linear %x, [%w] {name = "q", format = "s8c", activation = "a8g32", packed_offset = 4096 : i64} : tensor<?x32xf32>, [tensor<32x32xf32>] -> tensor<?x32xf32>
+  %k = slm.linear %x, [%w] {name = "k", format = "s8c", activation = "a8g32", packed_offset = 6336 : i64} : tensor<?x32xf32>, [tensor<32x32xf32>] -> tensor<?x32xf32>
+  %v = slm.linear %x, [%w] {name = "v", format = "a4g32", activation = "a8g32", packed_offset = 8512 : i64} : tensor<?x32xf32>, [tensor<32x32xf32>] -> tensor<?x32xf32>
+  %a = slm.attention %q, %k, %v {heads = 2 : i64, kv_heads = 2 : i64, head_dim = 16 : i64, scale = 0.25 : f64, layer = 0 : i64} : tensor<?x32xf32>, tensor<?x32xf32>, tensor<?x32xf32> -> tensor<?x32xf32>
+  return %a : tensor<?x32xf32>
+}
