@@ -140,6 +140,7 @@ Status runFrontend(Pipeline &pipeline, const std::string &path, int64_t position
       return tieWeights(*pipeline.module, source.resolve).status();
     std::vector<std::unique_ptr<mlir::Pass>> passes;
     passes.push_back(createFuseGatedPass());
+    passes.push_back(createSplitLinearPass());
     passes.push_back(createFuseResidualPass());
     // Every layer names the same rotary tables: as one value they are stored once.
     passes.push_back(mlir::createCSEPass());

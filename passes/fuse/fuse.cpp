@@ -59,6 +59,8 @@ public:
         report(op, "is not an op of the model dialect; raise comes before fuse");
       if (auto gated = dyn_cast<slm::GatedOp>(op); gated && gatedOf(gated))
         report(op, "has gate and up linears of one input that are not merged");
+      if (auto linear = dyn_cast<slm::LinearOp>(op); linear && partsOf(linear))
+        report(op, "is read in parts alone and not split");
       if (auto add = dyn_cast<slm::AddOp>(op); add && residualOf(add))
         report(op, "adds to a linear that could take it as residual");
     });
@@ -73,6 +75,7 @@ std::unique_ptr<Pass> createCheckFusedPass() { return std::make_unique<CheckFuse
 
 void addFusePasses(OpPassManager &passes) {
   passes.addPass(createFuseGatedPass());
+  passes.addPass(createSplitLinearPass());
   passes.addPass(createFuseResidualPass());
   passes.addPass(createCheckFusedPass());
 }
@@ -80,6 +83,7 @@ void addFusePasses(OpPassManager &passes) {
 void registerFusePasses() {
   registerPass(createFuseQkvPass);
   registerPass(createFuseGatedPass);
+  registerPass(createSplitLinearPass);
   registerPass(createFuseResidualPass);
   registerPass(createCheckFusedPass);
 }

@@ -1,4 +1,4 @@
-// Merging of linears and of what follows them.
+// Merging and splitting of linears, and of what follows them.
 #pragma once
 
 #include "passes/weight_sink.h"
@@ -20,6 +20,8 @@ std::unique_ptr<mlir::Pass> createFuseQkvPass();
 /// kind(x gate^T) * (x up^T) becomes one gated linear, whether gate and up were two linears or two
 /// halves of one.
 std::unique_ptr<mlir::Pass> createFuseGatedPass();
+/// A linear whose result is read in parts alone becomes one linear for each part.
+std::unique_ptr<mlir::Pass> createSplitLinearPass();
 /// A sum with a linear that nothing else reads becomes the linear's residual.
 std::unique_ptr<mlir::Pass> createFuseResidualPass();
 /// A linear whose weight has the elements of an embedding's table, stored a second time (often
@@ -27,10 +29,10 @@ std::unique_ptr<mlir::Pass> createFuseResidualPass();
 /// how many.
 Result<int64_t> tieWeights(mlir::ModuleOp module, const WeightResolver &resolve);
 /// The contract after fusing: the logits are a function of token ids in slm ops alone, and no
-/// gated linear or residual is left to fuse.
+/// gated linear or residual is left to fuse, and no linear to split.
 std::unique_ptr<mlir::Pass> createCheckFusedPass();
 
-/// Gated linears, residuals, contract.
+/// Gated linears, parts, residuals, contract.
 void addFusePasses(mlir::OpPassManager &passes);
 /// Makes the passes known by name, for smelt-opt.
 void registerFusePasses();

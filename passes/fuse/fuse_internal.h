@@ -27,6 +27,13 @@ struct GatedParts {
 };
 std::optional<GatedParts> gatedOf(slm::GatedOp gated);
 
+/// The slices of a linear's result, in order, if they are all that reads it and each of its columns
+/// is in one of them; the linear has one weight and is not quantized yet.
+std::optional<mlir::SmallVector<slm::SliceOp>> partsOf(slm::LinearOp linear);
+/// Rows [first, first + count) of a weight, as a view.
+mlir::Value rowsOfWeight(mlir::OpBuilder &builder, slm::WeightOp weight, int64_t first,
+                         int64_t count);
+
 /// The linear of a sum that can take the other side as residual.
 struct ResidualParts {
   slm::LinearOp linear;

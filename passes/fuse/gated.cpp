@@ -48,16 +48,6 @@ std::optional<GatedParts> gatedOf(slm::GatedOp gated) {
 
 namespace {
 
-/// Rows [first, first + count) of a weight.
-Value rowsOfWeight(OpBuilder &builder, slm::WeightOp weight, int64_t first, int64_t count) {
-  auto type = RankedTensorType::get({count, slm::widthOf(weight)}, builder.getF32Type());
-  int64_t stride = int64_t(weight.getRowStride());
-  return slm::WeightOp::create(
-      builder, weight.getLoc(), type, weight.getIdAttr(), weight.getNameAttr(),
-      builder.getI64IntegerAttr(int64_t(weight.getOffset()) + first * stride),
-      weight.getRowStrideAttr(), weight.getColStrideAttr());
-}
-
 void fuse(slm::GatedOp gated, const GatedParts &parts) {
   OpBuilder builder(parts.last);
   int64_t width = slm::widthOf(gated);
