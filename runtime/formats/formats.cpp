@@ -43,8 +43,8 @@ constexpr FormatInfo formatTable[] = {
 #include "runtime/formats/formats.def"
 };
 
-constexpr std::string_view activationTable[] = {
-#define ACTIVATION(enumerator, name, help) name,
+constexpr ActivationInfo activationTable[] = {
+#define ACTIVATION(enumerator, name, group, planes, help) {name, group, planes, help},
 #include "runtime/formats/activations.def"
 };
 
@@ -156,9 +156,11 @@ const FormatInfo &formatInfo(WeightFormat format) {
   return formatTable[static_cast<uint32_t>(format)];
 }
 
-std::string_view activationName(ActivationFormat format) {
+const ActivationInfo &activationInfo(ActivationFormat format) {
   return activationTable[static_cast<uint32_t>(format)];
 }
+
+std::string_view activationName(ActivationFormat format) { return activationInfo(format).name; }
 
 Result<WeightFormat> findFormat(std::string_view name) {
   std::string known;
@@ -174,9 +176,9 @@ Result<WeightFormat> findFormat(std::string_view name) {
 Result<ActivationFormat> findActivation(std::string_view name) {
   std::string known;
   for (uint32_t i = 0; i < std::size(activationTable); ++i) {
-    if (activationTable[i] == name)
+    if (activationTable[i].name == name)
       return static_cast<ActivationFormat>(i);
-    known += (i ? ", " : "") + std::string(activationTable[i]);
+    known += (i ? ", " : "") + std::string(activationTable[i].name);
   }
   return invalidArgument("unknown activation precision '" + std::string(name) +
                          "', expected one of " + known);

@@ -47,7 +47,7 @@ enum class WeightFormat : uint32_t {
 };
 
 enum class ActivationFormat : uint32_t {
-#define ACTIVATION(enumerator, name, help) enumerator,
+#define ACTIVATION(enumerator, name, group, planes, help) enumerator,
 #include "runtime/formats/activations.def"
 };
 
@@ -91,7 +91,18 @@ struct FormatInfo {
   int64_t blockBytes;       ///< header included
 };
 
+/// What the table says of one activation precision.
+struct ActivationInfo {
+  std::string_view name;
+  int64_t group;  ///< inputs that share a scale; 0: whole row
+  int64_t planes; ///< of signed bytes: 1 of INT8, 2 of INT16; 0: float
+  std::string_view help;
+  /// Codes are in -largestCode() .. largestCode(): one plane holds -127..127, two 255 high + low.
+  constexpr int64_t largestCode() const { return planes == 2 ? 255 * 127 + 127 : 127; }
+};
+
 const FormatInfo &formatInfo(WeightFormat format);
+const ActivationInfo &activationInfo(ActivationFormat format);
 std::string_view activationName(ActivationFormat format);
 /// Finds a format by its table name; the error lists the names there are.
 Result<WeightFormat> findFormat(std::string_view name);

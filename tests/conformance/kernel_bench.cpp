@@ -84,7 +84,8 @@ int benchProblem(const std::string &line, const KernelTarget &target, const std:
     }
     double products = problem->products(one);
     if (products > 0)
-      std::printf("%10.1f G operations/s  %s\n", 2 * products / total * 1e-9, line.c_str());
+      std::printf("%10.1f G operations/s  %5.2f GB/s  %s\n", 2 * products / total * 1e-9,
+                  problem->weightBytes() / total * 1e-9, line.c_str());
   }
   dlclose(library);
   return 0;

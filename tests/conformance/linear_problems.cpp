@@ -35,8 +35,13 @@ public:
       specs.push_back(base);
       specs.back().one = one;
     }
-    input = makeActivations(base.activation, normal(rows * base.cols), rows, base.cols);
-    weights = makeWeights(base.format, base.rows, base.cols, random);
+    std::vector<float> x = normal(rows * base.cols);
+    // The largest codes of weights and inputs, of one sign in a row: what could overflow does.
+    const bool extreme = fields.integer("extreme", 0);
+    for (size_t i = 0; extreme && i < x.size(); ++i)
+      x[i] = int64_t(i) / base.cols % 2 ? -1.0f : 1.0f;
+    input = makeActivations(base.activation, x, rows, base.cols);
+    weights = makeWeights(base.format, base.rows, base.cols, random, extreme);
     packed = weights.packed;
     if (gated()) { // tiles of gate and up alternate
       up = makeWeights(base.format, base.rows, base.cols, random);
@@ -59,6 +64,8 @@ public:
   double products(bool one) const override {
     return double(base.rows * base.cols * (one ? 1 : rows) * (gated() ? 2 : 1));
   }
+
+  double weightBytes() const override { return double(packed.size()); }
 
   std::vector<float> result(const Job &job, int64_t run, int64_t rowsOfRun) const override {
     std::vector<float> result;
@@ -114,10 +121,11 @@ private:
       sum += term;
       magnitude += std::fabs(term);
     }
-    // Asymmetric weights are differences of two sums, each larger than the result: at most 15
-    // times.
-    double spread = formatInfo(base.format).grid == Grid::Asymmetric ? 16 : 1;
-    double steps = double(groups + 8) + (quantized ? 0 : groupInputs);
+    // Asymmetric weights are differences of two sums, each larger than the result: at most as often
+    // as there are codes.
+    const FormatInfo &info = formatInfo(base.format);
+    double spread = info.grid == Grid::Asymmetric ? 1 << info.bits : 1;
+    double steps = double(groups * (info.group == 16 ? 2 : 1) + 8) + (quantized ? 0 : groupInputs);
     return {sum, (magnitude + 1e-6) * spread * steps * roundoff};
   }
 

@@ -69,30 +69,39 @@ std::unique_ptr<Problem> makeProblem(const std::string &line) {
 Activations makeActivations(ActivationFormat format, const std::vector<float> &x, int64_t rows,
                             int64_t cols) {
   const ActivationLayout layout = activationLayout(format, cols, true);
+  const ActivationInfo &info = activationInfo(format);
+  const float largest = float(info.largestCode());
   Activations a;
   a.codes.resize(rows * layout.paddedCols);
   for (auto *field : {&a.scale, &a.sum, &a.scaledSum})
     field->resize(rows * layout.groups);
+  for (auto *field : {&a.halfSum, &a.halfScaledSum})
+    field->resize(rows * 2 * layout.groups);
   for (int64_t row = 0; row < rows; ++row) {
     const float *in = &x[row * cols];
     for (int64_t g = 0; g < layout.groups; ++g) {
-      int64_t first = g * groupInputs, last = std::min(cols, first + groupInputs);
-      int64_t begin = format == ActivationFormat::A8T ? 0 : first,
-              end = format == ActivationFormat::A8T ? cols : last;
+      const int64_t first = g * groupInputs, last = std::min(cols, first + groupInputs);
       float amax = 0;
-      for (int64_t i = begin; i < end; ++i)
+      for (int64_t i = info.group ? first : 0; i < (info.group ? last : cols); ++i)
         amax = std::max(amax, std::fabs(in[i]));
-      bool some = amax > 0x1p-100f;
-      float scale = some ? amax / 127.0f : 0, inverse = some ? 127.0f / amax : 0, sum = 0;
+      const bool some = amax > 0x1p-100f;
+      const float scale = some ? amax / largest : 0, inverse = some ? largest / amax : 0;
+      float sum = 0, halves[2] = {};
       for (int64_t i = first; i < last; ++i) {
         float code = layout.quantized ? std::nearbyint(in[i] * inverse) : in[i];
         a.codes[row * layout.paddedCols + i] = code;
         sum += code;
+        halves[(i - first) / 16] += code;
       }
-      a.sum[row * layout.groups + g] = sum;
-      if (layout.quantized) {
-        a.scale[row * layout.groups + g] = scale;
-        a.scaledSum[row * layout.groups + g] = scale * sum;
+      const int64_t at = row * layout.groups + g;
+      const float offset = layout.quantized ? -128 : 1;
+      if (layout.quantized)
+        a.scale[at] = scale;
+      a.sum[at] = offset * sum;
+      a.scaledSum[at] = scale * sum;
+      for (int64_t half = 0; half < 2; ++half) {
+        a.halfSum[2 * at + half] = offset * halves[half];
+        a.halfScaledSum[2 * at + half] = scale * halves[half];
       }
     }
   }
@@ -101,25 +110,35 @@ Activations makeActivations(ActivationFormat format, const std::vector<float> &x
 
 namespace {
 
-/// Calls `visit(byte offset, kind, row, index)` for every item of `count` rows; kind 0: code, 1:
-/// scale, 2: sum, 3: scaledSum.
+/// What an item of the layout is.
+enum class Item { Code, Scale, Sum, ScaledSum, HalfSum, HalfScaledSum };
+
+/// Calls `visit(byte offset, item, row, index)` for everything of `count` rows; codes by their
+/// first plane.
 template <typename Visit>
 void walkActivations(const ActivationLayout &layout, int64_t count, Visit visit) {
   for (int64_t row = 0; row < count; ++row) {
     int64_t block = row / layout.interleave * layout.blockBytes, lane = row % layout.interleave;
+    auto place = [&](int64_t i) { return block + (i * layout.interleave + lane) * 4; };
     for (int64_t i = 0; i < layout.paddedCols; ++i)
-      visit(block + (layout.quantized ? (i / 4 * layout.interleave + lane) * 4 + i % 4
-                                      : (i * layout.interleave + lane) * 4),
-            0, row, i);
+      visit(layout.quantized ? place(i / 4) + i % 4 : place(i), Item::Code, row, i);
     for (int64_t g = 0; g < layout.groups; ++g) {
-      int64_t at = block + (g * layout.interleave + lane) * 4;
-      visit(at + layout.sumOffset, 2, row, g);
+      visit(place(g) + layout.sumOffset, Item::Sum, row, g);
       if (layout.quantized) {
-        visit(at + layout.scaleOffset, 1, row, g);
-        visit(at + layout.scaledSumOffset, 3, row, g);
+        visit(place(g) + layout.scaleOffset, Item::Scale, row, g);
+        visit(place(g) + layout.scaledSumOffset, Item::ScaledSum, row, g);
+      }
+      for (int64_t half = 2 * g; half < 2 * g + 2; ++half) {
+        visit(place(half) + layout.halfSumOffset, Item::HalfSum, row, half);
+        if (layout.quantized)
+          visit(place(half) + layout.halfScaledSumOffset, Item::HalfScaledSum, row, half);
       }
     }
   }
+}
+
+bool isInteger(const ActivationLayout &layout, Item item) {
+  return layout.quantized && (item == Item::Sum || item == Item::HalfSum);
 }
 
 } // namespace
@@ -129,17 +148,20 @@ std::vector<std::byte> layoutActivations(ActivationFormat format, const Activati
   const ActivationLayout layout = activationLayout(format, cols, one);
   std::vector<std::byte> out(roundUp(count, layout.interleave) / layout.interleave *
                              layout.blockBytes);
-  walkActivations(layout, count, [&](int64_t at, int kind, int64_t row, int64_t i) {
-    int64_t g = (first + row) * layout.groups + i;
-    float value = kind == 0   ? a.codes[(first + row) * layout.paddedCols + i]
-                  : kind == 1 ? a.scale[g]
-                  : kind == 2 ? a.sum[g]
-                              : a.scaledSum[g];
-    if (layout.quantized && kind == 0) {
-      out[at] = std::byte(int8_t(value));
-    } else if (layout.quantized && kind == 2) {
-      int32_t sum = int32_t(value);
-      std::memcpy(&out[at], &sum, 4);
+  walkActivations(layout, count, [&](int64_t at, Item item, int64_t row, int64_t i) {
+    const std::vector<float> *fields[] = {&a.codes,     &a.scale,   &a.sum,
+                                          &a.scaledSum, &a.halfSum, &a.halfScaledSum};
+    const std::vector<float> &field = *fields[int(item)];
+    const float value =
+        field[(first + row) * int64_t(field.size() / (a.scale.size() / layout.groups)) + i];
+    const int32_t integer = int32_t(layout.quantized ? value : 0);
+    if (layout.quantized && item == Item::Code) {
+      const int32_t high = int32_t(std::nearbyint(double(integer) / highFactor));
+      if (layout.planes == 2)
+        out[at + layout.planeBytes] = std::byte(int8_t(integer - highFactor * high));
+      out[at] = std::byte(int8_t(layout.planes == 2 ? high : integer));
+    } else if (isInteger(layout, item)) {
+      std::memcpy(&out[at], &integer, 4);
     } else {
       std::memcpy(&out[at], &value, 4);
     }
@@ -151,23 +173,29 @@ std::vector<float> readActivations(ActivationFormat format, const std::byte *mem
                                    bool one, int64_t rows) {
   const ActivationLayout layout = activationLayout(format, cols, one);
   std::vector<float> out;
-  walkActivations(layout, rows, [&](int64_t at, int kind, int64_t, int64_t) {
-    float value;
-    int32_t word;
-    std::memcpy(&value, memory + at, layout.quantized && kind == 0 ? 1 : 4);
-    std::memcpy(&word, memory + at, layout.quantized && kind == 0 ? 1 : 4);
-    if (layout.quantized && kind == 0)
+  walkActivations(layout, rows, [&](int64_t at, Item item, int64_t, int64_t) {
+    float value = 0;
+    if (layout.quantized && item == Item::Code) {
       value = float(int8_t(memory[at]));
-    else if (layout.quantized && kind == 2)
+      if (layout.planes == 2)
+        value = value * highFactor + float(int8_t(memory[at + layout.planeBytes]));
+    } else if (isInteger(layout, item)) {
+      int32_t word;
+      std::memcpy(&word, memory + at, 4);
       value = float(word);
+    } else {
+      std::memcpy(&value, memory + at, 4);
+    }
     out.push_back(value);
   });
   return out;
 }
 
-Weights makeWeights(WeightFormat format, int64_t rows, int64_t cols, std::mt19937 &random) {
+Weights makeWeights(WeightFormat format, int64_t rows, int64_t cols, std::mt19937 &random,
+                    bool extreme) {
   const FormatInfo &info = formatInfo(format);
-  const int64_t padded = roundUp(rows, tileRows), groups = info.group ? roundUp(cols, info.group) / info.group : 0;
+  const int64_t padded = roundUp(rows, tileRows),
+                groups = info.group ? roundUp(cols, info.group) / info.group : 0;
   auto uniform = [&](int64_t low, int64_t high) {
     return std::uniform_int_distribution<int64_t>(low, high)(random);
   };
@@ -183,19 +211,21 @@ Weights makeWeights(WeightFormat format, int64_t rows, int64_t cols, std::mt1993
     for (float &v : values)
       v = 0.001f * float(uniform(-1000, 1000));
     for (uint8_t &c : codes)
-      c = uint8_t(uniform(info.bits == 8 ? 1 : 0, (int64_t(1) << std::min(info.bits, 8)) - 1));
+      c = uint8_t(extreme ? (1 << std::min(info.bits, 8)) - 1
+                          : uniform(info.bits == 8 ? 1 : 0, (1 << std::min(info.bits, 8)) - 1));
     for (auto *factors : {&scales, &minimums})
       for (float &s : *factors)
         s = positive();
     for (auto *bytes : {&groupScales, &groupMinimums})
       for (uint8_t &b : *bytes)
-        b = uint8_t(uniform(0, 255));
+        b = uint8_t(uniform(0, 255)); // of the table signed
     for (uint8_t &z : zeros)
       z = uint8_t(uniform(0, (int64_t(1) << std::min(info.bits, 8)) - 1));
     // float16 scales hold what they are given only after rounding; unpackTile tells the outcome.
     std::span<std::byte> bytes =
         std::span(w.packed).subspan(tile * tileBytes(format, cols), tileBytes(format, cols));
-    packTile(format, {cols, values, codes, scales, minimums, groupScales, groupMinimums, zeros}, bytes);
+    packTile(format, {cols, values, codes, scales, minimums, groupScales, groupMinimums, zeros},
+             bytes);
     unpackTile(format, bytes, cols,
                std::span(w.values).subspan(tile * tileRows * cols, tileRows * cols));
   }

@@ -47,6 +47,8 @@ public:
   virtual Expected expected() const = 0;
   /// Multiplications of a many-row run and of a one-row run, for the bench.
   virtual double products(bool one) const { return 0; }
+  /// Bytes of packed weights that each run reads, for the bench.
+  virtual double weightBytes() const { return 0; }
 
 protected:
   std::mt19937 random{20260722};
@@ -65,10 +67,10 @@ inline constexpr double roundoff = 0x1p-24;
 
 /// The activations of float rows by their definition (layout.h): what kernels read or should write.
 struct Activations {
-  std::vector<float> codes;     ///< [rows, padded]: INT8 codes, or the values
-  std::vector<float> scale;     ///< [rows, groups]
-  std::vector<float> sum;       ///< [rows, groups]
-  std::vector<float> scaledSum; ///< [rows, groups]
+  std::vector<float> codes;                  ///< [rows, padded]: INT8 or INT16 codes, or the values
+  std::vector<float> scale;                  ///< [rows, groups]
+  std::vector<float> sum, scaledSum;         ///< [rows, groups]; of codes, sum is layout.h's offset
+  std::vector<float> halfSum, halfScaledSum; ///< [rows, 2 groups]
 };
 Activations makeActivations(ActivationFormat format, const std::vector<float> &x, int64_t rows,
                             int64_t cols);
@@ -84,7 +86,9 @@ struct Weights {
   std::vector<std::byte> packed;
   std::vector<float> values;
 };
-Weights makeWeights(WeightFormat format, int64_t rows, int64_t cols, std::mt19937 &random);
+/// `extreme`: every code is the largest.
+Weights makeWeights(WeightFormat format, int64_t rows, int64_t cols, std::mt19937 &random,
+                    bool extreme = false);
 
 /// smelt's activation functions in double.
 double activateReference(uint32_t kind, double x);

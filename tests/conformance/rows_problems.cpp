@@ -98,14 +98,27 @@ protected:
           e.tolerance.push_back(layout.quantized ? (rowBound > 0 ? 1 : 0)
                                                  : bound[row * base.cols + i]);
       }
+      // Of INT16 codes, whose steps are fine, any may be off by one; of INT8 few lie so near an
+      // edge.
+      const double largest = double(activationInfo(base.activation).largestCode());
+      const double sumBound = !layout.quantized    ? 32 * (rowBound + 32 * roundoff * most)
+                              : rowBound == 0      ? 0
+                              : layout.planes == 2 ? 32
+                                                   : 4;
       for (int64_t g = 0; g < layout.groups; ++g) {
-        double sumBound =
-            layout.quantized ? (rowBound > 0 ? 4 : 0) : 32 * (rowBound + 32 * roundoff * most);
-        e.tolerance.push_back(sumBound);
+        const double scale = layout.quantized ? a.scale[row * layout.groups + g] : 0;
+        const double scaledBound =
+            sumBound * scale * 1.01 + 32 * rowBound + roundoff * 32 * largest * scale;
+        const double integerBound = layout.quantized ? 128 * sumBound : sumBound;
+        e.tolerance.push_back(integerBound);
         if (layout.quantized) {
-          e.tolerance.push_back(rowBound / 127 + 2 * roundoff * most / 127);
-          double scale = a.scale[row * layout.groups + g];
-          e.tolerance.push_back(sumBound * scale * 1.01 + 32 * rowBound + roundoff * 4064 * scale);
+          e.tolerance.push_back((rowBound + 2 * roundoff * most) / largest);
+          e.tolerance.push_back(scaledBound);
+        }
+        for (int64_t half = 0; half < 2; ++half) {
+          e.tolerance.push_back(integerBound);
+          if (layout.quantized)
+            e.tolerance.push_back(scaledBound);
         }
       }
     }

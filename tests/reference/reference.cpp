@@ -299,7 +299,7 @@ private:
   std::vector<Value> values;
 };
 
-void roundGroup(std::span<double> x) {
+void roundGroup(std::span<double> x, float most) {
   float largest = 0;
   for (double value : x)
     largest = std::max(largest, std::fabs(float(value)));
@@ -308,7 +308,7 @@ void roundGroup(std::span<double> x) {
       value = 0;
     return;
   }
-  const float scale = largest / 127.0f, inverse = 127.0f / largest;
+  const float scale = largest / most, inverse = most / largest;
   for (double &value : x)
     value = double(std::nearbyintf(float(value) * inverse)) * double(scale);
 }
@@ -322,11 +322,13 @@ std::vector<double> referenceLogits(const Graph &graph, std::span<const BatchTok
 }
 
 void roundActivations(ActivationFormat format, std::span<double> row) {
-  const size_t group = format == ActivationFormat::A8G32 ? size_t(groupInputs) : row.size();
-  if (format == ActivationFormat::F32)
+  const ActivationInfo &info = activationInfo(format);
+  if (info.planes == 0)
     return;
+  const size_t group = info.group ? size_t(info.group) : row.size();
   for (size_t first = 0; first < row.size(); first += group)
-    roundGroup(row.subspan(first, std::min(group, row.size() - first)));
+    roundGroup(row.subspan(first, std::min(group, row.size() - first)),
+               float(info.largestCode()));
 }
 
 } // namespace smelt

@@ -190,6 +190,9 @@ TEST(Reference, RoundsActivationsAsDeclared) {
   roundActivations(ActivationFormat::A8T, whole);
   EXPECT_EQ(whole[0], 128); // scale 2: 63.5 ties to 64
   EXPECT_EQ(whole[2], 2);
+  std::vector<double> fine = {32512, 0.5, -1.5, -32511};
+  roundActivations(ActivationFormat::A16G32, fine);
+  EXPECT_EQ(fine, (std::vector<double>{32512, 0, -2, -32511}));
   std::vector<double> exact = {0.1, 0.2};
   roundActivations(ActivationFormat::F32, exact);
   EXPECT_EQ(exact[0], 0.1);

@@ -7,6 +7,7 @@
 // Each element is decoded as unpackTile does and then multiplied by the spec's scalar where that is
 // not 1. A token outside the table (which the runtime refuses) reads the nearest row.
 #include "passes/lower/kernels/columns.h"
+#include "passes/lower/kernels/weight_block.h"
 
 using namespace mlir;
 
@@ -18,9 +19,9 @@ namespace {
 class TableRow {
 public:
   TableRow(KernelBuilder &k, Value row)
-      : k(k), format(k.spec.format), info(formatInfo(format)), bytes(k.operand(0, k.i8)),
+      : k(k), info(formatInfo(k.spec.format)), bytes(k.operand(0, k.i8)),
         words(k.operand(0, k.i32)), halves(k.operand(0, k.f16)), floats(k.operand(0, k.f32)) {
-    tile = k.mul(k.div(row, tileRows), tileBytes(format, k.spec.cols));
+    tile = k.mul(k.div(row, tileRows), tileBytes(k.spec.format, k.spec.cols));
     lane = k.rem(row, tileRows);
     if (info.scales == ScaleStorage::Row)
       rowScale = k.load(floats, k.add(k.div(tile, 4), lane));
@@ -30,25 +31,20 @@ public:
       rowMinimum = rowFactor(1);
   }
 
-  /// Calls `write(column, vector)` for block i; `cols` of its 64 columns exist. Vectors may pass
-  /// the row's end.
+  /// Calls `write(column, vector, n)` for block i; `cols` of its 64 columns exist. Vectors may pass
+  /// the row's end: n of their elements exist.
   void decode(Value i, int64_t cols, const std::function<void(Value, Value, int64_t)> &write) {
     Value block = k.add(k.add(tile, info.rowHeaderBytes), k.mul(i, info.blockBytes));
-    for (int64_t group = 0; group * groupInputs < cols; ++group) {
-      loadGroupScale(block, group);
-      for (int64_t first = group * groupInputs;
-           first < (group + 1) * groupInputs && first < cols;) {
-        Value column = k.add(k.mul(i, blockInputs), first);
-        int64_t n = std::min<int64_t>(perWord(), cols - first);
-        decodeWord(block, first, column, n, write);
-        first += perWord();
-      }
+    for (int64_t first = 0; first < cols; first += perRun()) {
+      if (info.group && first % info.group == 0)
+        loadGroupScale(block, first / info.group);
+      write(k.add(k.mul(i, blockInputs), first), value(block, first),
+            std::min(perRun(), cols - first));
     }
   }
 
 private:
   KernelBuilder &k;
-  WeightFormat format;
   const FormatInfo &info;
   Buffer bytes, words, halves, floats;
   Value tile, lane, rowScale, rowMinimum, groupScale, groupMinimum, groupZero;
@@ -59,62 +55,80 @@ private:
     return k.fromBfloat16(k.load(k.operand(0, k.i16), at));
   }
 
-  int64_t perWord() const { return 32 / info.bits; }
+  /// Inputs decoded together: those that share a dword of a line.
+  int64_t perRun() const { return info.bits == 32 ? 1 : info.bits == 8 ? 4 : 8; }
 
   Value headerByte(Value block, int64_t offset) {
-    Value byte = k.load(bytes, k.add(k.add(block, offset), lane));
-    return k.toFloat(k.zeroExtend(byte, k.i32));
+    return k.load(bytes, k.add(k.add(block, offset), lane));
   }
 
   void loadGroupScale(Value block, int64_t group) {
-    if (format == WeightFormat::S4G32) {
-      Value at = k.add(k.add(k.div(block, 2), group * tileRows), lane);
-      groupScale = k.extend(k.load(halves, at));
-    } else if (info.grid == Grid::Given) {
-      groupScale = k.load(floats, k.add(k.add(k.div(block, 4), group * tileRows), lane));
-      groupZero =
-          k.zeroExtend(k.load(bytes, k.add(k.add(block, 128 + group * tileRows), lane)), k.i32);
-    } else if (info.grid == Grid::Asymmetric) {
-      groupScale = headerByte(block, group * tileRows);
-      groupMinimum = k.fneg(k.fmul(rowMinimum, headerByte(block, 2 * tileRows + group * tileRows)));
+    const int64_t at = group * tileRows, all = blockInputs / info.group * tileRows;
+    switch (info.scales) {
+    case ScaleStorage::None:
+    case ScaleStorage::Row:
+      return;
+    case ScaleStorage::Half:
+      groupScale = k.extend(k.load(halves, k.add(k.add(k.div(block, 2), at), lane)));
+      return;
+    case ScaleStorage::Float:
+      groupScale = k.load(floats, k.add(k.add(k.div(block, 4), at), lane));
+      groupZero = k.zeroExtend(headerByte(block, 4 * all + at), k.i32);
+      return;
+    case ScaleStorage::Code:
+      Value code = headerByte(block, at);
+      groupScale = k.toFloat(info.grid == Grid::Table ? k.signExtend(code, k.i32)
+                                                      : k.zeroExtend(code, k.i32));
+      if (info.grid == Grid::Asymmetric)
+        groupMinimum =
+            k.fneg(k.fmul(rowMinimum, k.toFloat(k.zeroExtend(headerByte(block, all + at), k.i32))));
     }
   }
 
-  /// The inputs that share one dword of a line: 1 (f32), 4 (8 bits) or 4 low nibbles and 4 high
-  /// ones.
-  void decodeWord(Value block, int64_t first, Value column, int64_t n,
-                  const std::function<void(Value, Value, int64_t)> &write) {
-    Value line =
-        k.add(k.add(k.div(block, 4), (info.blockHeaderBytes + first / perWord() * 64) / 4), lane);
-    if (format == WeightFormat::F32) {
-      write(column, k.splat(k.load(floats, line), 1), 1);
-      return;
-    }
-    Value quad = k.bitcast(k.splat(k.load(words, line), 1), k.vec(4, k.i8));
-    Value codes = k.zeroExtend(quad, k.i32);
-    if (info.bits == 8) {
-      write(column, value(codes), n);
-      return;
-    }
-    write(column, value(k.iand(codes, k.splatI(0x0f, 4))), std::min<int64_t>(n, 4));
-    if (n > 4)
-      write(k.add(column, 4), value(k.shrLogic(codes, 4)), n - 4);
+  /// The dword of the row in line `line` of the block, counted after its header.
+  Value lineWord(Value block, int64_t line) {
+    return k.load(words,
+                  k.add(k.add(k.div(block, 4), info.blockHeaderBytes / 4 + line * lanes), lane));
   }
 
-  /// Four codes as floats.
-  Value value(Value codes) {
-    switch (format) {
-    case WeightFormat::S8C:
-      return k.fmul(k.splat(rowScale, 4), k.toFloat(k.isub(codes, k.splatI(128, 4))));
-    case WeightFormat::S4G32:
-      return k.fmul(k.splat(groupScale, 4), k.toFloat(k.isub(codes, k.splatI(8, 4))));
-    case WeightFormat::K4G32:
-    case WeightFormat::K8G32:
-      return k.fmul(k.splat(groupScale, 4), k.toFloat(k.isub(codes, k.splat(groupZero, 4))));
-    default: // a4g32: ds * (sc * u) - dm * mn
-      return k.fma(k.splat(rowScale, 4), k.fmul(k.splat(groupScale, 4), k.toFloat(codes)),
-                   k.splat(groupMinimum, 4));
+  /// The codes of a run of inputs as int32.
+  Value runCodes(Value block, int64_t first) {
+    auto asBytes = [&](Value word) { return k.bitcast(k.splat(word, 1), k.vec(4, k.i8)); };
+    if (info.bits == 8)
+      return k.zeroExtend(asBytes(lineWord(block, first / 4)), k.i32);
+    Value word = lineWord(block, info.highBytes / 64 + first / 8);
+    auto masked = [&](Value v, int64_t byte) { return k.iand(v, k.i32Const(byte * 0x01010101)); };
+    Value low = masked(word, 0x0f), high = masked(k.shrLogic(word, 4), 0x0f);
+    if (info.highBytes) {
+      const int64_t count = info.bits - 4, runsPerLine = 4 / count, run = first / 8;
+      const int64_t mask = (1 << count) - 1;
+      Value bits = k.shrLogic(lineWord(block, run / runsPerLine), run % runsPerLine * 2 * count);
+      low = k.ior(low, k.shl(masked(bits, mask), 4));
+      high = k.ior(high, k.shl(masked(k.shrLogic(bits, count), mask), 4));
     }
+    Value codes = k.concat(asBytes(low), asBytes(high));
+    if (info.grid != Grid::Table)
+      return k.zeroExtend(codes, k.i32);
+    return k.signExtend(k.slice(lookUpTable(k, k.concat(codes, codes), ByteForm::Signed), 0, 8),
+                        k.i32);
+  }
+
+  /// The values of the run at `first`, as unpackTile gives them.
+  Value value(Value block, int64_t first) {
+    if (info.grid == Grid::Float)
+      return k.splat(k.load(floats, k.add(k.add(k.div(block, 4), first * tileRows), lane)), 1);
+    const int64_t n = perRun();
+    Value codes = runCodes(block, first);
+    if (info.grid == Grid::Symmetric)
+      codes = k.isub(codes, k.splatI(1 << (info.bits - 1), n));
+    if (info.grid == Grid::Given)
+      codes = k.isub(codes, k.splat(groupZero, n));
+    Value scaled = k.toFloat(codes);
+    if (groupScale)
+      scaled = k.fmul(k.splat(groupScale, n), scaled);
+    if (info.grid == Grid::Asymmetric)
+      return k.fma(k.splat(rowScale, n), scaled, k.splat(groupMinimum, n));
+    return rowScale ? k.fmul(k.splat(rowScale, n), scaled) : scaled;
   }
 };
 

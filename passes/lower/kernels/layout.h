@@ -8,34 +8,51 @@
 namespace smelt {
 
 /// Activations lie in blocks of `interleave` rows: 1 in one-row kernels, 8 in many-row kernels.
-/// Within a block, K padded to 64 with zeros, G = Kpadded / 32 groups:
-///   INT8:  dword codes[Kpadded / 4][interleave]  (byte b of dword d = input 4d + b, two's
-///   complement)
-///          float scale[G][interleave]            (a8t repeats the row's scale)
-///          int32 sum[G][interleave]              (sum of the group's codes)
-///          float scaledSum[G][interleave]        (scale * sum, rounded once)
+/// Within a block, K padded to 64 with zeros, G = Kpadded / 32 groups of 32 inputs, 2 G halves of
+/// 16:
+///   INT8, INT16:
+///          dword codes[planes][Kpadded / 4][interleave]  (byte b of dword d = input 4d + b, two's
+///          complement; INT8: one plane; INT16: the high and the low one, code = 255 * high + low,
+///          both in -127..127)
+///          float scale[G][interleave]                (a8t repeats the row's scale)
+///          int32 offset[G][interleave]               (-128 * the sum of the group's codes: what
+///          takes an offset of 128 off a dot product) float scaledSum[G][interleave] (scale * sum
+///          of the codes, rounded once) int32 halfOffset[2 G][interleave], float halfScaledSum[2
+///          G][interleave]  (of halves)
 ///   float: float x[Kpadded][interleave], then float sum[G][interleave] (sum over the group in
-///   input order, from 0)
+///   input order, from 0), float halfSum[2 G][interleave]
 struct ActivationLayout {
   int64_t interleave, paddedCols, groups;
   bool quantized;
-  int64_t scaleOffset, sumOffset, scaledSumOffset; ///< bytes from the block's start
-  int64_t blockBytes;                              ///< multiple of 64
+  int64_t planes, planeBytes;
+  /// Bytes from the block's start; the sums are `offset` or, of float activations, `sum`.
+  int64_t scaleOffset, sumOffset, scaledSumOffset, halfSumOffset, halfScaledSumOffset;
+  int64_t blockBytes; ///< multiple of 64
 };
 inline constexpr int64_t manyInterleave = 8;
+/// INT16 codes are highFactor * high + low: with this factor both planes are symmetric.
+inline constexpr int64_t highFactor = 255;
 
 inline ActivationLayout activationLayout(ActivationFormat format, int64_t cols, bool one) {
   ActivationLayout l{};
   l.interleave = one ? 1 : manyInterleave;
   l.paddedCols = roundUp(cols, blockInputs);
   l.groups = l.paddedCols / groupInputs;
-  l.quantized = format != ActivationFormat::F32;
-  int64_t perGroup = roundUp(l.groups * l.interleave * 4, 64);
-  int64_t codes = l.paddedCols * l.interleave * (l.quantized ? 1 : 4);
-  l.scaleOffset = codes;
-  l.sumOffset = l.quantized ? codes + perGroup : codes;
-  l.scaledSumOffset = codes + 2 * perGroup;
-  l.blockBytes = codes + perGroup * (l.quantized ? 3 : 1);
+  l.planes = activationInfo(format).planes;
+  l.quantized = l.planes > 0;
+  l.planeBytes = l.paddedCols * l.interleave * (l.quantized ? 1 : sizeof(float));
+  int64_t end = l.planeBytes * (l.quantized ? l.planes : 1);
+  auto append = [&](int64_t count) {
+    int64_t at = end;
+    end += roundUp(count * l.interleave * 4, 64);
+    return at;
+  };
+  l.scaleOffset = l.quantized ? append(l.groups) : 0;
+  l.sumOffset = append(l.groups);
+  l.scaledSumOffset = l.quantized ? append(l.groups) : 0;
+  l.halfSumOffset = append(2 * l.groups);
+  l.halfScaledSumOffset = l.quantized ? append(2 * l.groups) : 0;
+  l.blockBytes = end;
   return l;
 }
 /// Bytes of the activations of `rows` rows, whichever kernel writes them.

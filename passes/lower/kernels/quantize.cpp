@@ -4,7 +4,8 @@
 // (input row r = LogitRows[r]).
 //
 // INT8: scale = amax / 127, q = roundEven(x * (127 / amax)) with amax = max |x| over the group of
-// 32 (a8g32) or the row (a8t). An amax below 2^-100 counts as zero: its reciprocal would overflow.
+// 32 (a8g32) or the row (a8t). INT16 (a16g32): the same with 32512 = 255 * 127 + 127, the largest
+// code of two planes. An amax below 2^-100 counts as zero: its reciprocal would overflow.
 #include "passes/lower/kernels/columns.h"
 #include "passes/lower/kernels/rows.h"
 
@@ -28,27 +29,56 @@ Value place(KernelBuilder &k, const ActivationLayout &layout, Value block, int64
   return k.add(k.add(first, k.mul(i, layout.interleave)), row);
 }
 
+/// Codes of 16 inputs as int32.
+Value codesOf(KernelBuilder &k, Value x, Value inverse) {
+  return k.toInt(k.roundEven(k.fmul(x, k.splat(inverse))));
+}
+
+/// The planes of INT8 or INT16 codes (vectors of int32), high one first: code = highFactor * high +
+/// low with high = code / highFactor to nearest. The float quotient is off by less than 2^-16 while
+/// a tie is 1/510 away, so low is within +-127 exactly.
+Values planesOf(KernelBuilder &k, const ActivationLayout &layout, Value codes) {
+  if (layout.planes == 1)
+    return {codes};
+  Value high = k.toInt(k.roundEven(k.fmul(k.toFloat(codes), k.splatF(1.0 / highFactor))));
+  return {high, k.isub(codes, k.imul(high, k.splatI(highFactor)))};
+}
+
+/// The bytes of 32 inputs of each plane.
+Values planeBytes(KernelBuilder &k, const ActivationLayout &layout, Value low, Value high) {
+  Values bytes;
+  for (auto [a, b] : llvm::zip(planesOf(k, layout, low), planesOf(k, layout, high)))
+    bytes.push_back(k.concat(k.narrow(a, k.i8), k.narrow(b, k.i8)));
+  return bytes;
+}
+
 void writeCodes(KernelBuilder &k, Buffer out, const ActivationLayout &layout, Value block,
                 Value row, Value group, Value low, Value high, Value inverse, Value scale) {
-  auto code = [&](Value x) { return k.toInt(k.roundEven(k.fmul(x, k.splat(inverse)))); };
-  Value lowCodes = code(low), highCodes = code(high);
-  Value sum =
-      vector::ReductionOp::create(k.b, vector::CombiningKind::ADD, k.iadd(lowCodes, highCodes));
-  Value bytes = k.concat(k.narrow(lowCodes, k.i8), k.narrow(highCodes, k.i8));
-  if (layout.interleave == 1) {
-    k.storeVector(out, k.add(block, k.mul(group, groupInputs)), bytes);
-  } else {
+  Value codes[2] = {codesOf(k, low, inverse), codesOf(k, high, inverse)};
+  Buffer words = viewAs(k, out, k.i32), floats = viewAs(k, out, k.f32);
+  for (auto [plane, bytes] : llvm::enumerate(planeBytes(k, layout, codes[0], codes[1]))) {
+    const int64_t start = int64_t(plane) * layout.planeBytes;
+    if (layout.interleave == 1) {
+      k.storeVector(out, k.add(k.add(block, start), k.mul(group, groupInputs)), bytes);
+      continue;
+    }
     Value quads = k.bitcast(bytes, k.vec(groupInputs / 4, k.i32));
-    Buffer words = viewAs(k, out, k.i32);
-    Value first = place(k, layout, block, 0, k.mul(group, groupInputs / 4), row);
+    Value first = place(k, layout, block, start, k.mul(group, groupInputs / 4), row);
     for (int64_t i = 0; i < groupInputs / 4; ++i)
       k.store(words, k.add(first, i * layout.interleave), k.lane(quads, i));
   }
-  Buffer floats = viewAs(k, out, k.f32);
   k.store(floats, place(k, layout, block, layout.scaleOffset, group, row), scale);
-  k.store(viewAs(k, out, k.i32), place(k, layout, block, layout.sumOffset, group, row), sum);
-  k.store(floats, place(k, layout, block, layout.scaledSumOffset, group, row),
-          k.fmul(scale, k.toFloat(sum)));
+  auto writeSums = [&](int64_t offset, int64_t scaled, Value item, Value sum) {
+    k.store(words, place(k, layout, block, offset, item, row), k.imul(sum, k.i32Const(-128)));
+    k.store(floats, place(k, layout, block, scaled, item, row), k.fmul(scale, k.toFloat(sum)));
+  };
+  Value sums[2];
+  for (int64_t half = 0; half < 2; ++half) {
+    sums[half] = vector::ReductionOp::create(k.b, vector::CombiningKind::ADD, codes[half]);
+    writeSums(layout.halfSumOffset, layout.halfScaledSumOffset, k.add(k.mul(group, 2), half),
+              sums[half]);
+  }
+  writeSums(layout.sumOffset, layout.scaledSumOffset, group, k.iadd(sums[0], sums[1]));
 }
 
 void writeFloats(KernelBuilder &k, Buffer out, const ActivationLayout &layout, Value block,
@@ -57,27 +87,33 @@ void writeFloats(KernelBuilder &k, Buffer out, const ActivationLayout &layout, V
   Value first = place(k, layout, block, 0, k.mul(group, groupInputs), row);
   Value sum = k.f32Const(0);
   for (int64_t half = 0; half < 2; ++half) {
-    Value v = half ? high : low;
+    Value v = half ? high : low, halfSum = k.f32Const(0);
     if (layout.interleave == 1)
       k.storeVector(floats, k.add(first, half * lanes), v);
     for (int64_t i = 0; i < lanes; ++i) {
       Value x = k.lane(v, i);
       sum = k.fadd(sum, x);
+      halfSum = k.fadd(halfSum, x);
       if (layout.interleave != 1)
         k.store(floats, k.add(first, (half * lanes + i) * layout.interleave), x);
     }
+    k.store(floats,
+            place(k, layout, block, layout.halfSumOffset, k.add(k.mul(group, 2), half), row),
+            halfSum);
   }
   k.store(floats, place(k, layout, block, layout.sumOffset, group, row), sum);
 }
 
-/// amax / 127 and 127 / amax, both 0 where amax <= 2^-100; of a scalar or of every lane.
+/// amax / most and most / amax with the largest code, both 0 where amax <= 2^-100; of a scalar or
+/// of every lane.
 std::pair<Value, Value> quantizationScale(KernelBuilder &k, Value amax) {
   auto constant = [&](double value) -> Value {
     auto type = dyn_cast<VectorType>(amax.getType());
     return type ? k.splatF(value, type.getNumElements()) : k.f32Const(value);
   };
   Value enough = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, amax, constant(0x1p-100));
-  Value zero = constant(0), most = constant(127);
+  Value zero = constant(0),
+        most = constant(double(activationInfo(k.spec.activation).largestCode()));
   return {k.select(enough, k.fdiv(amax, most), zero), k.select(enough, k.fdiv(most, amax), zero)};
 }
 
@@ -178,37 +214,51 @@ void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, ArrayRef<ColumnSou
     wholeScale = vector::FromElementsOp::create(k.b, k.vec(rows, k.f32), scales);
     wholeInverse = vector::FromElementsOp::create(k.b, k.vec(rows, k.f32), inverses);
   }
-  forUnits(k, k.spec.cols, groupInputs, layout.groups, none, k.idx(layout.groups),
-           [&](Value column, int64_t n) {
-             Value group = k.div(column, groupInputs), scale = wholeScale, inverse = wholeInverse;
-             Values low, high, most, sums, quads;
-             for (const ColumnSource &input : inputs) {
-               low.push_back(input(column, n));
-               high.push_back(input(k.add(column, lanes), n - lanes));
-             }
-             if (!scale) {
-               for (int64_t r = 0; r < rows; ++r)
-                 most.push_back(k.fmax(k.fabs(low[r]), k.fabs(high[r])));
-               Value amax = reduceRows(k, most, [&](Value a, Value c) { return k.fmax(a, c); });
-               std::tie(scale, inverse) = quantizationScale(k, amax);
-             }
-             for (int64_t r = 0; r < rows; ++r) {
-               Value factor = k.splat(k.lane(inverse, r));
-               Value first = k.toInt(k.roundEven(k.fmul(low[r], factor)));
-               Value second = k.toInt(k.roundEven(k.fmul(high[r], factor)));
-               sums.push_back(k.iadd(first, second));
-               Value bytes = k.concat(k.narrow(first, k.i8), k.narrow(second, k.i8));
-               quads.push_back(k.bitcast(bytes, k.vec(groupInputs / 4, k.i32)));
-             }
-             Value sum = reduceRows(k, sums, [&](Value a, Value c) { return k.iadd(a, c); });
-             Value first = place(k, layout, block, 0, k.mul(group, groupInputs / 4), none);
-             for (auto [i, quad] : llvm::enumerate(transpose8(k, quads)))
-               k.storeVector(words, k.add(first, int64_t(i) * rows), quad, rows * 4);
-             k.storeVector(floats, place(k, layout, block, layout.scaleOffset, group, none), scale);
-             k.storeVector(words, place(k, layout, block, layout.sumOffset, group, none), sum);
-             k.storeVector(floats, place(k, layout, block, layout.scaledSumOffset, group, none),
-                           k.fmul(scale, k.toFloat(sum)));
-           });
+  forUnits(
+      k, k.spec.cols, groupInputs, layout.groups, none, k.idx(layout.groups),
+      [&](Value column, int64_t n) {
+        Value group = k.div(column, groupInputs), scale = wholeScale, inverse = wholeInverse;
+        Values low, high, most, sums[2];
+        SmallVector<Values> quads(layout.planes); // [planes][rows]
+        for (const ColumnSource &input : inputs) {
+          low.push_back(input(column, n));
+          high.push_back(input(k.add(column, lanes), n - lanes));
+        }
+        if (!scale) {
+          for (int64_t r = 0; r < rows; ++r)
+            most.push_back(k.fmax(k.fabs(low[r]), k.fabs(high[r])));
+          Value amax = reduceRows(k, most, [&](Value a, Value c) { return k.fmax(a, c); });
+          std::tie(scale, inverse) = quantizationScale(k, amax);
+        }
+        for (int64_t r = 0; r < rows; ++r) {
+          Value factor = k.lane(inverse, r);
+          Value first = codesOf(k, low[r], factor), second = codesOf(k, high[r], factor);
+          sums[0].push_back(first);
+          sums[1].push_back(second);
+          for (auto [plane, bytes] : llvm::enumerate(planeBytes(k, layout, first, second)))
+            quads[plane].push_back(k.bitcast(bytes, k.vec(groupInputs / 4, k.i32)));
+        }
+        for (int64_t plane = 0; plane < layout.planes; ++plane) {
+          Value first = place(k, layout, block, plane * layout.planeBytes,
+                              k.mul(group, groupInputs / 4), none);
+          for (auto [i, quad] : llvm::enumerate(transpose8(k, quads[plane])))
+            k.storeVector(words, k.add(first, int64_t(i) * rows), quad, rows * 4);
+        }
+        k.storeVector(floats, place(k, layout, block, layout.scaleOffset, group, none), scale);
+        auto writeSums = [&](int64_t offset, int64_t scaled, Value item, Value sum) {
+          k.storeVector(words, place(k, layout, block, offset, item, none),
+                        k.imul(sum, k.splatI(-128, rows)));
+          k.storeVector(floats, place(k, layout, block, scaled, item, none),
+                        k.fmul(scale, k.toFloat(sum)));
+        };
+        Value halves[2];
+        for (int64_t half = 0; half < 2; ++half) {
+          halves[half] = reduceRows(k, sums[half], [&](Value a, Value c) { return k.iadd(a, c); });
+          writeSums(layout.halfSumOffset, layout.halfScaledSumOffset, k.add(k.mul(group, 2), half),
+                    halves[half]);
+        }
+        writeSums(layout.sumOffset, layout.scaledSumOffset, group, k.iadd(halves[0], halves[1]));
+      });
 }
 
 } // namespace

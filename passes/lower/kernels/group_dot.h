@@ -1,0 +1,40 @@
+// The exact integer sum of weight bytes times activation bytes for 16 rows, as each target
+// multiplies bytes best.
+#pragma once
+
+#include "passes/lower/kernels/weight_block.h"
+
+namespace smelt {
+
+/// One sum over the inputs of a dot group. Activation bytes are in -127..127 (layout.h).
+///
+/// Bounds: the longest sum is of 32 inputs with weight bytes up to 255 (Offset), twice for INT16:
+/// 256 * 255 * 127 * 32 < 2^28, so int32 never overflows. AVX2 multiplies pairs into saturating
+/// int16: 2 * 127 * c per quad of four inputs, c the largest code; as many quads are added there as
+/// stay below 2^15 (4 bits: 8, 5 bits: 4, 6 bits: 2), and signed bytes (c = 127) are widened after
+/// each.
+class GroupDot {
+public:
+  /// The form in which a target wants the bytes of a format.
+  static ByteForm form(const KernelBuilder &k, const WeightReader &weights);
+
+  /// `start` (int32 of 16 rows, or null for 0) is part of the sum.
+  GroupDot(KernelBuilder &k, const WeightReader &weights, Value start);
+  /// Adds the bytes [16 rows x 4 inputs] times the four bytes of `x` (int32 scalar).
+  void add(Value codes, Value x);
+  /// The sum as int32 of 16 rows.
+  Value finish();
+
+private:
+  KernelBuilder &k;
+  bool signedBytes;
+  Value start;
+  Values sums;             ///< int32
+  Values pairs;            ///< AVX2: int16 sums not yet widened, or null
+  int64_t quads = 0, most; ///< AVX2: quads in `pairs`, and how many fit
+
+  void addMaddubs(int64_t half, Value codes, Value x);
+  void widen();
+};
+
+} // namespace smelt

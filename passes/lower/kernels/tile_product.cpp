@@ -1,0 +1,169 @@
+// Dot products of groups, their scales, and the sums over groups.
+#include "passes/lower/kernels/tile_product.h"
+
+using namespace mlir;
+
+namespace smelt {
+
+TileProduct::TileProduct(KernelBuilder &k)
+    : k(k), weights(k, 1), layout(activationLayout(k.spec.activation, k.spec.cols, k.spec.one)),
+      halves(weights.dotInputs < groupInputs), words(k.operand(0, k.i32)),
+      floats(k.operand(0, k.f32)) {}
+
+Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count) {
+  Values sums(count * (weights.asymmetric ? 2 : 1), k.splatF(0));
+  const int64_t dots = blockInputs / weights.dotInputs;
+  Value blocks = k.idx(layout.paddedCols / blockInputs);
+  Value first = k.add(tile, weights.info.rowHeaderBytes);
+  sums = k.loop(k.idx(0), blocks, 1, sums, [&](Value i, ValueRange carried) {
+    Values next(carried);
+    Value at = k.add(first, k.mul(i, weights.info.blockBytes));
+    for (int64_t dot = 0; dot < dots; ++dot) {
+      Value group =
+          k.add(k.mul(i, blockInputs / groupInputs), dot * weights.dotInputs / groupInputs);
+      Value sumIndex = halves ? k.add(k.mul(i, dots), dot) : group;
+      const Place place{at, block, firstRow, group, sumIndex, dot, count};
+      accumulate(place, layout.quantized ? integerDots(place) : floatDots(place), next);
+    }
+    return next;
+  });
+  return finish(tile, sums, count);
+}
+
+/// Element `item` of row `r` in the interleaved array at byte `offset` of the activation block.
+Value TileProduct::load(Buffer buffer, const Place &at, int64_t offset, Value item, int64_t r) {
+  Value first = k.add(k.div(at.rows, 4), offset / 4);
+  Value row = k.add(at.firstRow, r);
+  return k.load(buffer, k.add(k.add(first, k.mul(item, layout.interleave)), row));
+}
+
+/// D (- offset * S) as float vectors, INT8 and INT16 activations.
+Values TileProduct::integerDots(const Place &at) {
+  const ByteForm form = GroupDot::form(k, weights);
+  const int64_t firstRun = at.dot * weights.dotInputs / 8;
+  SmallVector<std::pair<Value, Value>> runs;
+  for (int64_t i = 0; i < weights.dotInputs / 8; ++i)
+    runs.push_back(weights.run(at.weights, k.idx(firstRun + i), form));
+  Value firstQuad = k.mul(at.sumIndex, weights.dotInputs / 4);
+
+  SmallVector<Value> offsets(at.count), totals(at.count);
+  for (int64_t r = 0; r < at.count; ++r)
+    offsets[r] = load(words, at, sumOffset(), at.sumIndex, r);
+  for (int64_t plane = 0; plane < layout.planes; ++plane) {
+    const bool last = plane + 1 == layout.planes;
+    SmallVector<GroupDot> dots;
+    for (int64_t r = 0; r < at.count; ++r) {
+      // The high plane's sum counts highFactor times; with unsigned bytes 128 S comes off at last.
+      Value start = totals[r] ? k.imul(totals[r], k.splatI(highFactor)) : Value();
+      if (last && form == ByteForm::Offset)
+        start = start ? k.iadd(start, k.splat(offsets[r])) : k.splat(offsets[r]);
+      dots.emplace_back(k, weights, start);
+    }
+    auto addQuad = [&](Value codes, int64_t quad) {
+      for (int64_t r = 0; r < at.count; ++r)
+        dots[r].add(codes, load(words, at, plane * layout.planeBytes, k.add(firstQuad, quad), r));
+    };
+    for (auto [i, run] : llvm::enumerate(runs)) {
+      addQuad(run.first, 2 * int64_t(i));
+      addQuad(run.second, 2 * int64_t(i) + 1);
+    }
+    for (int64_t r = 0; r < at.count; ++r)
+      totals[r] = dots[r].finish();
+  }
+
+  Value zero = weights.given ? weights.zeroPoint(at.weights, at.dot) : Value();
+  if (zero && weights.signedBytes)
+    zero = k.isub(zero, k.splatI(128));
+  Values result;
+  for (int64_t r = 0; r < at.count; ++r) {
+    Value total = totals[r];
+    if (zero) // offsets are -128 S
+      total = k.iadd(total, k.imul(zero, k.splat(k.shrArith(offsets[r], 7))));
+    else if (weights.info.grid == Grid::Symmetric && !weights.signedBytes)
+      total = k.iadd(total, k.splat(k.shrArith(offsets[r], 8 - weights.info.bits)));
+    result.push_back(k.toFloat(total));
+  }
+  return result;
+}
+
+/// Byte i of every row's four as float, without group scale.
+Value TileProduct::weightColumn(Value quad, int64_t i, Value zero) {
+  Value word = k.bitcast(quad, k.vec(lanes, k.i32));
+  Value code = weights.signedBytes ? k.shrArith(k.shl(word, 24 - 8 * i), 24)
+                                   : k.iand(k.shrLogic(word, 8 * i), k.splatI(0xff));
+  if (zero)
+    code = k.isub(code, zero);
+  else if (weights.info.grid == Grid::Symmetric && !weights.signedBytes)
+    code = k.isub(code, k.splatI(1 << (weights.info.bits - 1)));
+  return k.toFloat(code);
+}
+
+/// D as float vectors, float activations; a loop over runs of 8 inputs keeps the code small.
+Values TileProduct::floatDots(const Place &at) {
+  constexpr int64_t run = 8;
+  const int64_t runs = weights.dotInputs / run;
+  const ByteForm form = weights.signedBytes ? ByteForm::Signed : ByteForm::Code;
+  const bool plain = weights.info.grid == Grid::Float;
+  Value zero = weights.given ? weights.zeroPoint(at.weights, at.dot) : Value();
+  if (zero && weights.signedBytes)
+    zero = k.isub(zero, k.splatI(128));
+  Value firstInput = k.mul(at.sumIndex, weights.dotInputs);
+  Values zeros(at.count, k.splatF(0));
+  return k.loop(k.idx(0), k.idx(runs), 1, zeros, [&](Value r, ValueRange carried) {
+    Values dots(carried);
+    Value inBlock = k.add(r, at.dot * runs);
+    std::pair<Value, Value> quads;
+    if (!plain)
+      quads = weights.run(at.weights, inBlock, form);
+    for (int64_t i = 0; i < run; ++i) {
+      Value w = plain ? weights.floats(at.weights, k.add(k.mul(inBlock, run), i))
+                      : weightColumn(i < 4 ? quads.first : quads.second, i % 4, zero);
+      Value input = k.add(k.add(firstInput, k.mul(r, run)), i);
+      for (int64_t row = 0; row < at.count; ++row)
+        dots[row] = k.fma(w, k.splat(load(floats, at, 0, input, row)), dots[row]);
+    }
+    return dots;
+  });
+}
+
+/// Adds the dot products to the sums A and, asymmetric, B behind them.
+void TileProduct::accumulate(const Place &at, const Values &dots, Values &sums) {
+  Value scale = weights.scale(at.weights, at.dot);
+  Value minimum = weights.asymmetric ? weights.minimum(at.weights, at.dot) : Value();
+  const bool coded = weights.info.scales == ScaleStorage::Code;
+  for (int64_t r = 0; r < at.count; ++r) {
+    Value &a = sums[r];
+    if (layout.quantized) {
+      Value xs = k.splat(load(floats, at, layout.scaleOffset, at.group, r));
+      if (scale && !coded)
+        a = k.fma(dots[r], k.fmul(scale, xs), a);
+      else
+        a = k.fma(scale ? k.fmul(dots[r], scale) : dots[r], xs, a);
+    } else {
+      a = scale ? k.fma(scale, dots[r], a) : k.fadd(a, dots[r]);
+    }
+    if (minimum) {
+      const int64_t scaled = halves ? layout.halfScaledSumOffset : layout.scaledSumOffset;
+      Value sum = load(floats, at, layout.quantized ? scaled : sumOffset(), at.sumIndex, r);
+      Value &b = sums[at.count + r];
+      b = k.fma(minimum, k.splat(sum), b);
+    }
+  }
+}
+
+Values TileProduct::finish(Value tile, const Values &sums, int64_t count) {
+  Value scale = weights.rowScale(tile);
+  Value minimum = weights.asymmetric ? weights.rowMinimum(tile) : Value();
+  Values results;
+  for (int64_t r = 0; r < count; ++r) {
+    Value y = sums[r];
+    if (minimum)
+      y = k.fma(scale, y, k.fneg(k.fmul(minimum, sums[count + r])));
+    else if (scale)
+      y = k.fmul(y, scale);
+    results.push_back(y);
+  }
+  return results;
+}
+
+} // namespace smelt

@@ -1,0 +1,64 @@
+// Decoding of packed weights (formats.h) in registers: codes as bytes for dot products, scales as
+// floats.
+#pragma once
+
+#include "passes/lower/kernels/builder.h"
+
+namespace smelt {
+
+/// How decoded bytes stand for weights.
+enum class ByteForm : uint8_t {
+  Code,   ///< the code itself, 0 .. 2^bits - 1, bits below 8
+  Signed, ///< the value before scales, two's complement: 8-bit grids (code - 128) and the table
+  Offset, ///< the same plus 128, unsigned
+};
+
+/// Calls an LLVM intrinsic by name.
+Value intrinsic(CodeBuilder &k, llvm::StringRef name, Type result, ValueRange operands);
+/// A constant vector of `n` equal bytes.
+Value splatByte(CodeBuilder &k, int64_t value, int64_t n);
+/// tableValues[i] as bytes for every byte i (0..15) of `places` (16 or 64 of them); `form`: Signed
+/// or Offset.
+Value lookUpTable(CodeBuilder &k, Value places, ByteForm form);
+
+/// Reads the tiles of one packed linear, operand `operand` of the kernel.
+class WeightReader {
+public:
+  WeightReader(KernelBuilder &k, int operand);
+
+  const FormatInfo &info;
+  bool signedBytes; ///< 8-bit grids and the table; otherwise bytes are codes
+  bool asymmetric, given;
+  int64_t dotInputs; ///< inputs summed before a scale: 16 in groups of 16, else 32
+
+  /// The bytes [16 rows x 4 inputs] of inputs 8 run .. 8 run + 3 and of the next four; `run`
+  /// (index) counts in the block at byte `block`. Not for f32.
+  std::pair<Value, Value> run(Value block, Value run, ByteForm form);
+  /// Column `input` (index) of an f32 block.
+  Value floats(Value block, Value input);
+
+  /// Scales of the 16 rows for dot product `dot` (of 64 / dotInputs) of a block; none in f32 and
+  /// s8c.
+  Value scale(Value block, int64_t dot);
+  /// Minimums likewise, asymmetric formats.
+  Value minimum(Value block, int64_t dot);
+  /// Zero points as int32, formats that the model file gives.
+  Value zeroPoint(Value block, int64_t dot);
+  /// Scales of the tile's rows: s8c, or ds; none in the others.
+  Value rowScale(Value tile);
+  /// dm of asymmetric formats.
+  Value rowMinimum(Value tile);
+
+private:
+  KernelBuilder &k;
+  Buffer bytes, halfWords, halfFloats, words;
+  int64_t alignment; ///< of lines
+
+  Value line(Value block, int64_t offset, Value index);
+  Value headerBytes(Value block, int64_t offset);
+  Value rowFactor(Value tile, int64_t i);
+  int64_t groupOf(int64_t dot) const { return info.group ? dot * dotInputs / info.group : 0; }
+  int64_t groups() const { return blockInputs / info.group; }
+};
+
+} // namespace smelt
