@@ -1,6 +1,7 @@
 // Statistics of linear inputs, segment by segment: all samples pass one segment of the graph before
 // the next begins.
 #include "calibration/collect.h"
+#include "calibration/finite.h"
 #include "calibration/float_model.h"
 #include "calibration/gemm.h"
 #include "calibration/kernels.h"
@@ -142,12 +143,16 @@ private:
   std::vector<ColumnsLost> columnsLost; ///< by block of columns
 };
 
-Status checkFinite(const InputStatistics &statistics, const std::string &name) {
-  for (size_t k = 0; k < statistics.sumSquares.size(); ++k)
-    if (!std::isfinite(statistics.sumSquares[k]))
-      return invalidArgument("the input of linear '" + name + "' is not finite in column " +
-                             std::to_string(k) +
-                             ": the float model overflows or its weights hold NaN");
+/// Blames the weight that is not a number, if one is.
+Status checkInput(const Graph &graph, const InputStatistics &statistics, const std::string &name) {
+  for (size_t k = 0; k < statistics.sumSquares.size(); ++k) {
+    if (std::isfinite(statistics.sumSquares[k]))
+      continue;
+    for (const WeightView &weight : graph.weights)
+      SMELT_TRY(checkFinite(weight));
+    return invalidArgument("the input of linear '" + name + "' is not finite in column " +
+                           std::to_string(k) + ": the float model overflows");
+  }
   return {};
 }
 
@@ -239,7 +244,7 @@ private:
       if (node.kind != NodeKind::Linear)
         continue;
       const InputStatistics &input = byMaker.at(node.inputs[0]);
-      SMELT_TRY(checkFinite(input, node.name));
+      SMELT_TRY(checkInput(graph, input, node.name));
       statistics.inputs.emplace(node.name, input);
     }
     return statistics;

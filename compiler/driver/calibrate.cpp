@@ -41,6 +41,31 @@ int64_t positionLimit(const Graph &graph) {
   return limit;
 }
 
+/// For a graph that reads in both directions: texts stay apart, each within the tokens that the
+/// tokenizer puts around one.
+static Status separateTexts(const Graph &graph, TextEncoder &encoder) {
+  for (const Node &node : graph.nodes)
+    encoder.separate |= node.bidirectional;
+  if (!encoder.separate)
+    return {};
+  encoder.bosToken = -1;
+  SMELT_ASSIGN(std::vector<int32_t> around, encoder.tokenizer->encode("a"));
+  SMELT_ASSIGN(std::vector<int32_t> inner, encoder.tokenizer->encode("a", {.addSpecial = false}));
+  auto found = std::search(around.begin(), around.end(), inner.begin(), inner.end());
+  if (found == around.end())
+    return {};
+  encoder.before.assign(around.begin(), found);
+  encoder.after.assign(found + ptrdiff_t(inner.size()), around.end());
+  return {};
+}
+
+/// Some templates refuse roles, such as the system's.
+static bool rendersAll(const Document &document, const TextEncoder &encoder) {
+  return document.messages.empty() ||
+         (encoder.chatTemplate &&
+          encoder.chatTemplate->renderMessages(document.messages, false, encoder.chatContext).ok());
+}
+
 Result<SampleSet> readSamples(const Graph &graph, const std::vector<std::string> &data,
                               SampleOptions sampling,
                               const std::optional<TokenizerImport> &tokenizer) {
@@ -58,7 +83,13 @@ Result<SampleSet> readSamples(const Graph &graph, const std::vector<std::string>
   encoder.chatContext.eosToken = tokenizer->eosToken;
   encoder.bosToken = tokenizer->addBos ? tokenizer->bosId : -1;
   sampling.tokens = std::min(sampling.tokens, positionLimit(graph));
-  SMELT_ASSIGN(std::vector<Document> documents, readDocuments(data));
+  SMELT_TRY(separateTexts(graph, encoder));
+  SMELT_ASSIGN(std::vector<Document> documents,
+               data.empty() ? builtInDocuments() : readDocuments(data));
+  // What a user gives must suit the model; the built-in samples suit themselves.
+  for (Document &document : documents)
+    if (encoder.separate || (data.empty() && !rendersAll(document, encoder)))
+      flatten(document);
   SMELT_ASSIGN(SampleSet set, makeSamples(documents, encoder, sampling));
   for (const std::vector<int32_t> &sample : set.samples)
     for (int32_t id : sample)
@@ -66,6 +97,11 @@ Result<SampleSet> readSamples(const Graph &graph, const std::vector<std::string>
         return invalidArgument("tokenizer.json has token " + std::to_string(id) +
                                ", but the model knows " + std::to_string(tokenCount(graph)) +
                                " tokens: they do not belong together");
+  int64_t widest = 0;
+  for (const Node &node : graph.nodes)
+    if (node.kind == NodeKind::Linear)
+      widest = std::max(widest, graph.nodes[size_t(node.inputs[0])].width);
+  set.warnings = dataWarnings(documents, set, words, widest);
   return set;
 }
 
@@ -88,6 +124,8 @@ Status calibrateModel(const CalibrateOptions &options) {
     };
     SMELT_ASSIGN(SampleSet set,
                  readSamples(source.graph, options.data, options.samples, tokenizer));
+    for (const std::string &warning : set.warnings)
+      pipeline.warn(warning);
     const std::string hash = hashSamples(set);
     const SampleOptions &part = options.samples;
     if (part.shards > 1)

@@ -18,7 +18,7 @@ Result<std::optional<TokenizerImport>> findTokenizer(const std::string &model);
 /// Positions that the model's tables cover.
 int64_t positionLimit(const Graph &graph);
 
-/// Calibration data as windows of tokens that `graph` knows.
+/// Calibration data as windows of tokens that `graph` knows; without `data` the built-in samples.
 Result<SampleSet> readSamples(const Graph &graph, const std::vector<std::string> &data,
                               SampleOptions sampling,
                               const std::optional<TokenizerImport> &tokenizer);

@@ -26,9 +26,6 @@ namespace smelt {
 
 namespace {
 
-/// Less text than this tells little about which inputs matter.
-constexpr int64_t fewTokens = 8192;
-
 /// XXH64 over the model, the samples and the way of collecting: what statistics depend on.
 std::string workKey(const SourceModel &source, const SampleSet &samples, bool secondMoments) {
   return "smelt " SMELT_VERSION " work folder\nmodel " + source.hash + "\nsamples " +
@@ -121,9 +118,8 @@ Status Compilation::collect(const Pipeline::Report &report) {
   statistics = work->lookup();
   provenance.calibration = {work->statisticsHash(), int64_t(samples.samples.size()),
                             samples.tokens};
-  if (samples.tokens < fewTokens)
-    pipeline.warn("only " + std::to_string(samples.tokens) + " tokens of calibration text; give " +
-                  std::to_string(fewTokens) + " or more with --data for better scales");
+  for (const std::string &warning : samples.warnings)
+    pipeline.warn(warning);
   return {};
 }
 

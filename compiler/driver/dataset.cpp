@@ -88,7 +88,8 @@ Result<Document> readLine(llvm::StringRef line) {
   return document;
 }
 
-Status readJsonLines(const fs::path &path, llvm::StringRef text, std::vector<Document> &documents) {
+Status readJsonLines(const std::string &path, llvm::StringRef text,
+                     std::vector<Document> &documents) {
   for (size_t number = 1; !text.empty(); ++number) {
     auto [line, rest] = text.split('\n');
     text = rest;
@@ -96,7 +97,7 @@ Status readJsonLines(const fs::path &path, llvm::StringRef text, std::vector<Doc
       continue;
     Result<Document> document = readLine(line);
     if (!document)
-      return Status(document.status()).withContext(path.string() + ":" + std::to_string(number));
+      return Status(document.status()).withContext(path + ":" + std::to_string(number));
     documents.push_back(*std::move(document));
   }
   return {};
@@ -112,6 +113,12 @@ void cutText(llvm::StringRef text, std::vector<Document> &documents) {
   }
 }
 
+/// Unknown words, and single bytes of what the vocabulary lacks ("<0xE4>").
+bool isStrange(std::string_view token) {
+  return token == "<unk>" || token == "[UNK]" || token == "<|unk|>" ||
+         (token.size() == 6 && token.starts_with("<0x") && token.ends_with(">"));
+}
+
 size_t documentBytes(const Document &document) {
   size_t bytes = document.text.size();
   for (const ChatMessage &message : document.messages)
@@ -119,19 +126,77 @@ size_t documentBytes(const Document &document) {
   return bytes;
 }
 
-Result<std::vector<int32_t>> encodeDocument(const Document &document, const TextEncoder &encoder) {
+/// Ids of a document; what was read of it is added to `set`.
+Result<std::vector<int32_t>> encodeDocument(const Document &document, const TextEncoder &encoder,
+                                            SampleSet &set) {
   EncodeOptions options;
   options.addSpecial = false; // the windows get their BOS, which is not where documents start
+  std::string rendered;
   if (document.messages.empty()) {
     options.parseSpecial = false;
-    return encoder.tokenizer->encode(document.text, options);
-  }
-  if (!encoder.chatTemplate)
+  } else if (encoder.chatTemplate) {
+    SMELT_ASSIGN(rendered, encoder.chatTemplate->renderMessages(document.messages, false,
+                                                                encoder.chatContext));
+  } else {
     return invalidArgument("the calibration data has conversations, but the model has no chat "
                            "template; give plain text or {\"text\": ...} lines");
-  SMELT_ASSIGN(std::string text,
-               encoder.chatTemplate->renderMessages(document.messages, false, encoder.chatContext));
-  return encoder.tokenizer->encode(text, options);
+  }
+  const std::string &text = document.messages.empty() ? document.text : rendered;
+  SMELT_ASSIGN(std::vector<int32_t> ids, encoder.tokenizer->encode(text, options));
+  set.textBytes += int64_t(text.size());
+  set.textTokens += int64_t(ids.size());
+  for (int32_t id : ids)
+    set.strangeTokens += isStrange(encoder.tokenizer->tokenText(id));
+  return ids;
+}
+
+/// Evenly spread numbers: `wanted` of 0 .. count - 1, or all.
+std::vector<size_t> spread(size_t count, size_t wanted) {
+  const size_t taken = std::min(count, wanted);
+  std::vector<size_t> places;
+  for (size_t i = 0; i < taken; ++i)
+    places.push_back(i * count / taken);
+  return places;
+}
+
+/// Windows of one document each.
+std::vector<std::vector<int32_t>> cutSeparately(const std::vector<std::vector<int32_t>> &texts,
+                                                const TextEncoder &encoder, size_t length) {
+  const size_t around = encoder.before.size() + encoder.after.size();
+  const size_t inner = length > around ? length - around : 1;
+  std::vector<std::vector<int32_t>> windows;
+  for (const std::vector<int32_t> &ids : texts)
+    for (size_t first = 0; first < ids.size(); first += inner) {
+      std::vector<int32_t> window = encoder.before;
+      window.insert(window.end(), ids.begin() + ptrdiff_t(first),
+                    ids.begin() + ptrdiff_t(std::min(first + inner, ids.size())));
+      window.insert(window.end(), encoder.after.begin(), encoder.after.end());
+      windows.push_back(std::move(window));
+    }
+  return windows;
+}
+
+/// Windows of the documents one after the other; all of one length but perhaps the last.
+std::vector<std::vector<int32_t>> cutStream(const std::vector<std::vector<int32_t>> &texts,
+                                            const TextEncoder &encoder, size_t tokens,
+                                            size_t wanted) {
+  std::vector<int32_t> stream;
+  for (const std::vector<int32_t> &ids : texts)
+    stream.insert(stream.end(), ids.begin(), ids.end());
+  const bool bos = encoder.bosToken >= 0;
+  const size_t length = tokens - (bos ? 1 : 0), whole = stream.size() / length;
+  std::vector<size_t> starts = spread(whole, wanted);
+  if (starts.size() < wanted && stream.size() % length >= 2)
+    starts.push_back(whole);
+  std::vector<std::vector<int32_t>> windows;
+  for (size_t start : starts) {
+    std::vector<int32_t> &window = windows.emplace_back();
+    if (bos)
+      window.push_back(encoder.bosToken);
+    window.insert(window.end(), stream.begin() + ptrdiff_t(start * length),
+                  stream.begin() + ptrdiff_t(std::min((start + 1) * length, stream.size())));
+  }
+  return windows;
 }
 
 } // namespace
@@ -147,13 +212,28 @@ Result<std::vector<Document>> readDocuments(const std::vector<std::string> &path
         return notFound("cannot read '" + file.string() + "': " + buffer.getError().message());
       llvm::StringRef text = (*buffer)->getBuffer();
       text.consume_front("\xEF\xBB\xBF");
+      if (size_t zero = text.find('\0'); zero != text.npos)
+        return invalidArgument("'" + file.string() + "' is not text: byte " + std::to_string(zero) +
+                               " is zero; expected UTF-8");
       if (isJsonLines(file))
-        SMELT_TRY(readJsonLines(file, text, documents));
+        SMELT_TRY(readJsonLines(file.string(), text, documents));
       else
         cutText(text, documents);
     }
   }
   return documents;
+}
+
+Result<std::vector<Document>> parseJsonLines(std::string_view text, const std::string &name) {
+  std::vector<Document> documents;
+  SMELT_TRY(readJsonLines(name, text, documents));
+  return documents;
+}
+
+void flatten(Document &document) {
+  for (const ChatMessage &message : document.messages)
+    document.text += message.content + "\n\n";
+  document.messages.clear();
 }
 
 std::string hashSamples(const SampleSet &set) {
@@ -176,31 +256,31 @@ Result<SampleSet> makeSamples(const std::vector<Document> &documents, const Text
     bytes += documentBytes(document);
   size_t needed = size_t(options.samples) * size_t(options.tokens) * bytesPerToken;
   size_t stride = std::max<size_t>(1, bytes / std::max<size_t>(1, needed));
-  std::vector<int32_t> stream;
+  SampleSet set;
+  std::vector<std::vector<int32_t>> texts;
   for (size_t i = 0; i < documents.size(); i += stride) {
-    SMELT_ASSIGN(std::vector<int32_t> ids, encodeDocument(documents[i], encoder));
-    stream.insert(stream.end(), ids.begin(), ids.end());
+    SMELT_ASSIGN(std::vector<int32_t> ids, encodeDocument(documents[i], encoder, set));
+    texts.push_back(std::move(ids));
   }
 
-  bool bos = encoder.bosToken >= 0;
-  size_t length = size_t(std::max<int64_t>(2, options.tokens)) - (bos ? 1 : 0);
-  size_t whole = stream.size() / length, wanted = size_t(options.samples);
-  size_t windows = std::min(whole, wanted);
-  bool partial = windows < wanted && stream.size() % length >= 2;
-  SampleSet set;
-  for (size_t i = 0; i < windows + (partial ? 1 : 0); ++i) {
-    size_t first = i < windows ? i * whole / windows * length : whole * length;
-    std::vector<int32_t> sample;
-    if (bos)
-      sample.push_back(encoder.bosToken);
-    sample.insert(sample.end(), stream.begin() + ptrdiff_t(first),
-                  stream.begin() + ptrdiff_t(std::min(first + length, stream.size())));
-    set.tokens += int64_t(sample.size());
-    set.samples.push_back(std::move(sample));
+  const size_t length = size_t(std::max<int64_t>(2, options.tokens));
+  const size_t wanted = size_t(options.samples);
+  if (encoder.separate) {
+    std::vector<std::vector<int32_t>> windows = cutSeparately(texts, encoder, length);
+    for (size_t place : spread(windows.size(), wanted))
+      set.samples.push_back(std::move(windows[place]));
+  } else {
+    set.samples = cutStream(texts, encoder, length, wanted);
   }
+  for (const std::vector<int32_t> &sample : set.samples)
+    set.tokens += int64_t(sample.size());
   if (set.samples.empty())
-    return invalidArgument("the calibration data has no text; expected about " +
-                           std::to_string(options.samples * options.tokens) + " tokens");
+    return invalidArgument(
+        "the calibration data has " +
+        (set.textTokens == 0 ? "no text"
+                             : std::to_string(set.textTokens) +
+                                   (set.textTokens == 1 ? " token" : " tokens") + " of text") +
+        "; expected about " + std::to_string(options.samples * options.tokens) + " tokens");
   return set;
 }
 

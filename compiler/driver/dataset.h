@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace smelt {
@@ -25,12 +26,26 @@ struct Document {
 /// InvalidArgument names file and line of what is malformed.
 Result<std::vector<Document>> readDocuments(const std::vector<std::string> &paths);
 
+/// The mixed sample set that is part of the compiler (examples/data/README.md names its sources):
+/// conversations, prose, documentation, code and twelve more languages.
+Result<std::vector<Document>> builtInDocuments();
+
+/// JSON lines in memory, as readDocuments() reads them; `name` is what errors call them.
+Result<std::vector<Document>> parseJsonLines(std::string_view text, const std::string &name);
+
+/// Makes a conversation plain text, for models that know no roles: what is said.
+void flatten(Document &document);
+
 /// How text becomes tokens for one model.
 struct TextEncoder {
   const Tokenizer *tokenizer = nullptr;
   const ChatTemplate *chatTemplate = nullptr; ///< null: conversations are refused
   ChatContext chatContext;
   int32_t bosToken = -1; ///< first token of every window; -1: none
+  /// An encoder reads one text at a time: no window holds parts of two, and each is put between
+  /// these tokens ([CLS] and [SEP]).
+  bool separate = false;
+  std::vector<int32_t> before = {}, after = {};
 };
 
 struct SampleOptions {
@@ -42,6 +57,10 @@ struct SampleOptions {
 struct SampleSet {
   std::vector<std::vector<int32_t>> samples; ///< windows, every one of at least two tokens
   int64_t tokens = 0;                        ///< of all windows together
+  /// Of the text that was tokenized, of which the windows may be a part.
+  int64_t textTokens = 0, textBytes = 0;
+  int64_t strangeTokens = 0;         ///< of these, unknown ones and bytes for lack of a word
+  std::vector<std::string> warnings; ///< what makes the set a poor one (dataWarnings)
 };
 
 /// XXH64 of all windows, as 16 hexadecimal digits: tells data sets apart.
@@ -51,5 +70,11 @@ std::string hashSamples(const SampleSet &set);
 /// ones are taken. The last window may be shorter.
 Result<SampleSet> makeSamples(const std::vector<Document> &documents, const TextEncoder &encoder,
                               const SampleOptions &options);
+
+/// What makes calibration data poor, each a sentence that says what to do: too little of it (less
+/// than 4 tokens for each of the `widest` inputs of a linear), all of one kind, few different
+/// tokens, or text that the tokenizer was not made for.
+std::vector<std::string> dataWarnings(const std::vector<Document> &documents, const SampleSet &set,
+                                      const Tokenizer &tokenizer, int64_t widest);
 
 } // namespace smelt

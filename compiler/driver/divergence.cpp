@@ -1,4 +1,4 @@
-// Perplexity and KL divergence of next-token distributions.
+// Perplexity, KL divergence and likeliest tokens of next-token distributions.
 #include "compiler/driver/divergence.h"
 
 #include <algorithm>
@@ -12,11 +12,44 @@ size_t indexOfLargest(std::span<const float> logits) {
   return size_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-/// Mean of n values and the standard error of the mean, from the sums of the values and of their
-/// squares.
-Estimate estimate(double sum, double sumSquares, double n) {
-  double mean = sum / n;
-  double variance = std::max(0.0, sumSquares / n - mean * mean);
+/// Indices of the k largest, largest first; of equal ones the first.
+std::array<int32_t, topCounts.back()> likeliest(std::span<const float> logits) {
+  std::array<int32_t, topCounts.back()> best;
+  best.fill(-1);
+  for (size_t v = 0; v < logits.size(); ++v) {
+    if (best.back() >= 0 && logits[v] <= logits[size_t(best.back())])
+      continue;
+    size_t place = best.size() - 1;
+    for (; place > 0 && (best[place - 1] < 0 || logits[v] > logits[size_t(best[place - 1])]);
+         --place)
+      best[place] = best[place - 1];
+    best[place] = int32_t(v);
+  }
+  return best;
+}
+
+double overlapOf(std::span<const int32_t> ours, std::span<const int32_t> theirs) {
+  int common = 0, there = 0;
+  for (int32_t token : theirs) {
+    there += token >= 0;
+    common += token >= 0 && std::find(ours.begin(), ours.end(), token) != ours.end();
+  }
+  return double(common) / double(there);
+}
+
+/// A sum of values and of their squares.
+struct Sums {
+  double values = 0, squares = 0;
+  void add(double value) {
+    values += value;
+    squares += value * value;
+  }
+};
+
+/// Mean of n values and the standard error of the mean.
+Estimate estimate(const Sums &sums, double n) {
+  double mean = sums.values / n;
+  double variance = std::max(0.0, sums.squares / n - mean * mean);
   return {mean, n > 1 ? std::sqrt(variance / (n - 1)) : 0};
 }
 
@@ -56,7 +89,13 @@ TokenScore scoreToken(std::span<const float> logits, std::span<const float> refe
   score.loss = logZ - logits[size_t(target)];
   score.referenceLoss = referenceLogZ - reference[size_t(target)];
   score.divergence = weighted / referenceSum - referenceLogZ + logZ;
+  score.probabilityShift = std::exp(-score.loss) - std::exp(-score.referenceLoss);
   score.sameTop = top == referenceTop;
+  const auto ours = likeliest(logits), theirs = likeliest(reference);
+  for (size_t i = 0; i < topCounts.size(); ++i) {
+    const size_t k = size_t(topCounts[i]);
+    score.overlap[i] = overlapOf(std::span(ours).first(k), std::span(theirs).first(k));
+  }
   return score;
 }
 
@@ -66,31 +105,36 @@ Summary summarize(std::span<const TokenScore> scores) {
   if (scores.empty())
     return summary;
   double n = double(scores.size());
-  double loss = 0, loss2 = 0, base = 0, base2 = 0, gap = 0, gap2 = 0, kl = 0, kl2 = 0, same = 0;
+  Sums loss, base, gap, kl, same, shift;
+  std::array<Sums, topCounts.size()> overlap;
   std::vector<double> divergences;
   divergences.reserve(scores.size());
   for (const TokenScore &score : scores) {
-    double difference = score.loss - score.referenceLoss;
-    loss += score.loss;
-    loss2 += score.loss * score.loss;
-    base += score.referenceLoss;
-    base2 += score.referenceLoss * score.referenceLoss;
-    gap += difference;
-    gap2 += difference * difference;
-    kl += score.divergence;
-    kl2 += score.divergence * score.divergence;
-    same += score.sameTop;
+    loss.add(score.loss);
+    base.add(score.referenceLoss);
+    gap.add(score.loss - score.referenceLoss);
+    kl.add(score.divergence);
+    same.add(score.sameTop);
+    shift.add(score.probabilityShift);
+    for (size_t i = 0; i < overlap.size(); ++i)
+      overlap[i].add(score.overlap[i]);
     divergences.push_back(score.divergence);
   }
   std::sort(divergences.begin(), divergences.end());
-  summary.perplexity = exponential(estimate(loss, loss2, n));
-  summary.referencePerplexity = exponential(estimate(base, base2, n));
-  summary.perplexityRatio = exponential(estimate(gap, gap2, n));
-  summary.divergence = estimate(kl, kl2, n);
+  summary.perplexity = exponential(estimate(loss, n));
+  summary.referencePerplexity = exponential(estimate(base, n));
+  summary.perplexityRatio = exponential(estimate(gap, n));
+  summary.divergence = estimate(kl, n);
   summary.medianDivergence = percentile(divergences, 0.5);
+  summary.divergence90 = percentile(divergences, 0.9);
   summary.divergence99 = percentile(divergences, 0.99);
+  summary.divergence999 = percentile(divergences, 0.999);
   summary.largestDivergence = divergences.back();
-  summary.sameTop = estimate(same, same, n);
+  summary.sameTop = estimate(same, n);
+  summary.probabilityShift = estimate(shift, n);
+  summary.shiftRms = std::sqrt(shift.squares / n);
+  for (size_t i = 0; i < overlap.size(); ++i)
+    summary.overlap[i] = estimate(overlap[i], n);
   return summary;
 }
 

@@ -1,7 +1,8 @@
-// How far one model's next-token distributions are from another's: perplexity and KL divergence,
-// added up token by token.
+// How far one model's next-token distributions are from another's: perplexity, KL divergence and
+// what becomes of the likeliest tokens, added up token by token.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -13,12 +14,18 @@ struct Estimate {
   double mean = 0, error = 0;
 };
 
+/// Lists of the k likeliest tokens that are compared.
+inline constexpr std::array<int, 2> topCounts = {5, 10};
+
 /// One scored position. All logarithms are natural.
 struct TokenScore {
-  double loss = 0;          ///< -log p(target)
-  double referenceLoss = 0; ///< -log p_ref(target)
-  double divergence = 0;    ///< sum_v p_ref(v) (log p_ref(v) - log p(v))
-  bool sameTop = false;     ///< both models prefer the same token
+  double loss = 0;             ///< -log p(target)
+  double referenceLoss = 0;    ///< -log p_ref(target)
+  double divergence = 0;       ///< sum_v p_ref(v) (log p_ref(v) - log p(v))
+  double probabilityShift = 0; ///< p(target) - p_ref(target)
+  bool sameTop = false;        ///< both models prefer the same token
+  /// Share of the reference's k likeliest tokens that are among the model's, by topCounts.
+  std::array<double, topCounts.size()> overlap = {};
 };
 
 /// Scores `logits` [vocab] for the token that really follows. `reference` [vocab] may be empty:
@@ -34,8 +41,12 @@ struct Summary {
   Estimate perplexityRatio; ///< of the model to the reference; the error knows that both saw the
                             ///< same tokens
   Estimate divergence;      ///< mean KL
-  double medianDivergence = 0, divergence99 = 0, largestDivergence = 0;
-  Estimate sameTop; ///< share of positions, 0..1
+  double medianDivergence = 0, divergence90 = 0, divergence99 = 0, divergence999 = 0,
+         largestDivergence = 0;
+  Estimate sameTop;                               ///< share of positions, 0..1
+  Estimate probabilityShift;                      ///< mean of p - p_ref of the token that follows
+  double shiftRms = 0;                            ///< root of the mean of its square
+  std::array<Estimate, topCounts.size()> overlap; ///< 1 - overlap is the share that flipped
 };
 Summary summarize(std::span<const TokenScore> scores);
 

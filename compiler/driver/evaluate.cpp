@@ -1,156 +1,49 @@
-// Windows of a text through an artifact and its reference, scored as they come.
+// Windows of texts and items of tasks through a model and its reference, scored as they come.
 #include "compiler/driver/evaluate.h"
 
-#include "calibration/collect.h"
 #include "calibration/parallel.h"
-#include "compiler/driver/frontend.h"
-#include "runtime/model/session.h"
+#include "compiler/driver/evaluated_model.h"
 #include "runtime/tools/progress.h"
 
-#include "llvm/Support/JSON.h"
 #include "llvm/Support/MemoryBuffer.h"
-#include "llvm/Support/raw_ostream.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
+#include <filesystem>
 
 namespace smelt {
 
 namespace {
 
-/// Gives the logits [vocab] after tokens [first, tokens.size()) of one sequence, in order.
-class LogitSource {
-public:
-  using Receiver = std::function<Status(int64_t position, std::span<const float> logits)>;
-  virtual ~LogitSource() = default;
-  virtual Status run(const std::vector<int32_t> &tokens, int64_t first,
-                     const Receiver &receiver) = 0;
-  virtual int64_t vocabSize() const = 0;
-};
-
-/// An artifact, by the runtime's own step.
-class ArtifactSource : public LogitSource {
-public:
-  static Result<std::unique_ptr<ArtifactSource>> open(const std::string &path,
-                                                      const EvaluateOptions &options) {
-    auto source = std::make_unique<ArtifactSource>();
-    SMELT_ASSIGN(source->model, Model::open(path, options.target));
-    int64_t limit = source->model->config().maxContext;
-    if (options.context > limit)
-      return invalidArgument("--context is " + std::to_string(options.context) + ", but '" + path +
-                             "' has " + std::to_string(limit) + " positions");
-    SessionOptions session;
-    session.context = uint32_t(options.context);
-    session.threads = uint32_t(options.threads);
-    SMELT_ASSIGN(source->session, Session::create(source->model, session));
-    return source;
-  }
-
-  Status run(const std::vector<int32_t> &tokens, int64_t first, const Receiver &receiver) override {
-    SMELT_TRY(session->truncate(0, 0));
-    const format::ModelConfig &config = model->config();
-    int64_t count = int64_t(tokens.size());
-    for (int64_t begin = 0; begin < count;) {
-      // Tokens whose logits nobody asked for go in large steps.
-      bool scored = begin >= first;
-      int64_t end = scored ? std::min(count, begin + config.maxLogitRows)
-                           : std::min(first, begin + config.maxTokens);
-      end = std::min(end, begin + int64_t(config.maxTokens));
-      std::vector<Token> step;
-      std::vector<int32_t> rows;
-      for (int64_t i = begin; i < end; ++i) {
-        step.push_back({tokens[size_t(i)], int32_t(i), 0});
-        if (scored)
-          rows.push_back(int32_t(i - begin));
-      }
-      SMELT_TRY(session->step(step, rows));
-      for (size_t row = 0; row < rows.size(); ++row)
-        SMELT_TRY(receiver(begin + int64_t(row), session->logits(row)));
-      begin = end;
-    }
-    return {};
-  }
-
-  int64_t vocabSize() const override { return model->config().vocabSize; }
-
-  std::shared_ptr<const Model> model;
-
-private:
-  std::unique_ptr<Session> session;
-};
-
-/// The float model of an ONNX file, interpreted.
-class GraphSource : public LogitSource {
-public:
-  static Result<std::unique_ptr<GraphSource>> open(const EvaluateOptions &options) {
-    auto source = std::make_unique<GraphSource>();
-    source->threads = options.threads;
-    SMELT_ASSIGN(source->model, loadSourceModel(options.reference, options.context));
-    return source;
-  }
-
-  Status run(const std::vector<int32_t> &tokens, int64_t first, const Receiver &receiver) override {
-    std::vector<int32_t> rows;
-    for (int64_t i = first; i < int64_t(tokens.size()); ++i)
-      rows.push_back(int32_t(i));
-    SMELT_ASSIGN(std::vector<float> logits, floatLogits(model.graph, tokens, rows, threads));
-    for (size_t i = 0; i < rows.size(); ++i)
-      SMELT_TRY(receiver(rows[i],
-                         std::span(logits).subspan(i * size_t(vocabSize()), size_t(vocabSize()))));
-    return {};
-  }
-
-  int64_t vocabSize() const override { return model.graph.vocabSize; }
-
-private:
-  SourceModel model;
-  int threads = 0;
-};
-
-Result<std::unique_ptr<LogitSource>> openReference(const EvaluateOptions &options) {
-  if (options.reference.ends_with(".smelt")) {
-    SMELT_ASSIGN(std::unique_ptr<LogitSource> source,
-                 ArtifactSource::open(options.reference, options));
-    return source;
-  }
-  SMELT_ASSIGN(std::unique_ptr<LogitSource> source, GraphSource::open(options));
-  return source;
-}
+/// Room for tasks, if the model has it.
+constexpr int64_t taskContext = 2048;
 
 /// The whole text as windows of exactly `context` tokens; what does not fill a window is left out.
-Result<std::vector<std::vector<int32_t>>> readWindows(const Model &model,
-                                                      const EvaluateOptions &options) {
-  if (!model.tokenizer())
-    return unsupported("'" + options.model +
-                       "' has no tokenizer, so it cannot read text; compile "
-                       "it from a folder with tokenizer.json");
-  auto buffer = llvm::MemoryBuffer::getFile(options.text, false, false);
+Result<std::vector<std::vector<int32_t>>>
+readWindows(const EvaluatedModel &model, const std::string &path, const EvaluateOptions &options) {
+  auto buffer = llvm::MemoryBuffer::getFile(path, false, false);
   if (!buffer)
-    return notFound("cannot read '" + options.text + "': " + buffer.getError().message());
-  EncodeOptions encode;
-  encode.parseSpecial = false;
+    return notFound("cannot read '" + path + "': " + buffer.getError().message());
   llvm::StringRef text = (*buffer)->getBuffer();
-  SMELT_ASSIGN(std::vector<int32_t> ids,
-               model.tokenizer()->encode(std::string_view(text.data(), text.size()), encode));
+  SMELT_ASSIGN(std::vector<int32_t> ids, model.encode({text.data(), text.size()}, true, false));
   size_t length = size_t(options.context), count = ids.size() / length;
   if (options.chunks > 0)
     count = std::min(count, size_t(options.chunks));
   if (count == 0)
-    return invalidArgument("'" + options.text + "' has " + std::to_string(ids.size()) +
+    return invalidArgument("'" + path + "' has " + std::to_string(ids.size()) +
                            " tokens, which is less than one window of " + std::to_string(length));
   std::vector<std::vector<int32_t>> windows;
   for (size_t i = 0; i < count; ++i) {
     windows.emplace_back(ids.begin() + ptrdiff_t(i * length),
                          ids.begin() + ptrdiff_t((i + 1) * length));
-    if (model.config().addBos && model.config().bosToken >= 0)
-      windows.back()[0] = model.config().bosToken;
+    if (model.bosToken() >= 0)
+      windows.back()[0] = model.bosToken();
   }
   return windows;
 }
 
 /// Scores of one window.
-Status scoreWindow(LogitSource &model, LogitSource *reference, WorkerPool &pool,
+Status scoreWindow(EvaluatedModel &model, EvaluatedModel *reference, WorkerPool &pool,
                    const std::vector<int32_t> &window, std::vector<TokenScore> &scores) {
   // The last token has no successor in the window.
   std::vector<int32_t> fed(window.begin(), window.end() - 1);
@@ -163,10 +56,10 @@ Status scoreWindow(LogitSource &model, LogitSource *reference, WorkerPool &pool,
       return {};
     };
   };
-  SMELT_TRY(model.run(fed, first, keep(ours)));
+  SMELT_TRY(model.logits(fed, first, keep(ours)));
   if (reference) {
     theirs.resize(ours.size());
-    SMELT_TRY(reference->run(fed, first, keep(theirs)));
+    SMELT_TRY(reference->logits(fed, first, keep(theirs)));
   }
   size_t start = scores.size();
   scores.resize(start + rows);
@@ -185,88 +78,105 @@ Status scoreWindow(LogitSource &model, LogitSource *reference, WorkerPool &pool,
   return {};
 }
 
+/// Opened models and what has been found with them.
+class Evaluator {
+public:
+  explicit Evaluator(const EvaluateOptions &options)
+      : options(options), progress(!options.quiet), pool(options.threads) {}
+
+  Result<Evaluation> run() {
+    SMELT_TRY(open());
+    std::vector<TokenScore> scores;
+    for (const std::string &path : options.texts)
+      SMELT_TRY(evaluateText(path, scores));
+    found.all.summary = summarize(scores);
+    for (const TaskFile &file : files)
+      SMELT_TRY(evaluateTask(file));
+    progress.end();
+    found.bytes = model->bytes();
+    return std::move(found);
+  }
+
+private:
+  Status open() {
+    // Before the long work: files that are malformed are found out at once.
+    for (const std::string &path : options.tasks) {
+      SMELT_ASSIGN(TaskFile file, readTaskFile(path));
+      files.push_back(std::move(file));
+    }
+    progress.begin("opening");
+    ModelSettings settings{options.context, files.empty() ? 0 : taskContext, options.threads,
+                           options.target};
+    SMELT_ASSIGN(model, EvaluatedModel::open(options.model, settings));
+    if (!model->tokenizer())
+      return unsupported("'" + options.model +
+                         "' has no tokenizer, so it cannot read text; compile it from a folder "
+                         "with tokenizer.json");
+    if (model->isEncoder() && !options.texts.empty())
+      return invalidArgument("'" + options.model +
+                             "' gives embeddings and predicts no tokens: give pairs of texts with "
+                             "--task instead of --text");
+    if (options.reference.empty())
+      return {};
+    SMELT_ASSIGN(reference, EvaluatedModel::open(options.reference, settings));
+    if (reference->vocabSize() == model->vocabSize() &&
+        reference->isEncoder() == model->isEncoder())
+      return {};
+    const char *columns = model->isEncoder() ? " columns, '" : " tokens, '";
+    return invalidArgument("'" + options.reference + "' predicts " +
+                           std::to_string(reference->vocabSize()) + columns + options.model + "' " +
+                           std::to_string(model->vocabSize()) + ": they are not the same model");
+  }
+
+  Status evaluateText(const std::string &path, std::vector<TokenScore> &scores) {
+    SMELT_ASSIGN(std::vector<std::vector<int32_t>> windows, readWindows(*model, path, options));
+    const size_t start = scores.size();
+    progress.begin("text " + nameOf(path), windows.size());
+    for (size_t i = 0; i < windows.size(); ++i) {
+      SMELT_TRY(scoreWindow(*model, reference.get(), pool, windows[i], scores));
+      progress.update(i + 1);
+    }
+    found.texts.push_back(
+        {path, summarize(std::span(scores).subspan(start)), int64_t(windows.size())});
+    found.all.windows += int64_t(windows.size());
+    return {};
+  }
+
+  Status evaluateTask(const TaskFile &file) {
+    auto score = [&](EvaluatedModel &of, const std::string &who) {
+      progress.begin("task " + nameOf(file.path) + who);
+      return scoreTask(of, file, options.items,
+                       [&](int64_t done) { progress.update(uint64_t(done)); });
+    };
+    SMELT_ASSIGN(TaskScores ours, score(*model, ""));
+    if (!reference) {
+      found.tasks.push_back(summarizeTask(file, ours, nullptr));
+      return {};
+    }
+    SMELT_ASSIGN(TaskScores theirs, score(*reference, ", reference"));
+    found.tasks.push_back(summarizeTask(file, ours, &theirs));
+    return {};
+  }
+
+  static std::string nameOf(const std::string &path) {
+    return std::filesystem::path(path).filename().string();
+  }
+
+  const EvaluateOptions &options;
+  cli::Progress progress;
+  WorkerPool pool;
+  std::vector<TaskFile> files;
+  std::unique_ptr<EvaluatedModel> model, reference;
+  Evaluation found;
+};
+
 } // namespace
 
 Result<Evaluation> evaluate(const EvaluateOptions &options) {
   if (options.context < 4)
     return invalidArgument("--context is " + std::to_string(options.context) +
                            ", expected at least 4 tokens");
-  cli::Progress progress(!options.quiet);
-  progress.begin("opening");
-  SMELT_ASSIGN(std::unique_ptr<ArtifactSource> model, ArtifactSource::open(options.model, options));
-  SMELT_ASSIGN(std::vector<std::vector<int32_t>> windows, readWindows(*model->model, options));
-  std::unique_ptr<LogitSource> reference;
-  if (!options.reference.empty()) {
-    SMELT_ASSIGN(reference, openReference(options));
-    if (reference->vocabSize() != model->vocabSize())
-      return invalidArgument("'" + options.reference + "' predicts " +
-                             std::to_string(reference->vocabSize()) + " tokens, '" + options.model +
-                             "' " + std::to_string(model->vocabSize()) +
-                             ": they are not the same model");
-  }
-  WorkerPool pool(options.threads);
-  std::vector<TokenScore> scores;
-  progress.begin("evaluating", windows.size());
-  for (size_t i = 0; i < windows.size(); ++i) {
-    SMELT_TRY(scoreWindow(*model, reference.get(), pool, windows[i], scores));
-    progress.update(i + 1);
-  }
-  progress.end();
-  return Evaluation{summarize(scores), int64_t(windows.size()),
-                    model->model->artifact().fileBytes()};
-}
-
-std::string evaluationText(const Evaluation &evaluation, bool hasReference) {
-  const Summary &s = evaluation.summary;
-  std::string text;
-  auto line = [&](const char *format, auto... values) {
-    char buffer[160];
-    std::snprintf(buffer, sizeof buffer, format, values...);
-    text += buffer;
-  };
-  line("artifact             %.1f MB\n", double(evaluation.bytes) / 1e6);
-  line("scored               %lld tokens in %lld windows\n", (long long)s.tokens,
-       (long long)evaluation.windows);
-  line("perplexity           %.4f +- %.4f\n", s.perplexity.mean, s.perplexity.error);
-  if (!hasReference)
-    return text;
-  line("  of the reference   %.4f +- %.4f\n", s.referencePerplexity.mean,
-       s.referencePerplexity.error);
-  line("  ratio              %.5f +- %.5f\n", s.perplexityRatio.mean, s.perplexityRatio.error);
-  line("KL divergence        mean %.5f +- %.5f\n", s.divergence.mean, s.divergence.error);
-  line("                     median %.5f, 99 %% %.5f, largest %.5f\n", s.medianDivergence,
-       s.divergence99, s.largestDivergence);
-  line("same top token       %.2f %% +- %.2f %%\n", 100 * s.sameTop.mean, 100 * s.sameTop.error);
-  return text;
-}
-
-std::string evaluationJson(const Evaluation &evaluation, const EvaluateOptions &options) {
-  const Summary &s = evaluation.summary;
-  llvm::json::Object object{{"model", options.model},
-                            {"text", options.text},
-                            {"bytes", int64_t(evaluation.bytes)},
-                            {"tokens", s.tokens},
-                            {"windows", evaluation.windows},
-                            {"context", options.context},
-                            {"ppl", s.perplexity.mean},
-                            {"ppl_error", s.perplexity.error}};
-  if (!options.reference.empty()) {
-    object["reference"] = options.reference;
-    object["ppl_reference"] = s.referencePerplexity.mean;
-    object["ppl_reference_error"] = s.referencePerplexity.error;
-    object["ppl_ratio"] = s.perplexityRatio.mean;
-    object["ppl_ratio_error"] = s.perplexityRatio.error;
-    object["mean_kl"] = s.divergence.mean;
-    object["mean_kl_error"] = s.divergence.error;
-    object["median_kl"] = s.medianDivergence;
-    object["kl_99"] = s.divergence99;
-    object["max_kl"] = s.largestDivergence;
-    object["same_top"] = s.sameTop.mean;
-    object["same_top_error"] = s.sameTop.error;
-  }
-  std::string text;
-  llvm::raw_string_ostream(text) << llvm::json::Value(std::move(object));
-  return text;
+  return Evaluator(options).run();
 }
 
 } // namespace smelt

@@ -1,40 +1,53 @@
-// `smelt eval`: perplexity of an artifact, and how far its predictions are from the float model's.
+// `smelt eval`: how well a model predicts texts and solves tasks, and how far its predictions and
+// answers are from a reference's.
 #pragma once
 
 #include "compiler/driver/divergence.h"
+#include "compiler/driver/task_scores.h"
+#include "runtime/base/json.h"
 #include "runtime/base/status.h"
 
 #include <cstdint>
-#include <functional>
 #include <string>
+#include <vector>
 
 namespace smelt {
 
 struct EvaluateOptions {
-  std::string model;     ///< artifact
-  std::string reference; ///< ONNX model or another artifact; empty: perplexity alone
-  std::string text;      ///< file
-  int64_t context = 512; ///< tokens of a window
-  int64_t chunks = 0;    ///< windows at most; 0: all
-  int threads = 0;       ///< 0: one per core
-  std::string target;    ///< code of artifacts to use; empty: the best for this CPU
-  bool quiet = false;    ///< no progress
+  std::string model;              ///< artifact or ONNX model
+  std::string reference;          ///< ONNX model or an artifact; empty: no comparison
+  std::vector<std::string> texts; ///< files
+  std::vector<std::string> tasks; ///< files (tasks.h)
+  int64_t context = 512;          ///< tokens of a window
+  int64_t chunks = 0;             ///< windows of a text at most; 0: all
+  int64_t items = 0;              ///< of a task at most; 0: all
+  int threads = 0;                ///< 0: one per core
+  std::string target;             ///< code of artifacts to use; empty: the best for this CPU
+  bool quiet = false;             ///< no progress
+};
+
+/// What was found on one text, or on all together.
+struct TextResult {
+  std::string path; ///< empty: all together
+  Summary summary;
+  int64_t windows = 0;
 };
 
 struct Evaluation {
-  Summary summary;
-  int64_t windows = 0;
-  uint64_t bytes = 0; ///< size of the artifact
+  std::vector<TextResult> texts; ///< in the order given
+  TextResult all;                ///< of all tokens of all texts; nothing without texts
+  std::vector<TaskResult> tasks;
+  uint64_t bytes = 0; ///< size of the model
 };
 
-/// Cuts the text into windows of `context` tokens, the first of each replaced by BOS if the model
-/// starts prompts with one, and scores the prediction of every token in the second half but the
-/// half's first (llama.cpp's convention). One window is in memory at a time. InvalidArgument if the
-/// text is shorter than a window.
+/// Texts are cut into windows of `context` tokens, the first of each replaced by BOS if the model
+/// starts prompts with one, and the prediction of every token in the second half but the half's
+/// first is scored (llama.cpp's convention). One window is in memory at a time. InvalidArgument if
+/// a text is shorter than a window, or the model is not one for what is asked.
 Result<Evaluation> evaluate(const EvaluateOptions &options);
 
 /// The result for people, or as one JSON object. Without a reference the comparison is left out.
 std::string evaluationText(const Evaluation &evaluation, bool hasReference);
-std::string evaluationJson(const Evaluation &evaluation, const EvaluateOptions &options);
+Json evaluationJson(const Evaluation &evaluation, const EvaluateOptions &options);
 
 } // namespace smelt

@@ -1,6 +1,7 @@
 // Import, raise and fuse, and the float graph that they lead to.
 #include "compiler/driver/frontend.h"
 
+#include "calibration/finite.h"
 #include "compiler/graph/stored_weights.h"
 #include "compiler/graph/to_graph.h"
 #include "compiler/onnx/importer.h"
@@ -147,6 +148,7 @@ Status runFrontend(Pipeline &pipeline, const std::string &path, int64_t position
     SMELT_TRY(pipeline.runPasses(std::move(passes)));
     SMELT_TRY(tieWeights(*pipeline.module, source.resolve).status());
     SMELT_ASSIGN(source.graph, toGraph(*pipeline.module, source.resolve));
+    SMELT_TRY(checkVectorsFinite(source.graph));
     return {};
   }));
   return {};

@@ -29,7 +29,7 @@ Status runEvaluate(const cli::Arguments &arguments) {
   SMELT_ASSIGN(EvaluateOptions options, readEvaluateOptions(arguments));
   SMELT_ASSIGN(Evaluation evaluation, evaluate(options));
   if (arguments.flag("json"))
-    std::printf("%s\n", evaluationJson(evaluation, options).c_str());
+    std::printf("%s\n", evaluationJson(evaluation, options).dump().c_str());
   else
     std::printf("%s", evaluationText(evaluation, !options.reference.empty()).c_str());
   return {};
@@ -60,7 +60,8 @@ int main(int argc, const char *const *argv) {
        compilerOptions()},
       {"merge", "STATS [STATS...]", "add statistics of 'smelt calibrate --shard'", runMerge,
        compilerOptions()},
-      {"eval", "ARTIFACT", "perplexity of an artifact, and its distance from the float model",
+      {"eval", "MODEL",
+       "perplexity and task scores of an artifact, and its distance from the float model",
        runEvaluate, compilerOptions()},
   };
   for (cli::Command command : cli::runtimeCommands()) {

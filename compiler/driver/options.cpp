@@ -221,8 +221,6 @@ Result<CalibrateOptions> readCalibrateOptions(const cli::Arguments &arguments) {
       arguments.given("output") ? arguments.text("output") : defaultOutput(options.model, ".stats");
   SMELT_TRY(checkOutput(options.model, options.output));
   options.data = arguments.list("data");
-  if (options.data.empty())
-    return invalidArgument("--data is missing: calibration needs sample text");
   options.samples = {arguments.whole("samples"), arguments.whole("sample-tokens")};
   if (options.samples.samples < 1 || options.samples.tokens < 2)
     return invalidArgument("--samples must be at least 1 and --sample-tokens at least 2");
@@ -246,11 +244,14 @@ Result<EvaluateOptions> readEvaluateOptions(const cli::Arguments &arguments) {
   EvaluateOptions options;
   options.model = arguments.operands[0];
   options.reference = arguments.text("reference");
-  options.text = arguments.text("text");
-  if (options.text.empty())
-    return invalidArgument("--text is missing: evaluation needs a text to predict");
+  options.texts = arguments.list("text");
+  options.tasks = arguments.list("task");
+  if (options.texts.empty() && options.tasks.empty())
+    return invalidArgument("--text or --task is missing: evaluation needs a text to predict or a "
+                           "task to solve");
   options.context = arguments.whole("context");
   options.chunks = arguments.whole("chunks");
+  options.items = arguments.whole("items");
   options.threads = int(arguments.whole("threads"));
   options.target = arguments.text("target");
   options.quiet = arguments.flag("quiet");

@@ -1,6 +1,7 @@
 // smelt bench: load, prefill and decode of a model, with the machine's limits probed between the
 // measurements.
-#include "runtime/base/json.h"
+#include "runtime/tools/bench.h"
+
 #include "runtime/tools/commands.h"
 #include "runtime/tools/common.h"
 #include "runtime/tools/probes.h"
@@ -80,9 +81,8 @@ struct Measurements {
 
 class Bench {
 public:
-  Bench(const Arguments &arguments, Progress &progress)
-      : arguments(arguments), progress(progress),
-        rounds(uint64_t(std::max<int64_t>(1, arguments.whole("rounds")))) {}
+  Bench(const BenchOptions &options, Progress &progress)
+      : asked(options), progress(progress), rounds(std::max<uint64_t>(1, options.rounds)) {}
 
   Status run() {
     SMELT_TRY(open());
@@ -113,7 +113,7 @@ public:
       progress.update(round + 1);
     }
     found.barrierSeconds = measureBarrier(session->threadTeam());
-    if (arguments.flag("profile"))
+    if (asked.profile)
       SMELT_TRY(profile());
     progress.end();
     return {};
@@ -128,10 +128,10 @@ private:
     progress.begin("load");
     Clock::time_point start = Clock::now();
     SMELT_ASSIGN(std::shared_ptr<const Model> model,
-                 Model::open(arguments.operands[0], arguments.text("target")));
+                 Model::open(asked.model, asked.target));
     SessionOptions options;
     options.context = std::min(model->config().maxContext, longestContext());
-    SMELT_ASSIGN(options.threads, threadCount(arguments));
+    options.threads = asked.threads;
     uint32_t vocabulary = model->config().vocabSize;
     SMELT_ASSIGN(session, Session::create(std::move(model), options));
     found.loadSeconds = secondsSince(start);
@@ -198,7 +198,7 @@ private:
     return {};
   }
 
-  const Arguments &arguments;
+  const BenchOptions &asked;
   Progress &progress;
   uint64_t rounds;
   std::unique_ptr<Session> session;
@@ -259,9 +259,9 @@ void printProfile(const char *title, const Json &profile) {
 
 } // namespace
 
-Status commandBench(const Arguments &arguments) {
-  Progress progress(!arguments.flag("json"));
-  Bench bench(arguments, progress);
+Result<Json> measureSpeed(const BenchOptions &options) {
+  Progress progress(!options.quiet);
+  Bench bench(options, progress);
   SMELT_TRY(bench.run());
   const Measurements &found = bench.found;
   const Session &session = bench.openedSession();
@@ -269,7 +269,7 @@ Status commandBench(const Arguments &arguments) {
   double weightBytes = decodeWeightBytes(artifact), bandwidth = median(found.bandwidth);
 
   Json out;
-  out.set("file", arguments.operands[0]);
+  out.set("file", options.model);
   out.set("bytes", artifact.fileBytes());
   out.set("target", session.model().target().name);
   out.set("threads", session.threads());
@@ -287,7 +287,7 @@ Status commandBench(const Arguments &arguments) {
     shares.set(std::to_string(series.length),
                median(series.tokensPerSecond) * weightBytes / bandwidth);
   out.set("share_of_read_bandwidth", shares);
-  if (arguments.flag("profile")) {
+  if (options.profile) {
     if (!found.prefill.empty())
       out.set("prefill_microseconds_per_token",
               profileJson(found.prefillProfile, found.prefill.back().length));
@@ -300,28 +300,43 @@ Status commandBench(const Arguments &arguments) {
               nodesJson(artifact, found.decodeNodes, decodeTokens));
     }
   }
+  return out;
+}
+
+Status commandBench(const Arguments &arguments) {
+  BenchOptions options;
+  options.model = arguments.operands[0];
+  options.target = arguments.text("target");
+  options.rounds = uint64_t(arguments.whole("rounds"));
+  SMELT_ASSIGN(options.threads, threadCount(arguments));
+  options.profile = arguments.flag("profile");
+  options.quiet = arguments.flag("json");
+  SMELT_ASSIGN(Json out, measureSpeed(options));
   if (arguments.flag("json")) {
     std::puts(out.dump(2).c_str());
     return {};
   }
-  std::printf("%s, %s, %s, %u threads\n", arguments.operands[0].c_str(),
-              bytesText(double(artifact.fileBytes())).c_str(),
-              std::string(session.model().target().name).c_str(), session.threads());
-  std::printf("load                 %9.3f s\nfirst of 16 tokens   %9.3f s\n", found.loadSeconds,
-              found.firstTokenSeconds);
-  std::printf("peak memory          %s (session: %s reserved)\n", bytesText(found.peak).c_str(),
-              bytesText(double(session.reservedBytes())).c_str());
-  for (const Series &series : found.prefill)
-    std::printf("prefill %-5u        %9.1f tok/s\n", series.length, median(series.tokensPerSecond));
-  for (const Series &series : found.decode) {
-    double speed = median(series.tokensPerSecond);
-    std::printf("decode at %-5u      %9.1f tok/s  %5.1f %% of read bandwidth\n", series.length,
-                speed, 100 * speed * weightBytes / bandwidth);
-  }
+  auto number = [&](const char *key) { return out.find(key)->number(); };
+  std::printf("%s, %s, %s, %.0f threads\n", options.model.c_str(),
+              bytesText(number("bytes")).c_str(), out.find("target")->string()->c_str(),
+              number("threads"));
+  std::printf("load                 %9.3f s\nfirst of 16 tokens   %9.3f s\n",
+              number("load_seconds"), number("first_token_seconds"));
+  std::printf("peak memory          %s (session: %s reserved)\n",
+              bytesText(number("peak_bytes")).c_str(), bytesText(number("session_bytes")).c_str());
+  if (const Json::Object *series = out.find("prefill_tokens_per_second")->object())
+    for (const auto &[length, speed] : *series)
+      std::printf("prefill %-5s        %9.1f tok/s\n", length.c_str(), speed.number());
+  if (const Json::Object *series = out.find("decode_tokens_per_second")->object())
+    for (const auto &[length, speed] : *series)
+      std::printf("decode at %-5s      %9.1f tok/s  %5.1f %% of read bandwidth\n", length.c_str(),
+                  speed.number(),
+                  100 * out.find("share_of_read_bandwidth")->find(length)->number());
   std::printf(
       "weights per token    %s\nread bandwidth       %9.1f GB/s\nbarrier              %9.0f "
       "ns\n",
-      bytesText(weightBytes).c_str(), bandwidth * 1e-9, found.barrierSeconds * 1e9);
+      bytesText(number("decode_weight_bytes")).c_str(), number("read_bytes_per_second") * 1e-9,
+      number("barrier_seconds") * 1e9);
   constexpr std::pair<const char *, const char *> profiles[] = {
       {"prefill_microseconds_per_token", "longest prefill"},
       {"prefill_nodes_microseconds_per_token", "longest prefill, slowest nodes of the graph"},

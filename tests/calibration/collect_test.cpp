@@ -1,6 +1,7 @@
 // Collected statistics against sums over the reference's values; shards, threads, cancelling,
 // refusals.
 #include "calibration/collect.h"
+#include "calibration/finite.h"
 #include "tests/calibration/random_model.h"
 #include "tests/reference/reference.h"
 
@@ -261,6 +262,32 @@ TEST(Collect, RefusesBadInput) {
   Result<Statistics> overflow = collectStatistics(model.graph, {{1, 2}}, {});
   ASSERT_FALSE(overflow.ok());
   EXPECT_NE(overflow.status().message().find("not finite"), std::string::npos);
+}
+
+TEST(Collect, NamesTheWeightThatIsNoNumber) {
+  for (float bad : {NAN, INFINITY}) {
+    RandomModel model = makeRandomModel({});
+    EXPECT_TRUE(checkVectorsFinite(model.graph).ok());
+    WeightView *matrix = nullptr;
+    for (const Node &node : model.graph.nodes)
+      if (node.kind == NodeKind::Linear && !matrix)
+        matrix = &model.graph.weights[size_t(node.weights[0])];
+    std::vector<float> values(size_t(matrix->rows * matrix->cols));
+    readRows(*matrix, 0, matrix->rows, values.data());
+    values[size_t(2 * matrix->cols + 5)] = bad;
+    matrix->data = reinterpret_cast<const std::byte *>(values.data());
+    matrix->rowStride = matrix->cols;
+    matrix->colStride = 1;
+    matrix->type = DataType::F32;
+    Result<Statistics> refused = collectStatistics(model.graph, {{1, 2}}, {});
+    ASSERT_FALSE(refused.ok());
+    const std::string message = refused.status().message();
+    EXPECT_NE(message.find("'" + matrix->name + "' holds " +
+                           (std::isnan(bad) ? "NaN" : "infinity") + " at row 2, column 5"),
+              std::string::npos)
+        << message;
+    EXPECT_TRUE(checkVectorsFinite(model.graph).ok());
+  }
 }
 
 } // namespace

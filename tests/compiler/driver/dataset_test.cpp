@@ -158,6 +158,86 @@ TEST_F(DatasetTest, ConversationsNeedATemplate) {
   EXPECT_EQ(set->samples[0], (std::vector<int32_t>{12, 0, 1, 12, 2, 3}));
 }
 
+TEST_F(DatasetTest, EncodersReadOneTextAtATime) {
+  Tokenizer words = tokenizer();
+  TextEncoder encoder{&words, nullptr, {}, -1, true, {12}, {11, 10}};
+  auto set = makeSamples({{"abcdefg", {}}, {"ab", {}}}, encoder, {10, 7});
+  ASSERT_TRUE(set.ok()) << set.status().message();
+  EXPECT_EQ(set->samples,
+            (std::vector<std::vector<int32_t>>{
+                {12, 0, 1, 2, 3, 11, 10}, {12, 4, 5, 6, 11, 10}, {12, 0, 1, 11, 10}}));
+  EXPECT_EQ(set->tokens, 18);
+  EXPECT_EQ(set->textTokens, 9);
+  set = makeSamples({{"abcdefg", {}}, {"ab", {}}}, encoder, {1, 7});
+  EXPECT_EQ(set->samples.size(), 1u);
+}
+
+TEST_F(DatasetTest, BuiltInSamplesAreMixed) {
+  auto documents = builtInDocuments();
+  ASSERT_TRUE(documents.ok()) << documents.status().message();
+  EXPECT_GT(documents->size(), 100u);
+  size_t conversations = 0, bytes = 0;
+  for (Document &document : *documents) {
+    conversations += !document.messages.empty();
+    flatten(document);
+    EXPECT_TRUE(document.messages.empty());
+    bytes += document.text.size();
+  }
+  EXPECT_GT(conversations, 30u);
+  EXPECT_GT(bytes, 150'000u);
+  EXPECT_LT(bytes, 300'000u);
+  Tokenizer words = tokenizer();
+  SampleSet set;
+  set.tokens = 50'000;
+  set.textTokens = 50'000;
+  set.textBytes = 200'000;
+  EXPECT_TRUE(dataWarnings(*builtInDocuments(), set, words, 1536).empty());
+}
+
+TEST_F(DatasetTest, PoorDataIsSpokenOf) {
+  Tokenizer words = tokenizer();
+  std::vector<Document> prose = {{"It was a bright cold day in April, and the clocks struck.", {}}};
+  std::vector<Document> code = {{"for (int i = 0; i < n; ++i) { a[i] = b_i; }", {}}};
+  std::vector<Document> both = {prose[0], code[0]};
+  SampleSet good;
+  good.tokens = good.textTokens = 8000;
+  good.textBytes = 30'000;
+  auto expectOne = [&](const std::vector<Document> &documents, const SampleSet &set,
+                       const std::string &said) {
+    std::vector<std::string> warnings = dataWarnings(documents, set, words, 1536);
+    ASSERT_EQ(warnings.size(), 1u) << said;
+    EXPECT_NE(warnings[0].find(said), std::string::npos) << warnings[0];
+  };
+  EXPECT_TRUE(dataWarnings(both, good, words, 1536).empty());
+  expectOne(prose, good, "all of one kind (prose)");
+  expectOne(code, good, "all of one kind (program code)");
+  expectOne({{"", {{"user", "hello"}}}}, good, "all of one kind (conversations)");
+  SampleSet few = good;
+  few.tokens = 1536;
+  expectOne(both, few,
+            "only 1536 tokens of calibration text for linears of up to 1536 inputs, "
+            "1.0 for each; give at least 6144");
+  SampleSet unknown = good;
+  unknown.strangeTokens = 4000;
+  expectOne(both, unknown, "50.0 % of the calibration text are unknown");
+}
+
+TEST_F(DatasetTest, BinaryFilesAreRefused) {
+  auto refused = readDocuments({write("b.txt", std::string("ab\0c", 4))});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.status().message().find("b.txt' is not text: byte 2 is zero"),
+            std::string::npos);
+}
+
+TEST_F(DatasetTest, OneTokenIsNoWindow) {
+  Tokenizer words = tokenizer();
+  auto set = makeSamples({{"a", {}}}, {&words, nullptr, {}, -1}, {1, 64});
+  ASSERT_FALSE(set.ok());
+  EXPECT_NE(set.status().message().find("has 1 token of text; expected about 64"),
+            std::string::npos)
+      << set.status().message();
+}
+
 TEST_F(DatasetTest, NoText) {
   Tokenizer words = tokenizer();
   auto set = makeSamples({}, {&words, nullptr, {}, -1}, {1, 64});

@@ -66,7 +66,7 @@ TEST(Options, NamesAndTableNames) {
 
 TEST(Options, UnknownNamesListTheKnown) {
   expectContains(failureOf("--weights", "int3"), "unknown weight format 'int3'");
-  expectContains(failureOf("--weights", "int3"), "k8g32, int4, int8");
+  expectContains(failureOf("--weights", "int3"), "int4, int8");
   expectContains(failureOf("--activations", "half"), "int8-group, int8-token, float");
   expectContains(failureOf("--kv", "i8"), "--kv is 'i8', expected f16 or f32");
   expectContains(failureOf("--algorithm", "magic"), "rtn");
@@ -110,10 +110,19 @@ TEST(Options, CalibrateAndEvaluateSayWhatIsMissing) {
   cli::Command calibrate{"calibrate", "MODEL", "", nullptr, compilerOptions()};
   cli::Command eval{"eval", "ARTIFACT", "", nullptr, compilerOptions()};
   std::vector<const char *> words = {"model.onnx"};
-  expectContains(readCalibrateOptions(*cli::parseArguments(calibrate, words)).status().message(),
-                 "--data is missing");
+  EXPECT_TRUE(readCalibrateOptions(*cli::parseArguments(calibrate, words))->data.empty());
   expectContains(readEvaluateOptions(*cli::parseArguments(eval, words)).status().message(),
-                 "--text is missing");
+                 "--text or --task is missing");
+  for (const char *shard : {"0/2", "3/2", "1", "1/2x", "-1/2"}) {
+    std::vector<const char *> sharded = {"model.onnx", "--shard", shard};
+    expectContains(
+        readCalibrateOptions(*cli::parseArguments(calibrate, sharded)).status().message(),
+        "expected I/N with I from 1 to N");
+  }
+  std::vector<const char *> second = {"model.onnx", "--shard", "2/3"};
+  const CalibrateOptions read = *readCalibrateOptions(*cli::parseArguments(calibrate, second));
+  EXPECT_EQ(read.samples.shard, 1u);
+  EXPECT_EQ(read.samples.shards, 3u);
 }
 
 } // namespace

@@ -154,6 +154,57 @@ calibrate() {
   works eval a.smelt --reference model.onnx --text a.txt --context 64 --json -q
   grep -q '"mean_kl"' out.log || fail "no mean_kl in: $(cat out.log)"
 
+  # Shards give the bytes of one run; a part of them does not pass for the whole.
+  for i in 1 2; do works calibrate model.onnx --data a.txt --second-moments --shard $i/2 -o part$i.stats -q; done
+  works calibrate model.onnx --data a.txt --second-moments -o whole.stats -q
+  works merge part2.stats part1.stats -o merged.stats
+  cmp -s whole.stats merged.stats || fail "merged shards differ from the whole"
+  refused "shard 1/2 of the same data is in both" merge part1.stats part1.stats -o twice.stats
+  refused "is empty: the data have fewer batches than shards" calibrate model.onnx --data a.txt --shard 1/50 -q
+  refused "--output is missing" merge part1.stats
+  works compile model.onnx --stats part1.stats --target x86-64-v3 -o part.smelt
+  grep -qF "shards 2 of 2 are missing" err.log || fail "nothing was said of the missing shard"
+  refused "second moments in one only" merge a.stats whole.stats -o both.stats
+
+  # Tasks: choices and prompts against the float model; malformed lines are named.
+  cat >choice.jsonl <<'JSON'
+{"context": "the quick brown", "choices": ["fox", "8 <"], "answer": 0}
+{"question": "the lazy", "choices": ["[6]", "dog", "ab"], "answer": 1}
+JSON
+  echo '{"prompt": "the quick", "expect": "x", "check": "contains", "max_tokens": 4}' >prompt.jsonl
+  works eval a.smelt -r model.onnx --task choice.jsonl --task prompt.jsonl -t a.txt -t b.jsonl --context 64 --json -q
+  python3 - <<'PY' || fail "eval --json with tasks"
+import json
+found = json.load(open("out.log"))
+choice, prompt = found["tasks"]
+assert choice["kind"] == "choice" and choice["acc"]["items"] == 2 and "flips" in choice, choice
+assert prompt["kind"] == "generation" and prompt["passed"]["items"] == 1, prompt
+assert [t["text"] for t in found["texts"]] == ["a.txt", "b.jsonl"]
+assert found["tokens"] == sum(t["tokens"] for t in found["texts"])
+assert 0 <= found["median_kl"] <= found["kl_90"] <= found["kl_99"] <= found["kl_99_9"] <= found["max_kl"]
+assert 0 <= found["top5_flips"] <= 1 and found["rms_delta_p"] >= abs(found["mean_delta_p"])
+PY
+  # The float model against itself.
+  works eval model.onnx -r model.onnx -t a.txt --context 64 --chunks 2 --json -q
+  python3 -c 'import json; d = json.load(open("out.log")); assert abs(d["mean_kl"]) < 1e-12 and d["same_top"] == 1' ||
+    fail "a model differs from itself: $(cat out.log)"
+  echo '{"context": "c", "choices": ["a", "b"], "answer": 7}' >>choice.jsonl
+  refused "choice.jsonl:3: \"answer\" is 7, expected" eval a.smelt --task choice.jsonl -q
+  printf 'one\ttwo\t3\n' >pairs.tsv
+  refused "need an encoder" eval a.smelt --task pairs.tsv --context 64 -q
+
+  # Data that is none.
+  : >empty.txt
+  refused "has no text; expected about" calibrate model.onnx --data empty.txt -q
+  printf 'x' >one.txt
+  refused "has 1 token of text" calibrate model.onnx --data one.txt -q
+  printf 'ab\0cd' >binary.txt
+  refused "binary.txt' is not text: byte 2 is zero" calibrate model.onnx --data binary.txt -q
+  works calibrate model.onnx --samples 2 -o default.stats
+  works calibrate model.onnx --data a.txt --samples 1 --sample-tokens 16 -o few.stats
+  grep -qF "only 16 tokens of calibration text" err.log || fail "nothing was said of too little text: $(cat err.log)"
+  grep -qF "all of one kind (prose)" err.log || fail "nothing was said of one kind of text: $(cat err.log)"
+
   # Statistics of another model.
   mkdir other
   cp "$cases/llama_gqa/optimum/model.onnx" other/
