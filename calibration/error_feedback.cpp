@@ -13,7 +13,7 @@ namespace smelt {
 
 namespace {
 
-constexpr double damping = 0.01;
+constexpr double firstDamping = 0.003;
 constexpr int attempts = 4;
 
 /// H in reversed order, column-major lower triangle [cols, cols], so that its lower factor,
@@ -31,6 +31,20 @@ void fillReversed(const InputStatistics &statistics, const std::vector<int32_t> 
       matrix[column * cols + row] = moments[triangleRow(low, cols) + high - low] * scale;
     }
     matrix[column * cols + column] += added;
+  }
+}
+
+/// H in its own order, both triangles.
+void fillMoments(const InputStatistics &statistics, double added, std::vector<float> &out) {
+  const int64_t cols = statistics.cols();
+  const std::vector<double> &moments = *statistics.secondMoments;
+  const double scale = 1.0 / double(statistics.tokens);
+  out.resize(size_t(cols * cols));
+  for (int64_t k = 0; k < cols; ++k) {
+    const double *row = moments.data() + triangleRow(k, cols) - k;
+    out[k * cols + k] = float(row[k] * scale + added);
+    for (int64_t j = k + 1; j < cols; ++j)
+      out[k * cols + j] = out[j * cols + k] = float(row[j] * scale);
   }
 }
 
@@ -59,15 +73,16 @@ Result<ErrorFeedback> factorErrorFeedback(const InputStatistics &statistics) {
   openblas_set_num_threads(1);
   std::vector<double> matrix(size_t(cols * cols));
   int failed = 1;
-  double added = damping * mean;
-  for (int attempt = 0; attempt < attempts && failed; ++attempt, added *= 10) {
+  double added = firstDamping * mean;
+  for (int attempt = 0; attempt < attempts && failed; ++attempt) {
+    added *= attempt ? 10 : 1;
     fillReversed(statistics, feedback.order, added, matrix);
     const int n = int(cols);
     dpotrf_("L", &n, matrix.data(), &n, &failed);
   }
   if (failed)
     return invalidArgument("its second moments are not positive definite even with " +
-                           std::to_string(added / 10 / mean) + " of their mean added");
+                           std::to_string(added / mean) + " of their mean added");
 
   feedback.factors.assign(size_t(cols * cols), 0.0f);
   feedback.diagonal.resize(size_t(cols));
@@ -78,7 +93,25 @@ Result<ErrorFeedback> factorErrorFeedback(const InputStatistics &statistics) {
     for (int64_t j = 0; j < i; ++j)
       feedback.factors[i * cols + j] = float(column[cols - 1 - j] / pivot);
   }
+  fillMoments(statistics, added, feedback.moments);
+  feedback.damping = added / mean;
+  feedback.deadColumns =
+      std::count(statistics.sumSquares.begin(), statistics.sumSquares.end(), 0.0);
   return feedback;
+}
+
+Result<std::shared_ptr<const ErrorFeedback>> FeedbackCache::get(const InputStatistics &statistics) {
+  if (!moments || moments != statistics.secondMoments) {
+    factors = nullptr;
+    moments = statistics.secondMoments;
+    Result<ErrorFeedback> made = factorErrorFeedback(statistics);
+    failure = made ? Status() : std::move(made).status();
+    if (made)
+      factors = std::make_shared<const ErrorFeedback>(*std::move(made));
+  }
+  if (!factors)
+    return failure;
+  return factors;
 }
 
 } // namespace smelt

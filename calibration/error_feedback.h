@@ -1,9 +1,10 @@
 // The order and factors by which rounding errors are fed forward (GPTQ with static groups, in the
-// LDLQ form).
+// LDLQ form), and the second moments that coordinate descent works on.
 #pragma once
 
 #include "calibration/statistics.h"
 
+#include <memory>
 #include <vector>
 
 namespace smelt {
@@ -18,10 +19,26 @@ struct ErrorFeedback {
   std::vector<int32_t> order;  ///< [cols] column of step i
   std::vector<float> factors;  ///< [cols, cols] row i: R_ji / R_ii for j < i, zeros from i on
   std::vector<float> diagonal; ///< [cols] R_ii^2
+  std::vector<float> moments;  ///< [cols, cols] H, in the columns' own order
+  double damping = 0;          ///< what was added to H_kk, relative to their mean
+  int64_t deadColumns = 0;     ///< columns that no token excited: damping alone weighs them
 };
 
-/// Factors for one linear input; damping is 0.01 of the mean of the diagonal, ten times more (at
+/// Factors for one linear input; damping is 0.003 of the mean of the diagonal, ten times more (at
 /// most three times) while the factorisation fails. Needs statistics.secondMoments.
 Result<ErrorFeedback> factorErrorFeedback(const InputStatistics &statistics);
+
+/// Remembers the last factorisation, so that linears of the same input, and every format that is
+/// tried on them, share it. Not for use by several threads at once.
+class FeedbackCache {
+public:
+  /// The factors of `statistics`, or why there are none.
+  Result<std::shared_ptr<const ErrorFeedback>> get(const InputStatistics &statistics);
+
+private:
+  std::shared_ptr<const std::vector<double>> moments; ///< kept, so that its address stays its own
+  std::shared_ptr<const ErrorFeedback> factors;
+  Status failure;
+};
 
 } // namespace smelt

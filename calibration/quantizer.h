@@ -1,6 +1,7 @@
 // Turns float weights into packed tiles: the one interface of every quantization algorithm.
 #pragma once
 
+#include "calibration/error_feedback.h"
 #include "calibration/graph.h"
 #include "calibration/statistics.h"
 #include "runtime/base/status.h"
@@ -14,11 +15,13 @@
 namespace smelt {
 
 enum class Algorithm : uint32_t {
-#define ALGORITHM(enumerator, name, needsStatistics, help) enumerator,
+#define ALGORITHM(enumerator, name, needsStatistics, needsSecondMoments, help) enumerator,
 #include "calibration/algorithms.def"
 };
 /// Finds an algorithm by its table name; the error lists the names there are.
 Result<Algorithm> findAlgorithm(std::string_view name);
+/// The algorithm's name in algorithms.def.
+std::string_view algorithmName(Algorithm algorithm);
 bool needsStatistics(Algorithm algorithm);
 bool needsSecondMoments(Algorithm algorithm);
 
@@ -35,11 +38,16 @@ struct QuantizationReport {
   double weightError = 0; ///< sum of (w_q - w)^2 / sum of w^2
   /// The same weighted by E[x_k^2]: relative output error if inputs were independent.
   double weightedError = 0;
-  double loss = 0;       ///< gptq: sum over rows of d^T H d, H damped; otherwise 0
-  double searchLoss = 0; ///< gptq: the same of the searched codes, never less
+  // gptq, polish: sums over rows of d^T H d, H damped; otherwise 0.
+  double searchLoss = 0;   ///< of the searched codes
+  double feedbackLoss = 0; ///< after error feedback, never more
+  double loss = 0;         ///< of the codes packed, never more than that
   int64_t rows = 0;
-  int64_t rowsKept = 0; ///< gptq: rows whose searched codes had the smaller loss and stayed
-  std::string fallback; ///< gptq: why the whole linear kept its searched codes; empty if it did not
+  int64_t rowsKept = 0;     ///< rows whose searched codes had the smaller loss and stayed
+  int64_t rowsPolished = 0; ///< rows that coordinate descent improved
+  double damping = 0;       ///< added to H_kk, relative to their mean
+  int64_t deadColumns = 0;  ///< inputs that no token excited
+  std::string fallback;     ///< why the whole linear kept its searched codes; empty if it did not
 };
 
 /// Receives packed bytes in order.
@@ -56,10 +64,31 @@ std::optional<WeightFormat> givenFormat(const LinearWeights &linear);
 /// Quantizes and packs all tiles of a linear into `sink` (packedBytes(format, packedRows(linear),
 /// cols) bytes in all). `statistics` may be null for algorithms that need none. Weights that are
 /// not finite, or too large for the format's scales, are refused with their place. Formats of given
-/// codes take givenFormat() linears only. Works on
-/// `threads` threads (0: all cores); the bytes do not depend on them.
+/// codes take givenFormat() linears only. Works on `threads` threads (0: all cores); the bytes do
+/// not depend on them. `cache` shares factorisations between calls; may be null.
 Result<QuantizationReport> quantizeLinear(const LinearWeights &linear, WeightFormat format,
                                           Algorithm algorithm, const InputStatistics *statistics,
-                                          int threads, const ByteSink &sink);
+                                          int threads, const ByteSink &sink,
+                                          FeedbackCache *cache = nullptr);
+
+/// The values that quantizeLinear's bytes decode to, to the bit: [rows, cols], the rows of the
+/// parts one after the other, without padding. Not for formats of given codes.
+Result<std::vector<float>> dequantizeLinear(const LinearWeights &linear, WeightFormat format,
+                                            Algorithm algorithm, const InputStatistics *statistics,
+                                            int threads, FeedbackCache *cache = nullptr);
+
+/// Output errors of one linear in several formats.
+struct LinearLosses {
+  double power = 0;           ///< tr(W H W^T), H = E[x x^T] damped: the output's power
+  std::vector<double> losses; ///< tr(D H D^T) of each format, D = W_q - W; 0 for f32
+};
+
+/// What each format would lose after `algorithm`, measured on every `stride`-th tile and scaled up
+/// to all rows; nothing is packed. `statistics` must hold second moments, whatever the algorithm
+/// needs. Not for formats of given codes.
+Result<LinearLosses> measureLinear(const LinearWeights &linear,
+                                   std::span<const WeightFormat> formats, Algorithm algorithm,
+                                   const InputStatistics &statistics, int64_t stride, int threads,
+                                   FeedbackCache *cache = nullptr);
 
 } // namespace smelt

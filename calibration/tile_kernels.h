@@ -9,30 +9,35 @@
 namespace smelt {
 
 /// Sixteen output rows side by side: vector lanes are rows, so that sums over inputs never cross
-/// lanes. Inputs are padded to whole groups of 32 with zero weights of zero importance.
+/// lanes. Inputs are padded to whole blocks of 64 with zero weights of zero importance.
 struct TileProblem {
   const float *weights;    ///< [cols, 16]
-  const float *importance; ///< [cols], E[x_k^2] up to a factor
+  const float *omega;      ///< [cols, 16] what a squared error of each weight counts in the search
+  const float *importance; ///< [cols] E[x_k^2] up to a factor: what it counts in the report
   int64_t cols;            ///< padded
   int64_t inputs;          ///< of them, the real ones
 };
 
-/// The values that a weight can take: step * q - offset with an integer q in [lowest, highest].
+/// The values that a weight can take: step * level - offset, offset >= 0 and zero unless the grid
+/// is asymmetric.
+struct GridKind {
+  Grid grid = Grid::Float;
+  ScaleStorage scales = ScaleStorage::None;
+  float lowest = 0, highest = 0;         ///< levels: the integers between, or those of the table
+  float lowestStep = 0, highestStep = 0; ///< ScaleStorage::Code: range of the steps' codes
+  int64_t group = 0;                     ///< inputs that share a step; 0: the whole row
+};
+
+/// The grid of a tile. Codes of weights are the levels themselves.
 struct TileGrid {
-  float *steps;      ///< [cols / groupCols, 16]
-  float *offsets;    ///< [cols / groupCols, 16]
-  int64_t groupCols; ///< inputs that share a step: 32, or all
-  float lowest, highest;
+  GridKind kind;
+  int64_t groupCols;                ///< inputs that share a step, all of them if a row does
+  float *steps, *offsets;           ///< [cols / groupCols, 16]
+  float *rowSteps, *rowOffsets;     ///< [16] ScaleStorage::Code: step = rowSteps * stepCodes,
+  int16_t *stepCodes, *offsetCodes; ///< [cols / groupCols, 16]; offset = rowOffsets * offsetCodes
 };
 
-/// How an asymmetric grid is stored: step = rowSteps * groupSteps, offset = rowOffsets *
-/// groupOffsets.
-struct AsymmetricCodes {
-  float *rowSteps, *rowOffsets;       ///< [16]
-  uint8_t *groupSteps, *groupOffsets; ///< [cols / 32, 16]
-};
-
-/// Error feedback in the order `order` (columns of the tile): see gptq.h.
+/// Error feedback in the order `order` (columns of the tile): see error_feedback.h.
 struct FeedbackOrder {
   const int32_t *order;  ///< [count] column processed at step i
   const float *factors;  ///< [count, count]: row i holds what the errors of steps 0 .. i-1 add to
@@ -47,26 +52,23 @@ struct TileErrors {
 };
 
 struct TileKernels {
-  /// Steps and offsets of an asymmetric grid with zero offset or more: min/max, or the
-  /// importance-weighted search.
-  void (*fitAsymmetric)(const TileProblem &problem, bool search, const TileGrid &grid);
-  /// Quantizes steps and offsets to 8 bits over two factors per row; with `search` the neighbours
-  /// of the rounded values compete by weighted error. `grid` then holds what the codes mean.
-  void (*quantizeAsymmetric)(const TileProblem &problem, bool search, const TileGrid &grid,
-                             const AsymmetricCodes &codes);
-  /// Signed steps of a symmetric grid of 16 levels, representable as half: largest magnitude on -8,
-  /// or the search over both signs.
-  void (*fitSymmetric4)(const TileProblem &problem, bool search, const TileGrid &grid);
-  /// Steps of a symmetric grid of 255 levels, one for all inputs of a row.
-  void (*fitSymmetric8)(const TileProblem &problem, bool search, const TileGrid &grid);
-  /// q = nearest grid point; codes [cols, 16].
+  /// Chooses steps and offsets as they can be stored: from minimum and maximum, or (`search`) those
+  /// of least omega-weighted error.
+  void (*searchScales)(const TileProblem &problem, bool search, const TileGrid &grid);
+  /// Codes [cols, 16] of the nearest grid points.
   void (*roundNearest)(const TileProblem &problem, const TileGrid &grid, int8_t *codes);
   /// Rounds column by column, each weight first corrected by the errors made before, into `codes`;
-  /// beside it the loss [16] of these codes and that of the given ones, `nearest`, with the same
-  /// factors. `errors` is scratch, [count, 2, 16].
+  /// beside it their loss [16]. `errors` is scratch, [count, 16].
   void (*roundFeedback)(const TileProblem &problem, const TileGrid &grid,
-                        const FeedbackOrder &feedback, const int8_t *nearest, int8_t *codes,
-                        float *errors, double *nearestLoss, double *loss);
+                        const FeedbackOrder &feedback, int8_t *codes, float *errors, double *loss);
+  /// Loss d^T H d [16] of given codes, by the same factors.
+  void (*feedbackLoss)(const TileProblem &problem, const TileGrid &grid,
+                       const FeedbackOrder &feedback, const int8_t *codes, float *errors,
+                       double *loss);
+  /// Coordinate descent on codes and stored scales by H, `moments` [inputs, inputs]; changes codes
+  /// and grid. `scratch` is [2, cols, 16].
+  void (*polish)(const TileProblem &problem, const TileGrid &grid, const float *moments,
+                 int8_t *codes, float *scratch);
   /// Errors of rows [0, rows) of the tile.
   TileErrors (*measure)(const TileProblem &problem, const TileGrid &grid, const int8_t *codes,
                         int64_t rows);

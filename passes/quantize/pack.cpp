@@ -7,14 +7,6 @@ using namespace mlir;
 
 namespace smelt {
 
-std::string_view algorithmName(Algorithm algorithm) {
-  static constexpr std::string_view names[] = {
-#define ALGORITHM(enumerator, name, needsStatistics, help) name,
-#include "calibration/algorithms.def"
-  };
-  return names[uint32_t(algorithm)];
-}
-
 namespace {
 
 /// Statistics that weigh every column alike: for tables whose inputs are token ids.

@@ -37,9 +37,6 @@ struct QuantizeScheme {
   std::map<std::string, MatrixScheme> matrices;
 };
 
-/// The algorithm's name in algorithms.def.
-std::string_view algorithmName(Algorithm algorithm);
-
 /// Whether nothing but row-wise operations stand between the linear and the logits.
 bool isHead(slm::LinearOp linear);
 /// Whether two values are the same elements of the same initializer in the same order.

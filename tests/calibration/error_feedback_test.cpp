@@ -38,7 +38,7 @@ double moment(const InputStatistics &input, int64_t a, int64_t b) {
     mean += value / double(input.tokens) / double(cols);
   const double value = (*input.secondMoments)[triangleRow(std::min(a, b), cols) + std::abs(a - b)] /
                        double(input.tokens);
-  return a == b ? value + 0.01 * mean : value;
+  return a == b ? value + 0.003 * mean : value;
 }
 
 TEST(ErrorFeedback, FactorsMultiplyToTheMoments) {
@@ -69,20 +69,22 @@ TEST(ErrorFeedback, KernelComputesTheQuadraticForm) {
   std::mt19937_64 random(6);
   std::normal_distribution<float> normal;
   std::vector<float> weights(cols * 16), importance(cols, 1.0f), steps(16, 0.3f), offsets(16, 0.1f),
-      errors(cols * 2 * 16);
+      errors(cols * 16);
   for (float &weight : weights)
     weight = normal(random);
-  std::vector<int8_t> codes(cols * 16);
+  std::vector<int8_t> codes(cols * 16), fed(cols * 16);
   for (int8_t &code : codes)
     code = int8_t(random() % 16);
-  const TileProblem problem{weights.data(), importance.data(), cols, cols};
-  const TileGrid grid{steps.data(), offsets.data(), cols, 0, 15};
+  const TileProblem problem{weights.data(), weights.data(), importance.data(), cols, cols};
+  GridKind kind;
+  kind.highest = 15;
+  const TileGrid grid{kind,    cols,    steps.data(), offsets.data(),
+                      nullptr, nullptr, nullptr,      nullptr};
   const FeedbackOrder order{feedback->order.data(), feedback->factors.data(),
                             feedback->diagonal.data(), cols};
-  std::vector<int8_t> fed(cols * 16);
   double givenLoss[16], fedLoss[16];
-  tileKernels().roundFeedback(problem, grid, order, codes.data(), fed.data(), errors.data(),
-                              givenLoss, fedLoss);
+  tileKernels().feedbackLoss(problem, grid, order, codes.data(), errors.data(), givenLoss);
+  tileKernels().roundFeedback(problem, grid, order, fed.data(), errors.data(), fedLoss);
   for (int64_t row = 0; row < 16; ++row) {
     auto loss = [&](const std::vector<int8_t> &of) {
       auto error = [&](int64_t k) {
@@ -98,6 +100,37 @@ TEST(ErrorFeedback, KernelComputesTheQuadraticForm) {
     EXPECT_NEAR(fedLoss[row], loss(fed), 1e-4 * loss(fed));
     EXPECT_LT(fedLoss[row], givenLoss[row]);
   }
+}
+
+TEST(ErrorFeedback, CacheSharesAndForgets) {
+  FeedbackCache cache;
+  const InputStatistics input = makeStatistics(200), other = makeStatistics(100);
+  auto first = cache.get(input);
+  ASSERT_TRUE(first.ok());
+  const InputStatistics sameInput = input; // shares the second moments
+  EXPECT_EQ(cache.get(sameInput)->get(), first->get());
+  EXPECT_NE(cache.get(other)->get(), first->get());
+  InputStatistics none = makeStatistics(1);
+  none.sumSquares.assign(cols, 0);
+  EXPECT_FALSE(cache.get(none).ok());
+  EXPECT_FALSE(cache.get(none).ok());
+  EXPECT_TRUE(cache.get(input).ok());
+}
+
+TEST(ErrorFeedback, MomentsAreDampedAndDeadColumnsCounted) {
+  InputStatistics input = makeStatistics(200);
+  std::vector<double> triangle = *input.secondMoments;
+  for (int64_t j = 0; j < cols; ++j)
+    triangle[triangleRow(std::min<int64_t>(j, 7), cols) + std::abs(j - 7)] = 0;
+  input.sumSquares[7] = 0;
+  input.secondMoments = std::make_shared<const std::vector<double>>(triangle);
+  Result<ErrorFeedback> feedback = factorErrorFeedback(input);
+  ASSERT_TRUE(feedback.ok());
+  EXPECT_EQ(feedback->deadColumns, 1);
+  EXPECT_NEAR(feedback->damping, 0.003, 1e-9);
+  for (int64_t a = 0; a < cols; ++a)
+    for (int64_t b = 0; b < cols; ++b)
+      EXPECT_NEAR(feedback->moments[a * cols + b], moment(input, a, b), 1e-5);
 }
 
 TEST(ErrorFeedback, FewTokensAreDampedAndNoneRefused) {

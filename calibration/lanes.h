@@ -1,0 +1,163 @@
+// Vectors of sixteen rows: the arithmetic that the hot loops of quantization share.
+//
+// Included by files that are compiled once per instruction set level (SMELT_LEVEL names the
+// namespace): everything has internal linkage and nothing instantiates a shared inline function of
+// the standard library. A vector of 16 floats is one lane per row; the compiler splits it to what
+// the level has.
+#pragma once
+
+#include "calibration/tile_kernels.h"
+
+namespace smelt::SMELT_LEVEL {
+namespace {
+
+using Lanes = float __attribute__((vector_size(64)));
+using Ints = int __attribute__((vector_size(64)));
+using Bytes = int8_t __attribute__((vector_size(16)));
+using Shorts = int16_t __attribute__((vector_size(32)));
+using Doubles = double __attribute__((vector_size(128)));
+
+constexpr int64_t lanes = tileRows;
+/// Most inputs that share a step, whole rows apart.
+constexpr int64_t largestGroup = blockInputs;
+/// Weights below this are taken for zero: their steps and reciprocals would leave the range of
+/// normal floats.
+constexpr float tiny = 1e-30f;
+
+inline Lanes load(const float *at) {
+  Lanes value;
+  __builtin_memcpy(&value, at, sizeof value);
+  return value;
+}
+inline void store(float *at, Lanes value) { __builtin_memcpy(at, &value, sizeof value); }
+inline Lanes splat(float value) { return value - Lanes{}; }
+inline Lanes smaller(Lanes a, Lanes b) { return a < b ? a : b; }
+inline Lanes larger(Lanes a, Lanes b) { return a > b ? a : b; }
+inline Lanes magnitude(Lanes a) { return a < 0 ? -a : a; }
+/// To the nearest integer, ties to even, for |a| < 2^22: the sum has no fraction bits.
+inline Lanes nearest(Lanes a) {
+  const Lanes shift = splat(12582912.0f);
+  return (a + shift) - shift;
+}
+inline Lanes clamped(Lanes a, Lanes low, Lanes high) { return larger(smaller(a, high), low); }
+/// 1 / a, and 0 where a is zero or too small to divide by.
+inline Lanes reciprocal(Lanes a) {
+  Lanes safe = magnitude(a) < tiny ? splat(1.0f) : a;
+  return magnitude(a) < tiny ? Lanes{} : 1.0f / safe;
+}
+inline Doubles toDoubles(Lanes a) { return __builtin_convertvector(a, Doubles); }
+inline bool anySet(Ints mask) {
+  int any = 0;
+  for (int64_t row = 0; row < lanes; ++row)
+    any |= mask[row];
+  return any != 0;
+}
+
+inline void storeCodes(int8_t *at, Lanes a) {
+  Bytes bytes = __builtin_convertvector(__builtin_convertvector(a, Ints), Bytes);
+  __builtin_memcpy(at, &bytes, sizeof bytes);
+}
+inline Lanes loadCodes(const int8_t *at) {
+  Bytes bytes;
+  __builtin_memcpy(&bytes, at, sizeof bytes);
+  return __builtin_convertvector(__builtin_convertvector(bytes, Ints), Lanes);
+}
+inline void storeCodes(int16_t *at, Lanes a) {
+  Shorts shorts = __builtin_convertvector(__builtin_convertvector(a, Ints), Shorts);
+  __builtin_memcpy(at, &shorts, sizeof shorts);
+}
+inline Lanes loadCodes(const int16_t *at) {
+  Shorts shorts;
+  __builtin_memcpy(&shorts, at, sizeof shorts);
+  return __builtin_convertvector(__builtin_convertvector(shorts, Ints), Lanes);
+}
+
+/// Smallest bfloat16 that is not below a >= 0.
+inline Lanes bfloat16AtLeast(Lanes a) {
+  for (int64_t row = 0; row < lanes; ++row) {
+    const uint16_t bits = floatToBfloat16(a[row]);
+    a[row] = bfloat16ToFloat(bfloat16ToFloat(bits) < a[row] ? uint16_t(bits + 1) : bits);
+  }
+  return a;
+}
+inline Lanes roundToHalf(Lanes a) {
+  for (int64_t row = 0; row < lanes; ++row)
+    a[row] = halfToFloat(floatToHalf(a[row]));
+  return a;
+}
+
+/// Nearest of the integers from low to high.
+struct UniformLevels {
+  Lanes low, high;
+  explicit UniformLevels(const GridKind &kind)
+      : low(splat(kind.lowest)), high(splat(kind.highest)) {}
+  Lanes operator()(Lanes a) const { return clamped(nearest(a), low, high); }
+};
+
+/// The table's values by a plain array: the kernels call nothing of the standard library.
+constexpr int8_t tableLevels[16] = {
+    tableValues[0],  tableValues[1],  tableValues[2],  tableValues[3],
+    tableValues[4],  tableValues[5],  tableValues[6],  tableValues[7],
+    tableValues[8],  tableValues[9],  tableValues[10], tableValues[11],
+    tableValues[12], tableValues[13], tableValues[14], tableValues[15]};
+
+/// Nearest of the sixteen values of the table: as many gaps are added to the lowest as there are
+/// midpoints below.
+struct TableLevels {
+  explicit TableLevels(const GridKind &) {}
+  Lanes operator()(Lanes a) const {
+    Lanes level = splat(float(tableLevels[0]));
+    for (int i = 0; i < 15; ++i) {
+      const float low = float(tableLevels[i]), high = float(tableLevels[i + 1]);
+      level += a > 0.5f * (low + high) ? splat(high - low) : Lanes{};
+    }
+    return level;
+  }
+};
+
+/// Calls `work` with the rounding of the grid's kind.
+template <typename Work> inline void withLevels(const GridKind &kind, const Work &work) {
+  if (kind.grid == Grid::Table)
+    work(TableLevels(kind));
+  else
+    work(UniformLevels(kind));
+}
+
+/// sums[i] += sum over k in [from, to) of matrix[i, k] * vectors[k] for four rows of a matrix,
+/// `stride` floats apart. Vectors are loaded once for all four.
+inline void addFourProducts(const float *matrix, int64_t stride, int64_t from, int64_t to,
+                            const float *vectors, Lanes sums[4]) {
+  Lanes a = sums[0], b = sums[1], c = sums[2], d = sums[3];
+  for (int64_t k = from; k < to; ++k) {
+    const Lanes v = load(vectors + k * lanes);
+    a += matrix[k] * v;
+    b += matrix[stride + k] * v;
+    c += matrix[2 * stride + k] * v;
+    d += matrix[3 * stride + k] * v;
+  }
+  sums[0] = a;
+  sums[1] = b;
+  sums[2] = c;
+  sums[3] = d;
+}
+
+/// The same for one row.
+inline Lanes product(const float *row, int64_t from, int64_t to, const float *vectors) {
+  Lanes sum{};
+  for (int64_t k = from; k < to; ++k)
+    sum += row[k] * load(vectors + k * lanes);
+  return sum;
+}
+
+} // namespace
+
+// The algorithms, one file each; tile_kernels.cpp makes the table of them.
+void searchScales(const TileProblem &problem, bool search, const TileGrid &grid);
+void roundFeedback(const TileProblem &problem, const TileGrid &grid, const FeedbackOrder &feedback,
+                   int8_t *codes, float *errors, double *loss);
+void feedbackLoss(const TileProblem &problem, const TileGrid &grid, const FeedbackOrder &feedback,
+                  const int8_t *codes, float *errors, double *loss);
+void polish(const TileProblem &problem, const TileGrid &grid, const float *moments, int8_t *codes,
+            float *scratch);
+
+} // namespace smelt::SMELT_LEVEL

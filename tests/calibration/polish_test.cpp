@@ -1,0 +1,131 @@
+// Coordinate descent: known optima, and no single move left when it stands still.
+#include "tests/calibration/tile_fixture.h"
+
+#include <gtest/gtest.h>
+
+namespace smelt {
+namespace {
+
+constexpr int64_t cols = 48; // a whole group of 32 and half of the next
+
+std::vector<float> toFloats(const std::vector<double> &values) {
+  return {values.begin(), values.end()};
+}
+
+void polishTile(TileFixture &tile, const std::vector<double> &moments) {
+  const std::vector<float> rounded = toFloats(moments);
+  std::vector<float> scratch(2 * tile.cols * 16);
+  tileKernels().polish(tile.problem, tile.grid, rounded.data(), tile.codes.data(), scratch.data());
+}
+
+TEST(Polish, FindsNearestCodesWhereInputsAreIndependent) {
+  GridKind kind{Grid::Symmetric, ScaleStorage::Row, -127, 127, 0, 255, 0};
+  TileFixture tile(kind, cols);
+  tile.fillNormal(1);
+  std::vector<double> moments(cols * cols);
+  for (int64_t k = 0; k < cols; ++k)
+    moments[k * cols + k] = double(1 + k % 5);
+  std::mt19937 random(2);
+  for (int8_t &code : tile.codes)
+    code = int8_t(random() % 200) - 100;
+  tile.steps.assign(16, 0.03f);
+  polishTile(tile, moments);
+  std::vector<int8_t> nearest(cols * 16);
+  tileKernels().roundNearest(tile.problem, tile.grid, nearest.data());
+  EXPECT_EQ(tile.codes, nearest);
+  EXPECT_EQ(tile.steps, std::vector<float>(16, 0.03f)); // scales of rows stay
+}
+
+TEST(Polish, FindsTheScaleThatWeightsLieOn) {
+  for (const GridKind &kind : {asymmetricKind(4, 16), tableKind(16), symmetricKind(16)}) {
+    TileFixture tile(kind, cols);
+    for (int64_t row = 0; row < 16; ++row) {
+      tile.rowSteps[row] = tile.rowOffsets[row] = 1.0f / 64;
+      for (int64_t g = 0; g < tile.groups; ++g) {
+        const int64_t i = g * 16 + row;
+        const int wanted = 90 + int(g + row);
+        for (int64_t k = g * 16; k < g * 16 + 16; ++k) {
+          tile.codes[k * 16 + row] =
+              kind.grid == Grid::Table ? tableValues[size_t(k) % 16] : int8_t((k * 7 + row) % 16);
+          tile.weights[k * 16 + row] = float(wanted) / 64 * float(tile.codes[k * 16 + row]) -
+                                       (kind.grid == Grid::Asymmetric ? 3.0f : 0.0f);
+        }
+        // Off by little, so that no code changes before the scales do.
+        tile.stepCodes[i] = int16_t(wanted + (row % 2 ? 1 : -1));
+        tile.offsetCodes[i] = kind.grid == Grid::Asymmetric ? 190 : 0;
+        tile.steps[i] = tile.rowSteps[row] * tile.stepCodes[i];
+        tile.offsets[i] = tile.rowOffsets[row] * tile.offsetCodes[i];
+      }
+    }
+    polishTile(tile, correlatedMoments(cols, 3));
+    for (int64_t k = 0; k < cols; ++k)
+      for (int64_t row = 0; row < 16; ++row)
+        EXPECT_EQ(tile.error(k, row), 0) << int(kind.grid) << " " << k << " " << row;
+  }
+}
+
+/// Tries `change` on the tile and expects the row's loss not to fall beyond rounding.
+template <typename Change, typename Undo>
+void expectNoGain(TileFixture &tile, const std::vector<double> &moments, int64_t row, double loss,
+                  const Change &change, const Undo &undo) {
+  change();
+  EXPECT_GE(tile.loss(moments, row), loss * (1 - 1e-4)) << "row " << row;
+  undo();
+}
+
+TEST(Polish, LeavesNoSingleMoveAndNeverRises) {
+  const std::vector<double> moments = correlatedMoments(cols, 7);
+  for (const GridKind &kind : {asymmetricKind(4, 16), tableKind(16), symmetricKind(16)}) {
+    TileFixture tile(kind, cols);
+    tile.fillNormal(6);
+    tileKernels().searchScales(tile.problem, true, tile.grid);
+    tileKernels().roundNearest(tile.problem, tile.grid, tile.codes.data());
+    std::vector<double> before(16);
+    for (int64_t row = 0; row < 16; ++row)
+      before[row] = tile.loss(moments, row);
+    polishTile(tile, moments);
+    for (int64_t row = 0; row < 16; ++row)
+      EXPECT_LT(tile.loss(moments, row), 0.9 * before[row]);
+    for (int round = 0; round < 20; ++round)
+      polishTile(tile, moments);
+    for (int64_t row = 0; row < 2; ++row) {
+      const double loss = tile.loss(moments, row);
+      for (int64_t k = 0; k < cols; ++k) {
+        int8_t &code = tile.codes[k * 16 + row];
+        const int8_t kept = code;
+        for (int other = int(kind.lowest); other <= int(kind.highest); ++other) {
+          bool allowed = kind.grid != Grid::Table;
+          for (int8_t value : tableValues)
+            allowed |= value == other;
+          if (allowed && std::abs(other - kept) < 30)
+            expectNoGain(
+                tile, moments, row, loss, [&] { code = int8_t(other); }, [&] { code = kept; });
+        }
+      }
+      for (int64_t g = 0; g < tile.groups; ++g) {
+        const int64_t i = g * 16 + row;
+        const float step = tile.steps[i], offset = tile.offsets[i];
+        for (int s = -2; s <= 2; ++s)
+          for (int o = -2; o <= 2; ++o) {
+            const int stepCode = tile.stepCodes[i] + s, offsetCode = tile.offsetCodes[i] + o;
+            if (stepCode < int(kind.lowestStep) || stepCode > int(kind.highestStep) ||
+                offsetCode < 0 || offsetCode > 255 || (o && kind.grid != Grid::Asymmetric))
+              continue;
+            expectNoGain(
+                tile, moments, row, loss,
+                [&] {
+                  tile.steps[i] = tile.rowSteps[row] * float(stepCode);
+                  tile.offsets[i] = tile.rowOffsets[row] * float(offsetCode);
+                },
+                [&] {
+                  tile.steps[i] = step;
+                  tile.offsets[i] = offset;
+                });
+          }
+      }
+    }
+  }
+}
+
+} // namespace
+} // namespace smelt
