@@ -72,12 +72,9 @@ inline Lanes loadCodes(const int16_t *at) {
   return __builtin_convertvector(__builtin_convertvector(shorts, Ints), Lanes);
 }
 
-/// Smallest bfloat16 that is not below a >= 0.
-inline Lanes bfloat16AtLeast(Lanes a) {
-  for (int64_t row = 0; row < lanes; ++row) {
-    const uint16_t bits = floatToBfloat16(a[row]);
-    a[row] = bfloat16ToFloat(bfloat16ToFloat(bits) < a[row] ? uint16_t(bits + 1) : bits);
-  }
+inline Lanes roundToBfloat16(Lanes a) {
+  for (int64_t row = 0; row < lanes; ++row)
+    a[row] = bfloat16ToFloat(floatToBfloat16(a[row]));
   return a;
 }
 inline Lanes roundToHalf(Lanes a) {

@@ -64,9 +64,9 @@ inline Lanes groupError(const Group &group, const Levels &levels, Lanes step, La
   return error;
 }
 
-constexpr int candidates = 20;
-constexpr float candidateFactor(float first, float last, int i) {
-  return first + (last - first) * float(i) / float(candidates - 1);
+constexpr int candidates = 20, rangeCandidates = 12;
+constexpr float candidateFactor(float first, float last, int i, int count) {
+  return first + (last - first) * float(i) / float(count - 1);
 }
 
 /// Step and offset that minimise sum omega (w - step u + offset)^2 with offset >= 0 and step >= 0,
@@ -112,10 +112,14 @@ void fitAsymmetric(const TileProblem &problem, bool search, const TileGrid &grid
         bestStep = better ? step : bestStep;
         bestOffset = better ? offset : bestOffset;
       };
-      for (int i = 0; i < candidates; ++i) {
-        const float factor = candidateFactor(0.70f, 1.05f, i);
-        consider(factor * range / highest, factor * -least);
-      }
+      // A range factor of the group's own, its lower end moved by parts of a step: the refit alone
+      // does not get out of the codes that the ends give.
+      for (int i = 0; i < rangeCandidates; ++i)
+        for (int j = -2; j <= 2; ++j) {
+          const float factor = candidateFactor(0.75f, 1.10f, i, rangeCandidates);
+          const Lanes step = factor * range / highest;
+          consider(step, larger(0.2f * float(j) * step - factor * least, Lanes{}));
+        }
       // Codes nearest to the best fit differ from those that it was fitted to: fit again.
       for (int round = 0; round < 3; ++round)
         consider(bestStep, bestOffset);
@@ -155,7 +159,7 @@ void fitSymmetric(const TileProblem &problem, bool search, const Levels &levels,
         best = better ? fitted : best;
       };
       for (int i = 0; i < candidates; ++i) {
-        const float factor = candidateFactor(0.75f, 1.12f, i);
+        const float factor = candidateFactor(0.75f, 1.12f, i, candidates);
         consider(extreme * (factor / lowest));
         if (bothSigns)
           consider(extreme * (factor / highest));
@@ -168,9 +172,9 @@ void fitSymmetric(const TileProblem &problem, bool search, const Levels &levels,
   }
 }
 
-/// The row's factor: its largest value on the largest code, rounded up so that it stays in range.
+/// The row's factor: its largest value on the largest code.
 inline Lanes rowFactor(Lanes largest, float codes) {
-  const Lanes factor = bfloat16AtLeast(largest / codes);
+  const Lanes factor = roundToBfloat16(largest / codes);
   return factor < tiny ? Lanes{} : factor;
 }
 

@@ -112,8 +112,8 @@ double signalToNoise(const Outcome &outcome) {
 }
 
 TEST(Quantizer, SignalToNoiseOfGaussianWeights) {
-  // Anchors of research/quantization.md, section 2; its asymmetric search lies between the one with
-  // integer zero points (22.16) and the one with least-squares minima (22.94).
+  // Anchors of research/quantization.md, section 2. Its asymmetric search with least-squares minima
+  // reaches 22.94 at 6-bit scales, its table 22.50; ours tries more ranges.
   const Matrix matrix = gaussian(64, 4096);
   const InputStatistics even = evenStatistics(4096);
   auto measure = [&](WeightFormat format, Algorithm algorithm) {
@@ -122,7 +122,9 @@ TEST(Quantizer, SignalToNoiseOfGaussianWeights) {
   EXPECT_NEAR(measure(WeightFormat::S4G32, Algorithm::Rtn), 21.31, 0.3);
   EXPECT_NEAR(measure(WeightFormat::S4G32, Algorithm::Search), 21.78, 0.4);
   EXPECT_NEAR(measure(WeightFormat::A4G32, Algorithm::Rtn), 21.85, 0.3);
-  EXPECT_NEAR(measure(WeightFormat::A4G32, Algorithm::Search), 22.94, 0.3);
+  EXPECT_NEAR(measure(WeightFormat::A4G32, Algorithm::Search), 23.25, 0.1);
+  EXPECT_NEAR(measure(WeightFormat::N4G32, Algorithm::Search), 22.50, 0.2);
+  EXPECT_NEAR(measure(WeightFormat::S8G32, Algorithm::Rtn), 45.4, 0.3);
   EXPECT_NEAR(measure(WeightFormat::S8C, Algorithm::Rtn), 41.2, 0.3);
 }
 

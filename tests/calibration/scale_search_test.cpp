@@ -70,7 +70,9 @@ TEST(ScaleSearch, ComesNearTheExhaustiveSearch) {
       best += exhaustiveError(tile, row);
     }
     EXPECT_LT(found, minimumMaximum) << int(kind.grid) << " " << kind.highest;
-    EXPECT_LT(found, 1.12 * best) << int(kind.grid) << " " << kind.highest;
+    // With many levels the error is a ragged function of the step, of which twenty see less.
+    EXPECT_LT(found, (kind.highest > 100 ? 1.1 : 1.06) * best)
+        << int(kind.grid) << " " << kind.highest;
   }
 }
 
