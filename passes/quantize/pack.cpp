@@ -9,14 +9,9 @@ namespace smelt {
 
 namespace {
 
-/// Statistics that weigh every column alike: for tables whose inputs are token ids.
-InputStatistics evenStatistics(int64_t cols) {
-  InputStatistics even;
-  even.tokens = 1;
-  even.sumSquares.assign(size_t(cols), 1.0);
-  even.sumAbsolute.assign(size_t(cols), 1.0);
-  even.maxAbsolute.assign(size_t(cols), 1.0f);
-  return even;
+/// The algorithm for a matrix of which there are no statistics: the best of those that need none.
+Algorithm withoutStatistics(Algorithm algorithm) {
+  return needsStatistics(algorithm) ? Algorithm::Mse : algorithm;
 }
 
 /// Packs one matrix after the other and keeps count.
@@ -39,6 +34,7 @@ private:
   const WeightResolver &resolve;
   WeightSink &sink;
   const PackOptions &options;
+  FeedbackCache factors;
   double total, done = 0; ///< weights
 };
 
@@ -80,7 +76,7 @@ Result<int64_t> Packer::pack(const LinearWeights &weights, Algorithm algorithm,
     return sink.write(bytes);
   };
   SMELT_ASSIGN(matrix.error, quantizeLinear(weights, matrix.format, algorithm, statistics,
-                                            options.threads, counted));
+                                            options.threads, counted, &factors));
   if (written != matrix.bytes)
     return internalError("packing '" + weights.name + "' gave " + std::to_string(written) +
                          " bytes, expected " + std::to_string(matrix.bytes));
@@ -100,8 +96,9 @@ Status Packer::packLinear(slm::LinearOp linear) {
   SMELT_ASSIGN(LinearWeights weights, linearWeights(linear, resolve));
   SMELT_ASSIGN(std::shared_ptr<const InputStatistics> statistics,
                findStatistics(linear, matrix.format));
-  SMELT_ASSIGN(int64_t offset, pack(weights, statistics ? options.algorithm : Algorithm::Rtn,
-                                    statistics.get(), matrix));
+  SMELT_ASSIGN(int64_t offset,
+               pack(weights, statistics ? options.algorithm : withoutStatistics(options.algorithm),
+                    statistics.get(), matrix));
   linear.setPackedOffset(uint64_t(offset));
   packed.push_back(std::move(matrix));
   return {};
@@ -113,12 +110,10 @@ Status Packer::packEmbedding(slm::EmbeddingOp embedding) {
   matrix.role = "embedding";
   SMELT_ASSIGN(matrix.format, findFormat(embedding.getFormat().value_or("")));
   SMELT_ASSIGN(WeightView view, resolve(embedding.getTable()));
-  InputStatistics even = evenStatistics(view.cols);
   LinearWeights weights{matrix.name, {std::move(view)}, false};
-  // Its inputs are ids: every column counts alike, and there are no second moments.
-  bool search = needsStatistics(options.algorithm) && matrix.format != WeightFormat::F32;
+  // Its inputs are ids, of which no statistics could say anything.
   SMELT_ASSIGN(int64_t offset,
-               pack(weights, search ? Algorithm::Search : Algorithm::Rtn, &even, matrix));
+               pack(weights, withoutStatistics(options.algorithm), nullptr, matrix));
   embedding.setPackedOffset(uint64_t(offset));
   packed.push_back(std::move(matrix));
   return {};
