@@ -226,6 +226,44 @@ void packTile(WeightFormat format, const TileCodes &tile, std::span<std::byte> o
   }
 }
 
+void unpackCodes(WeightFormat format, std::span<const std::byte> tile, int64_t cols,
+                 OwnedTileCodes &out) {
+  const FormatInfo &info = formatInfo(format);
+  out = {};
+  if (info.grid == Grid::Float) {
+    out.values.resize(size_t(tileRows * cols));
+    return unpackTile(format, tile, cols, out.values);
+  }
+  const std::byte *rowHeader = tile.data();
+  for (int64_t row = 0; row < tileRows && info.scales == ScaleStorage::Row; ++row)
+    out.scales.push_back(load<float>(rowHeader + row * 4));
+  for (int64_t row = 0; row < tileRows && info.scales == ScaleStorage::Code; ++row) {
+    out.scales.push_back(loadBfloat16(rowHeader + row * 2));
+    if (info.grid == Grid::Asymmetric)
+      out.minimums.push_back(loadBfloat16(rowHeader + (tileRows + row) * 2));
+  }
+  for (int64_t row = 0; row < tileRows; ++row)
+    for (int64_t k = 0; k < cols; ++k) {
+      const std::byte *block = rowHeader + info.rowHeaderBytes + k / blockInputs * info.blockBytes;
+      const int64_t i = k % blockInputs;
+      out.codes.push_back(uint8_t(loadCode(info, block + info.blockHeaderBytes, row, i)));
+      if (!info.group || k % info.group != 0)
+        continue;
+      const int64_t at = i / info.group * tileRows + row;
+      const int64_t after = blockInputs / info.group * tileRows; // entries of a header
+      if (info.scales == ScaleStorage::Half)
+        out.scales.push_back(halfToFloat(load<uint16_t>(block + at * 2)));
+      if (info.scales == ScaleStorage::Float) {
+        out.scales.push_back(load<float>(block + at * 4));
+        out.zeros.push_back(uint8_t(block[after * 4 + at]));
+      }
+      if (info.scales == ScaleStorage::Code)
+        out.groupScales.push_back(uint8_t(block[at]));
+      if (info.scales == ScaleStorage::Code && info.grid == Grid::Asymmetric)
+        out.groupMinimums.push_back(uint8_t(block[after + at]));
+    }
+}
+
 void unpackTile(WeightFormat format, std::span<const std::byte> tile, int64_t cols,
                 std::span<float> out) {
   const FormatInfo &info = formatInfo(format);

@@ -38,6 +38,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace smelt {
 
@@ -130,6 +131,17 @@ struct TileCodes {
 };
 /// Writes one tile into `out` (tileBytes(format, cols) bytes).
 void packTile(WeightFormat format, const TileCodes &tile, std::span<std::byte> out);
+/// A tile's codes and scales in vectors of their own, as TileCodes has them.
+struct OwnedTileCodes {
+  std::vector<float> values, scales, minimums;
+  std::vector<uint8_t> codes, groupScales, groupMinimums, zeros;
+
+  TileCodes view(int64_t cols) const {
+    return {cols, values, codes, scales, minimums, groupScales, groupMinimums, zeros};
+  }
+};
+/// Takes one tile apart: packTile of the result gives its bytes again, where what the format leaves unused is zero.
+void unpackCodes(WeightFormat format, std::span<const std::byte> tile, int64_t cols, OwnedTileCodes &out);
 /// Decodes one tile to float [16, cols]: the definition of what a format means.
 void unpackTile(WeightFormat format, std::span<const std::byte> tile, int64_t cols, std::span<float> out);
 

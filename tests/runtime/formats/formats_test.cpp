@@ -260,5 +260,20 @@ TEST(Formats, NamesAreFoundAndOthersListed) {
   EXPECT_FALSE(findActivation("").ok());
 }
 
+TEST(Formats, UnpackedCodesPackToTheSameBytes) {
+  for (WeightFormat format : allFormats)
+    for (int64_t cols : {32, 70, 128}) {
+      const RandomTile tile(format, cols, 8);
+      const std::vector<std::byte> packed = pack(format, tile);
+      OwnedTileCodes codes;
+      unpackCodes(format, packed, cols, codes);
+      EXPECT_EQ(codes.codes, tile.bytes) << formatInfo(format).name;
+      EXPECT_EQ(codes.groupScales, tile.groupScales) << formatInfo(format).name;
+      std::vector<std::byte> again(packed.size());
+      packTile(format, codes.view(cols), again);
+      EXPECT_EQ(again, packed) << formatInfo(format).name << ", " << cols;
+    }
+}
+
 } // namespace
 } // namespace smelt
