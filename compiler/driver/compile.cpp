@@ -7,11 +7,13 @@
 #include "compiler/driver/frontend.h"
 #include "compiler/driver/interrupt.h"
 #include "compiler/driver/metadata.h"
+#include "compiler/driver/plan.h"
 #include "compiler/driver/text_use.h"
+#include "compiler/driver/verify.h"
 #include "compiler/driver/work_folder.h"
-#include "passes/fuse/fuse.h"
 #include "compiler/graph/stored_weights.h"
 #include "compiler/onnx/dequantize.h"
+#include "passes/fuse/fuse.h"
 #include "passes/lower/kernels.h"
 #include "passes/tensor/lower.h"
 
@@ -36,6 +38,42 @@ bool hasSecondMoments(const Statistics &statistics) {
   return !statistics.inputs.empty() && statistics.inputs.begin()->second.secondMoments;
 }
 
+/// Says by how much a budget was missed.
+std::string budgetText(const BudgetGoal &budget, double reached) {
+  char text[160];
+  if (budget.kind == BudgetKind::MaxKl)
+    std::snprintf(text, sizeof text,
+                  "--max-kl %.4g cannot be met: the best found has a mean KL divergence of %.4g",
+                  budget.limit, reached);
+  else
+    std::snprintf(text, sizeof text,
+                  "--max-size of %.2f MB cannot be met: the smallest found has %.2f MB",
+                  budget.limit / 1e6, reached / 1e6);
+  return text;
+}
+
+/// Windows of the calibration text that a divergence is verified on.
+constexpr int64_t heldBackWindows = 12;
+
+/// Moves evenly spread windows out of the samples.
+Status holdBack(SampleSet &samples, std::vector<std::vector<int32_t>> &heldBack) {
+  const int64_t count = int64_t(samples.samples.size());
+  if (count < 2 * heldBackWindows)
+    return invalidArgument("--max-kl holds back " + std::to_string(heldBackWindows) +
+                           " windows of the calibration text to verify the result, but there are "
+                           "only " +
+                           std::to_string(count) + " in all; give more text with --data");
+  std::vector<std::vector<int32_t>> kept;
+  for (int64_t i = 0; i < count; ++i) {
+    const bool held = (i + 1) * heldBackWindows / count > i * heldBackWindows / count;
+    (held ? heldBack : kept).push_back(std::move(samples.samples[size_t(i)]));
+    if (held)
+      samples.tokens -= int64_t(heldBack.back().size());
+  }
+  samples.samples = std::move(kept);
+  return {};
+}
+
 /// One compilation: what the phases hand to each other.
 class Compilation {
 public:
@@ -45,9 +83,17 @@ public:
   Status run();
 
 private:
+  using Report = Pipeline::Report;
+
   Status openOutput();
   Status prepareStatistics(const Pipeline::Report &report);
   Status collect(const Pipeline::Report &report);
+  Status survey(const Pipeline::Report &report);
+  Status choose();
+  Status attempt();
+  Status attemptsUnderBudget();
+  Status placeOutput();
+  bool plansFormats() const { return !matrices.empty(); }
   Status keepOrSay();
   Status quantize(const Pipeline::Report &report);
   Status lower();
@@ -70,6 +116,13 @@ private:
   StatisticsLookup statistics;     ///< of either; empty if there are none
   bool hasMoments = false;
   Algorithm algorithm = Algorithm::Rtn;
+  SampleSet samples;
+  std::vector<std::vector<int32_t>> heldBack; ///< windows that calibration does not see
+  std::vector<MatrixOutlook> matrices;        ///< empty: formats are as the scheme says
+  FormatPlan plan;
+  BudgetGoal goal;        ///< of packed matrices, and of predictions
+  std::string outputPath; ///< of this attempt
+  uint64_t outputBytes = 0;
   Provenance provenance;
   LoweredProgram program;
   std::vector<TensorSpec> tensorKernels;
@@ -79,7 +132,7 @@ private:
 
 Status Compilation::openOutput() {
   if (!options.pipeline.stopAfter || *options.pipeline.stopAfter == Phase::Written) {
-    SMELT_ASSIGN(writer, ArtifactWriter::create(options.output));
+    SMELT_ASSIGN(writer, ArtifactWriter::create(outputPath));
     guard = std::make_unique<InterruptGuard>(writer->temporaryPath());
     SMELT_TRY(writer->beginSection(format::SectionKind::Weights));
   }
@@ -91,18 +144,26 @@ void Compilation::chooseAlgorithm() {
   if (options.algorithm)
     algorithm = *options.algorithm;
   else
-    algorithm = !statistics ? Algorithm::Rtn : hasMoments ? Algorithm::Gptq : Algorithm::Search;
+    algorithm = !statistics || options.effort == 0 ? Algorithm::Mse
+                : hasMoments && options.effort > 1 ? Algorithm::Polish
+                                                   : Algorithm::Search;
 }
 
 /// Runs the float model over the calibration text; what an earlier run that was stopped has found
 /// is taken from the work folder.
 Status Compilation::collect(const Pipeline::Report &report) {
-  SMELT_ASSIGN(SampleSet samples,
-               readSamples(source.graph, options.data, options.samples, tokenizer));
-  hasMoments = options.algorithm ? needsSecondMoments(*options.algorithm)
-                                 : options.scheme.decoder != WeightFormat::F32;
+  SampleOptions sampling = options.samples;
+  const bool verifies = options.budget && options.budget->kind == BudgetKind::MaxKl;
+  sampling.samples += verifies ? heldBackWindows : 0;
+  SMELT_ASSIGN(samples, readSamples(source.graph, options.data, sampling, tokenizer));
+  if (verifies)
+    SMELT_TRY(holdBack(samples, heldBack));
+  hasMoments = options.algorithm
+                   ? needsSecondMoments(*options.algorithm)
+                   : options.effort > 1 && options.scheme.decoder != WeightFormat::F32;
   SMELT_ASSIGN(work,
-               WorkFolder::open(options.output + ".work", workKey(source, samples, hasMoments)));
+               WorkFolder::open(options.work.empty() ? options.output + ".work" : options.work,
+                                workKey(source, samples, hasMoments)));
   CollectOptions collecting;
   collecting.threads = options.threads;
   collecting.secondMoments = hasMoments;
@@ -124,7 +185,6 @@ Status Compilation::collect(const Pipeline::Report &report) {
 }
 
 Status Compilation::prepareStatistics(const Pipeline::Report &report) {
-  const QuantizeScheme &scheme = options.scheme;
   if (pipeline.runsTensors) {
     if (!options.data.empty() || !options.statistics.empty())
       pipeline.warn("calibration is not used for a graph that runs as it stands: scales are "
@@ -144,11 +204,15 @@ Status Compilation::prepareStatistics(const Pipeline::Report &report) {
     statistics = lookUpIn(*given);
     hasMoments = hasSecondMoments(*given);
     provenance.calibration.hash = hashStatistics(*given);
-  } else if (!options.data.empty()) {
+  } else if (options.calibrates && !tokenizer && options.data.empty()) {
+    pipeline.warn(
+        "there is no tokenizer.json beside the model, so no text can be read to calibrate "
+        "on: scales are chosen by the weights alone, which costs quality");
+  } else if (options.calibrates) {
     SMELT_TRY(collect(report));
-  } else if (scheme.decoder != WeightFormat::F32) {
-    pipeline.warn("no calibration text: scales are rounded to nearest, which costs quality; give "
-                  "sample text with --data");
+    if (options.data.empty())
+      pipeline.warn("calibrated on built-in samples; text of your own use, given with --data, is "
+                    "better");
   }
   chooseAlgorithm();
   provenance.algorithm = std::string(algorithmName(algorithm));
@@ -183,9 +247,56 @@ Status Compilation::keepOrSay() {
   return {};
 }
 
+/// What each format would cost each matrix.
+Status Compilation::survey(const Pipeline::Report &report) {
+  const bool hasText = !samples.samples.empty();
+  if (pipeline.runsTensors || options.candidates.empty() || !hasMoments || !hasText) {
+    if (options.budget)
+      return unsupported(std::string("a budget needs ") +
+                         (pipeline.runsTensors ? "a graph that raises"
+                          : hasText            ? "--effort 2 or 3"
+                                               : "calibration text that the model can read") +
+                         ", to find out what each matrix may lose");
+    return {};
+  }
+  OutlookOptions how;
+  how.formats = options.candidates;
+  how.algorithm = algorithm;
+  how.threads = options.threads;
+  how.progress = [&](double share) {
+    report(share);
+    return true;
+  };
+  how.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
+  const std::string name = "survey.json";
+  std::string key = std::string(algorithmName(algorithm));
+  for (WeightFormat format : options.candidates)
+    key += " " + std::string(formatInfo(format).name);
+  if (std::optional<std::string> text = work->load(name))
+    if (std::optional<std::vector<MatrixOutlook>> known = readOutlooks(*text, key)) {
+      matrices = *std::move(known);
+      return {};
+    }
+  SMELT_ASSIGN(matrices, surveyMatrices(*pipeline.module, source.graph, samples.samples, statistics,
+                                        source.resolve, how));
+  return work->save(name, outlooksText(matrices, key));
+}
+
+/// The formats under the present goal.
+Status Compilation::choose() {
+  if (!plansFormats()) {
+    plan.scheme = options.scheme;
+    return {};
+  }
+  SMELT_ASSIGN(plan, planFormats(matrices, goal, options.scheme));
+  provenance.predicted = plan.kl;
+  return {};
+}
+
 Status Compilation::quantize(const Pipeline::Report &report) {
   std::vector<std::unique_ptr<mlir::Pass>> passes;
-  passes.push_back(createAssignSchemePass(options.scheme));
+  SMELT_TRY(choose());
+  passes.push_back(createAssignSchemePass(plan.scheme));
   SMELT_TRY(pipeline.runPasses(std::move(passes)));
   SMELT_TRY(keepOrSay());
   PackOptions pack;
@@ -203,8 +314,6 @@ Status Compilation::quantize(const Pipeline::Report &report) {
     merge.push_back(createFuseQkvPass());
     SMELT_TRY(pipeline.runPasses(std::move(merge)));
   }
-  statistics = {};
-  given.reset();
   return {};
 }
 
@@ -328,26 +437,104 @@ Status Compilation::write() {
   provenance.sourceHash = source.hash;
   provenance.sourceBytes = source.bytes;
   SMELT_TRY(writer->addSection(SectionKind::Metadata, metadataJson(options, provenance)));
-  return writer->finish();
+  SMELT_TRY(writer->finish());
+  std::error_code error;
+  outputBytes = fs::file_size(outputPath, error);
+  return {};
+}
+
+/// From the chosen formats to a whole file.
+Status Compilation::attempt() {
+  SMELT_TRY(pipeline.run(Phase::Quantized, [&](const Report &r) { return quantize(r); }));
+  SMELT_TRY(pipeline.run(Phase::Lowered, [&](const Report &) { return lower(); }));
+  SMELT_TRY(pipeline.run(Phase::Generated, [&](const Report &r) { return generate(r); }));
+  return pipeline.run(Phase::Written, [&](const Report &) { return write(); });
+}
+
+/// Plans, compiles and looks at the result until it keeps to the budget: what the file weighs
+/// beside its matrices, and how predicted divergences relate to real ones, is only known then.
+Status Compilation::attemptsUnderBudget() {
+  constexpr int mostAttempts = 4;
+  const BudgetGoal budget = *options.budget;
+  // Predictions leave out what errors add to each other (sensitivity.h).
+  double underestimate = 1.4;
+  double overhead = 0; ///< bytes beside the matrices
+  if (tokenizer)
+    overhead += double(tokenizer->blob.size() + tokenizer->chatTemplate.size());
+  mlir::OwningOpRef<mlir::ModuleOp> fused = pipeline.module->clone();
+  for (int i = 0; i < mostAttempts; ++i) {
+    goal = budget;
+    if (budget.kind == BudgetKind::MaxBytes)
+      goal.limit = std::max(1.0, budget.limit - overhead);
+    if (budget.kind == BudgetKind::MaxKl) {
+      SMELT_TRY(choose()); // for what activations are predicted to add
+      goal.limit = std::max(1e-9, budget.limit / underestimate - plan.activationKl);
+    }
+    pipeline.module = fused->clone();
+    provenance.matrices.clear();
+    tensors.reset();
+    outputPath = work->trialPath();
+    SMELT_TRY(openOutput());
+    SMELT_TRY(attempt());
+    if (pipeline.stopped())
+      return {};
+    double reached = double(outputBytes);
+    if (budget.kind == BudgetKind::MeanBits)
+      return placeOutput();
+    if (budget.kind == BudgetKind::MaxKl) {
+      SMELT_ASSIGN(Summary summary, verifyDivergence(outputPath, source.graph, heldBack,
+                                                     options.threads, options.pipeline.quiet));
+      reached = summary.divergence.mean;
+      provenance.verified = {reached, int64_t(heldBack.size()), summary.tokens};
+    }
+    const bool keeps = reached <= budget.limit;
+    const bool isNear = reached >= 0.97 * budget.limit || !plan.met;
+    const bool last = i + 1 == mostAttempts;
+    if ((keeps && (isNear || budget.kind == BudgetKind::MaxBytes)) || last || !plan.met) {
+      if (!keeps)
+        pipeline.warn(budgetText(budget, reached));
+      return placeOutput();
+    }
+    if (budget.kind == BudgetKind::MaxBytes)
+      overhead += reached - budget.limit;
+    else
+      underestimate *= reached / (0.985 * budget.limit);
+  }
+  return {};
+}
+
+/// The trial becomes the output.
+Status Compilation::placeOutput() {
+  std::error_code error;
+  fs::rename(outputPath, options.output, error);
+  if (error)
+    return invalidArgument("cannot rename '" + outputPath + "' to '" + options.output +
+                           "': " + error.message());
+  return {};
 }
 
 Status Compilation::run() {
+  outputPath = options.output;
   SMELT_TRY(openOutput());
   // Before the long work: a tokenizer that cannot be read is found out at once.
   SMELT_ASSIGN(tokenizer, findTokenizer(options.model));
   SMELT_ASSIGN(provenance.use, readTextUse(fs::path(options.model).parent_path()));
-  using Report = Pipeline::Report;
   // An exact artifact of a graph that rounds its activations rounds them too.
   const bool isExact = options.scheme.decoder == WeightFormat::F32 && !options.keepQuantization;
   const IntegerProducts products = isExact ? IntegerProducts::Keep : IntegerProducts::Float;
   SMELT_TRY(runFrontend(pipeline, options.model, options.lower.maxContext,
                         options.asIs ? Fallback::Always : Fallback::AsIs, products, source));
   SMELT_TRY(pipeline.run(Phase::Calibrated, [&](const Report &r) { return prepareStatistics(r); }));
-  SMELT_TRY(pipeline.run(Phase::Quantized, [&](const Report &r) { return quantize(r); }));
-  SMELT_TRY(pipeline.run(Phase::Lowered, [&](const Report &) { return lower(); }));
-  SMELT_TRY(pipeline.run(Phase::Generated, [&](const Report &r) { return generate(r); }));
-  SMELT_TRY(pipeline.run(Phase::Written, [&](const Report &) { return write(); }));
-  if (work)
+  SMELT_TRY(pipeline.run(Phase::Surveyed, [&](const Report &r) { return survey(r); }));
+  if (plansFormats() && options.budget)
+    SMELT_TRY(attemptsUnderBudget());
+  else {
+    if (plansFormats())
+      goal = {BudgetKind::MaxBytes,
+              double(uniformBytes(matrices, options.scheme.decoder, options.scheme.head))};
+    SMELT_TRY(attempt());
+  }
+  if (work && options.work.empty() && !pipeline.stopped())
     work->remove();
   return {};
 }

@@ -1,6 +1,7 @@
 // `smelt compile`: from an ONNX model and sample text to an artifact.
 #pragma once
 
+#include "calibration/budget.h"
 #include "compiler/driver/dataset.h"
 #include "compiler/driver/pipeline.h"
 #include "passes/lower/lower.h"
@@ -17,11 +18,20 @@ struct CompileOptions {
   std::string model;  ///< ONNX file
   std::string output; ///< artifact
   QuantizeScheme scheme;
+  /// Formats that compete for every matrix, chosen by what they cost the model; empty: `scheme` is
+  /// for all. Needs calibration text.
+  std::vector<WeightFormat> candidates;
+  /// What the choice keeps to; MaxBytes counts the whole file. None: the bytes of `scheme`.
+  std::optional<BudgetGoal> budget;
+  int effort =
+      2; ///< 0: no data; 1: weighted search; 2: error feedback and polish; 3: learned scales
   bool keepQuantization = false;      ///< weights that come quantized keep their codes and scales
-  std::optional<Algorithm> algorithm; ///< none: the best that the data allows
+  std::optional<Algorithm> algorithm; ///< none: as `effort` says
+  bool calibrates = false;            ///< on `data`, or the built-in samples if there is none
   std::vector<std::string> data;      ///< calibration files, or
   std::string statistics;             ///< a statistics file
   SampleOptions samples;
+  std::string work; ///< folder for what calibration finds, kept; empty: `<output>.work`, removed
   std::vector<const KernelTarget *> targets;
   LowerOptions lower;
   bool asIs = false; ///< the graph runs as it stands, raised or not

@@ -56,17 +56,21 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
   given["algorithm"] = provenance.algorithm;
 
   Array linears;
-  for (const PackedMatrix &matrix : provenance.matrices)
-    linears.push_back(Object{{"name", matrix.name},
-                             {"rows", matrix.rows},
-                             {"cols", matrix.cols},
-                             {"weights", llvm::StringRef(formatInfo(matrix.format).name)},
-                             {"activations", llvm::StringRef(activationName(matrix.activation))},
-                             {"bytes", matrix.bytes},
-                             {"role", matrix.role},
-                             {"shared", matrix.shared},
-                             {"weight_error", matrix.error.weightError},
-                             {"output_error", matrix.error.weightedError}});
+  for (const PackedMatrix &matrix : provenance.matrices) {
+    Object linear{{"name", matrix.name},
+                  {"rows", matrix.rows},
+                  {"cols", matrix.cols},
+                  {"weights", llvm::StringRef(formatInfo(matrix.format).name)},
+                  {"activations", llvm::StringRef(activationName(matrix.activation))},
+                  {"bytes", matrix.bytes},
+                  {"role", matrix.role},
+                  {"shared", matrix.shared},
+                  {"weight_error", matrix.error.weightError},
+                  {"output_error", matrix.error.weightedError}};
+    if (auto found = provenance.predicted.find(matrix.name); found != provenance.predicted.end())
+      linear["kl"] = found->second;
+    linears.push_back(std::move(linear));
+  }
 
   const format::ModelConfig &config = provenance.config;
   Object numerics{{"cache", config.cacheElementBytes == 2 ? "float16" : "float32"},
@@ -93,6 +97,10 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
     root["statistics"] = Object{{"hash", provenance.calibration.hash},
                                 {"samples", provenance.calibration.samples},
                                 {"tokens", provenance.calibration.tokens}};
+  if (provenance.verified.tokens > 0)
+    root["verified"] = Object{{"kl", provenance.verified.kl},
+                              {"windows", provenance.verified.windows},
+                              {"tokens", provenance.verified.tokens}};
   if (Object text = describeText(provenance); !text.empty())
     root["text"] = std::move(text);
   if (!options.licence.empty())

@@ -3,6 +3,8 @@
 
 #include "runtime/devices/cpu.h"
 
+#include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 
@@ -25,7 +27,7 @@ constexpr cli::Option optionTable[] = {
 struct Alias {
   std::string_view option, name;
 };
-constexpr Alias formatAliases[] = {{"int4", "a4g32"}, {"int8", "s8c"}};
+constexpr Alias formatAliases[] = {{"int4", "a4g32"}, {"int8", "s8g32"}};
 constexpr Alias activationAliases[] = {
     {"int8-group", "a8g32"}, {"int8-token", "a8t"}, {"float", "f32"}};
 
@@ -104,31 +106,96 @@ Status readScheme(const cli::Arguments &arguments, CompileOptions &options) {
   return {};
 }
 
+/// "90MB", "1.5GiB" or plain bytes.
+Result<double> readSize(const std::string &option, const std::string &text) {
+  constexpr std::pair<std::string_view, double> units[] = {
+      {"GiB", 1073741824.0}, {"MiB", 1048576.0}, {"KiB", 1024.0}, {"GB", 1e9},
+      {"MB", 1e6},           {"KB", 1e3},        {"B", 1},        {"", 1}};
+  for (const auto &[unit, factor] : units)
+    if (text.ends_with(unit)) {
+      std::string_view number = std::string_view(text).substr(0, text.size() - unit.size());
+      while (number.ends_with(' '))
+        number.remove_suffix(1);
+      double value = 0;
+      auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
+      if (error == std::errc() && end == number.data() + number.size() && std::isfinite(value) &&
+          value > 0)
+        return value * factor;
+      break;
+    }
+  return invalidArgument("--" + option + " is '" + text + "', expected a size such as 90MB");
+}
+
+/// What formats compete, and under which budget.
+Status readBudget(const cli::Arguments &arguments, CompileOptions &options) {
+  options.effort = int(arguments.whole("effort"));
+  if (arguments.whole("effort") > 3)
+    return invalidArgument("--effort is " + std::to_string(arguments.whole("effort")) +
+                           ", expected 0, 1, 2 or 3");
+  const bool fixed =
+      arguments.given("head") || arguments.given("embedding") || options.keepQuantization;
+  if (!fixed && options.effort >= 2 && arguments.text("weights") == "int4")
+    options.candidates = {WeightFormat::N4G32, WeightFormat::N4G16, WeightFormat::A5G32,
+                          WeightFormat::A6G32, WeightFormat::S8G32};
+  if (!fixed && options.effort >= 2 && arguments.text("weights") == "int8")
+    options.candidates = {WeightFormat::S8G32};
+  const char *given = nullptr;
+  for (const char *name : {"max-kl", "max-size", "bits"})
+    if (arguments.given(name)) {
+      if (given)
+        return invalidArgument(std::string("--") + given + " and --" + name +
+                               " contradict each other: there is one budget");
+      given = name;
+    }
+  if (!given)
+    return {};
+  const std::string name = given;
+  if (fixed || arguments.given("weights"))
+    return invalidArgument("--" + name +
+                           " chooses the formats: leave out --weights, --head, "
+                           "--embedding and --keep-quantization");
+  if (options.effort < 2)
+    return invalidArgument("--" + name + " needs --effort 2 or 3");
+  BudgetGoal goal;
+  goal.kind = name == "max-kl"     ? BudgetKind::MaxKl
+              : name == "max-size" ? BudgetKind::MaxBytes
+                                   : BudgetKind::MeanBits;
+  if (name == "max-size") {
+    SMELT_ASSIGN(goal.limit, readSize(name, arguments.text(name)));
+  } else {
+    goal.limit = arguments.real(name);
+  }
+  if (!(goal.limit > 0))
+    return invalidArgument("--" + name + " must be greater than 0");
+  options.budget = goal;
+  return {};
+}
+
 Status readCalibration(const cli::Arguments &arguments, CompileOptions &options) {
   options.data = arguments.list("data");
   options.statistics = arguments.text("stats");
+  options.work = arguments.text("work");
   options.samples = {arguments.whole("samples"), arguments.whole("sample-tokens")};
   if (!options.data.empty() && !options.statistics.empty())
     return invalidArgument("--data and --stats contradict each other: statistics are either "
                            "collected or read");
-  if (options.data.empty() && (arguments.given("samples") || arguments.given("sample-tokens")))
-    return invalidArgument("--samples and --sample-tokens need --data");
   if (options.samples.samples < 1 || options.samples.tokens < 2)
     return invalidArgument("--samples must be at least 1 and --sample-tokens at least 2");
   bool hasData = !options.data.empty() || !options.statistics.empty();
   const QuantizeScheme &scheme = options.scheme;
   if (hasData && scheme.decoder == WeightFormat::F32 && scheme.head == WeightFormat::F32)
     return invalidArgument("float32 weights need no calibration; leave out --data and --stats");
-  if (arguments.text("algorithm") == "auto")
-    return {};
-  SMELT_ASSIGN(options.algorithm, findAlgorithm(arguments.text("algorithm")));
-  std::string name = arguments.text("algorithm");
-  if (hasData && !needsStatistics(*options.algorithm))
-    return invalidArgument("--algorithm " + name +
-                           " uses no calibration; leave out --data and "
-                           "--stats or take another algorithm");
-  if (!hasData && needsStatistics(*options.algorithm))
-    return invalidArgument("--algorithm " + name + " needs calibration: give --data or --stats");
+  if (arguments.text("algorithm") != "auto") {
+    SMELT_ASSIGN(options.algorithm, findAlgorithm(arguments.text("algorithm")));
+  }
+  const bool needsData =
+      options.algorithm ? needsStatistics(*options.algorithm) : options.effort > 0;
+  if (hasData && !needsData)
+    return invalidArgument(
+        (options.algorithm ? "--algorithm " + arguments.text("algorithm") : "--effort 0") +
+        std::string(" uses no calibration; leave out --data and --stats or take another"));
+  options.calibrates =
+      needsData && options.statistics.empty() && scheme.decoder != WeightFormat::F32;
   return {};
 }
 
@@ -183,6 +250,7 @@ Result<CompileOptions> readCompileOptions(const cli::Arguments &arguments) {
       arguments.given("output") ? arguments.text("output") : defaultOutput(options.model, ".smelt");
   SMELT_TRY(checkOutput(options.model, options.output));
   SMELT_TRY(readScheme(arguments, options));
+  SMELT_TRY(readBudget(arguments, options));
   SMELT_TRY(readCalibration(arguments, options));
   SMELT_ASSIGN(options.targets, readTargets(arguments.text("target")));
   options.lower.maxContext = arguments.whole("context");
@@ -198,7 +266,7 @@ Result<CompileOptions> readCompileOptions(const cli::Arguments &arguments) {
   options.pipeline.quiet = arguments.flag("quiet");
   // Provenance: what decides the bytes of the artifact.
   for (const cli::Option &option : optionTable) {
-    static constexpr std::string_view unrelated[] = {"output",     "threads", "licence",
+    static constexpr std::string_view unrelated[] = {"output",     "threads", "licence", "work",
                                                      "stop-after", "dump",    "quiet"};
     if (option.command == "compile" && arguments.given(option.name) &&
         std::find(std::begin(unrelated), std::end(unrelated), option.name) == std::end(unrelated)) {

@@ -210,6 +210,17 @@ std::string WorkFolder::statisticsHash() const {
   return hexDigits(hash.digest());
 }
 
+Status WorkFolder::save(const std::string &name, const std::string &text) const {
+  return writeWhole(folder / name, [&](std::ofstream &out) { out << text; });
+}
+
+std::optional<std::string> WorkFolder::load(const std::string &name) const {
+  std::ifstream in(folder / name, std::ios::binary);
+  if (!in)
+    return std::nullopt;
+  return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+}
+
 void WorkFolder::remove() {
   std::error_code ignored;
   fs::remove_all(folder, ignored);

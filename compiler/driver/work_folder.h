@@ -7,6 +7,7 @@
 #include "runtime/base/status.h"
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,11 @@ public:
   StatisticsLookup lookup();
   /// XXH64 over all statistics, as 16 hexadecimal digits.
   std::string statisticsHash() const;
+  /// Keeps a text under a name, and gives it back; nothing if there is none.
+  [[nodiscard]] Status save(const std::string &name, const std::string &text) const;
+  std::optional<std::string> load(const std::string &name) const;
+  /// Where an artifact may be tried before it becomes the output.
+  std::string trialPath() const { return (folder / "trial.smelt").string(); }
   /// Deletes the folder: its contents are not needed any more.
   void remove();
 

@@ -1,0 +1,71 @@
+// Chooses the weight format of every matrix and the precision of every linear's input under a
+// budget of bytes or divergence.
+#pragma once
+
+#include "calibration/budget.h"
+#include "calibration/graph.h"
+#include "calibration/quantizer.h"
+#include "calibration/statistics.h"
+#include "passes/quantize/quantize.h"
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace smelt {
+
+/// What is known of one matrix before anything is chosen.
+struct MatrixOutlook {
+  std::string name; ///< of the linear, or of an embedding with a table of its own
+  bool isHead = false;
+  int64_t rows = 0, cols = 0;
+  std::vector<WeightFormat> formats; ///< that compete
+  std::vector<int64_t> bytes;        ///< of each
+  std::vector<double> kl;            ///< of each, predicted: nats per token
+  double a8g32 = 0, a16g32 = 0;      ///< what rounding the linear's inputs adds; 0: an embedding
+  std::string input;                 ///< linears that read the same value have the same
+};
+
+struct OutlookOptions {
+  std::vector<WeightFormat> formats; ///< that compete
+  Algorithm algorithm = Algorithm::Polish;
+  int threads = 0;
+  std::function<bool(double)> progress;
+  std::function<void(const WeightView &)> release;
+};
+
+/// Measures what each format would cost each matrix: one backward pass for how much a matrix
+/// matters (sensitivity.h), and the loss of each format on a part of its rows (quantizer.h).
+Result<std::vector<MatrixOutlook>> surveyMatrices(mlir::ModuleOp module, const Graph &graph,
+                                                  const std::vector<std::vector<int32_t>> &samples,
+                                                  const StatisticsLookup &statistics,
+                                                  const WeightResolver &resolve,
+                                                  const OutlookOptions &options);
+
+/// The outlooks as text, and back; nothing if the text is not of this version or damaged. `key`
+/// says what they depend on beside the work folder's own key.
+std::string outlooksText(const std::vector<MatrixOutlook> &matrices, const std::string &key);
+std::optional<std::vector<MatrixOutlook>> readOutlooks(const std::string &text,
+                                                       const std::string &key);
+
+/// What was chosen, and what it is predicted to cost.
+struct FormatPlan {
+  QuantizeScheme scheme;
+  std::map<std::string, double> kl; ///< by matrix, predicted
+  double weightKl = 0, activationKl = 0;
+  int64_t bytes = 0;
+  bool met = true; ///< false: nothing keeps to the limit, and this comes nearest
+};
+
+/// Chooses formats under `goal` (bytes are those of packed matrices), and INT16 inputs where INT8
+/// costs most for its speed.
+Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, BudgetGoal goal,
+                               const QuantizeScheme &base);
+
+/// Bytes of all matrices if the decoder's were in one format and head and embeddings in another.
+int64_t uniformBytes(const std::vector<MatrixOutlook> &matrices, WeightFormat decoder,
+                     WeightFormat head);
+
+} // namespace smelt
