@@ -173,7 +173,7 @@ Status Compilation::collect(const Pipeline::Report &report) {
     return true;
   };
   SMELT_TRY(collectSegments(source.graph, samples.samples, collecting, *work));
-  if (work->resumed() > 0)
+  if (work->resumed() > 0 && options.work.empty())
     pipeline.warn("went on with calibration where the last run was stopped, after " +
                   std::to_string(work->resumed()) + " parts of the model");
   statistics = work->lookup();
@@ -495,8 +495,10 @@ Status Compilation::attemptsUnderBudget() {
         pipeline.warn(budgetText(budget, reached));
       return placeOutput();
     }
+    // Code and metadata differ a little with the formats.
+    constexpr double slack = 8192;
     if (budget.kind == BudgetKind::MaxBytes)
-      overhead += reached - budget.limit;
+      overhead += reached - budget.limit + slack;
     else
       underestimate *= reached / (0.985 * budget.limit);
   }

@@ -79,13 +79,44 @@ TEST(Options, UnknownNamesListTheKnown) {
 
 TEST(Options, Contradictions) {
   expectContains(failureOf("--data", "a.txt", "--stats", "b.stats"), "contradict");
-  expectContains(failureOf("--samples", "8"), "need --data");
   expectContains(failureOf("--weights", "f32", "--data", "a.txt"), "need no calibration");
   expectContains(failureOf("--algorithm", "rtn", "--data", "a.txt"), "uses no calibration");
-  expectContains(failureOf("--algorithm", "search"), "needs calibration");
+  expectContains(failureOf("--effort", "0", "--data", "a.txt"), "uses no calibration");
+  expectContains(failureOf("--effort", "4"), "expected 0, 1, 2 or 3");
   expectContains(failureOf("--data", "a.txt", "--samples", "0"), "at least 1");
   expectContains(failureOf("--output", "/tmp"), "is the folder");
   EXPECT_EQ(failureOf("--algorithm", "search", "--data", "a.txt"), "");
+}
+
+TEST(Options, Budgets) {
+  struct {
+    const char *text;
+    double bytes;
+  } sizes[] = {{"90MB", 90e6}, {"1.5 GiB", 1.5 * 1073741824}, {"123456", 123456}, {"8KiB", 8192}};
+  for (auto [text, bytes] : sizes) {
+    auto options = compileWith("--max-size", text);
+    ASSERT_TRUE(options.ok()) << options.status().message();
+    ASSERT_TRUE(options->budget);
+    EXPECT_EQ(options->budget->kind, BudgetKind::MaxBytes);
+    EXPECT_DOUBLE_EQ(options->budget->limit, bytes) << text;
+    EXPECT_GT(options->candidates.size(), 1u);
+  }
+  EXPECT_EQ(compileWith("--max-kl", "0.05")->budget->kind, BudgetKind::MaxKl);
+  EXPECT_EQ(compileWith("--bits", "4.5")->budget->kind, BudgetKind::MeanBits);
+  for (const char *wrong : {"MB", "-3MB", "90XB", "nan", "1e999", ""})
+    expectContains(failureOf("--max-size", wrong), "expected a size such as 90MB");
+  expectContains(failureOf("--bits", "4", "--max-kl", "0.1"), "there is one budget");
+  expectContains(failureOf("--bits", "4", "--weights", "int8"), "leave out --weights");
+  expectContains(failureOf("--bits", "4", "--effort", "1"), "needs --effort 2 or 3");
+  expectContains(failureOf("--bits", "0"), "greater than 0");
+}
+
+TEST(Options, FormatsCompeteOnlyWhereNoneIsNamed) {
+  EXPECT_GT(compileWith("--effort", "2")->candidates.size(), 1u);
+  EXPECT_TRUE(compileWith("--effort", "1")->candidates.empty());
+  EXPECT_TRUE(compileWith("--weights", "a4g32")->candidates.empty());
+  EXPECT_TRUE(compileWith("--head", "a6g32")->candidates.empty());
+  EXPECT_TRUE(compileWith("--weights", "f32")->candidates.empty());
 }
 
 TEST(Options, TargetsByName) {
@@ -98,8 +129,8 @@ TEST(Options, TargetsByName) {
 }
 
 TEST(Options, EveryPhaseCanBeNamed) {
-  for (const char *name : {"imported", "raised", "fused", "calibrated", "quantized", "lowered",
-                           "generated", "written"}) {
+  for (const char *name : {"imported", "raised", "fused", "calibrated", "surveyed", "quantized",
+                           "lowered", "generated", "written"}) {
     Result<Phase> phase = findPhase(name);
     ASSERT_TRUE(phase.ok());
     EXPECT_EQ(phaseName(*phase), name);
