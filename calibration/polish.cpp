@@ -152,21 +152,34 @@ void moveScales(const TileGrid &grid, Part &part, const int8_t *codes) {
   applyScales(part, level, product, ones, stepChange, offsetChange);
 }
 
-/// gradients += H[:, first .. first + count) * changes, for all columns.
+/// gradients += H[:, first .. first + count) * changes, for all columns. H is symmetric: its rows
+/// are read instead of its columns, each in order, since columns of a wide H lie on a page each.
 void addChanges(const float *moments, int64_t inputs, int64_t first, int64_t count,
                 const float *changes, float *gradients) {
+  const float *rows = moments + first * inputs;
   int64_t j = 0;
   for (; j + 4 <= inputs; j += 4) {
-    Lanes sums[4];
-    for (int64_t i = 0; i < 4; ++i)
-      sums[i] = load(gradients + (j + i) * lanes);
-    addFourProducts(moments + j * inputs + first, inputs, 0, count, changes, sums);
-    for (int64_t i = 0; i < 4; ++i)
-      store(gradients + (j + i) * lanes, sums[i]);
+    float *at = gradients + j * lanes;
+    Lanes a = load(at), b = load(at + lanes), c = load(at + 2 * lanes), d = load(at + 3 * lanes);
+    for (int64_t k = 0; k < count; ++k) {
+      const float *row = rows + k * inputs + j;
+      const Lanes change = load(changes + k * lanes);
+      a += row[0] * change;
+      b += row[1] * change;
+      c += row[2] * change;
+      d += row[3] * change;
+    }
+    store(at, a);
+    store(at + lanes, b);
+    store(at + 2 * lanes, c);
+    store(at + 3 * lanes, d);
   }
-  for (; j < inputs; ++j)
-    store(gradients + j * lanes,
-          load(gradients + j * lanes) + product(moments + j * inputs + first, 0, count, changes));
+  for (; j < inputs; ++j) {
+    Lanes sum = load(gradients + j * lanes);
+    for (int64_t k = 0; k < count; ++k)
+      sum += rows[k * inputs + j] * load(changes + k * lanes);
+    store(gradients + j * lanes, sum);
+  }
 }
 
 template <typename Levels>
@@ -214,7 +227,10 @@ void polish(const TileProblem &problem, const TileGrid &grid, const float *momen
                                   load(problem.weights + k * lanes));
     store(gradients + k * lanes, Lanes{});
   }
-  addChanges(moments, problem.inputs, 0, problem.inputs, errors, gradients);
+  for (int64_t first = 0; first < problem.inputs; first += rowChunk)
+    addChanges(moments, problem.inputs, first,
+               first + rowChunk <= problem.inputs ? rowChunk : problem.inputs - first,
+               errors + first * lanes, gradients);
   withLevels(grid.kind, [&](const auto &levels) {
     for (bool scales : {true, true, false})
       descend(problem, grid, levels, scales, moments, codes, errors, gradients);
