@@ -67,6 +67,17 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
                   {"shared", matrix.shared},
                   {"weight_error", matrix.error.weightError},
                   {"output_error", matrix.error.weightedError}};
+    if (const QuantizationReport &error = matrix.error; error.searchLoss > 0)
+      linear["error_feedback"] = Object{{"search_loss", error.searchLoss},
+                                        {"feedback_loss", error.feedbackLoss},
+                                        {"loss", error.loss},
+                                        {"rows", error.rows},
+                                        {"rows_kept", error.rowsKept},
+                                        {"rows_polished", error.rowsPolished},
+                                        {"damping", error.damping},
+                                        {"dead_columns", error.deadColumns}};
+    if (!matrix.error.fallback.empty())
+      linear["fallback"] = matrix.error.fallback;
     if (auto found = provenance.predicted.find(matrix.name); found != provenance.predicted.end())
       linear["kl"] = found->second;
     linears.push_back(std::move(linear));
