@@ -10,6 +10,7 @@
 #include "passes/quantize/quantize.h"
 #include "passes/raise/raise.h"
 #include "runtime/artifact/format.h"
+#include "runtime/formats/caches.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
@@ -331,14 +332,20 @@ Json Raised::sizes() const {
   struct Choice {
     const char *name;
     WeightFormat decoder, others;
-    int64_t cacheElementBytes;
+    CacheFormat cache;
   };
-  constexpr Choice choices[] = {{"int4", WeightFormat::A4G32, WeightFormat::S8C, 2},
-                                {"int8", WeightFormat::S8C, WeightFormat::S8C, 2},
-                                {"f32", WeightFormat::F32, WeightFormat::F32, 4}};
-  int64_t cacheElements = 0;
-  for (slm::AttentionOp attention : attentions)
-    cacheElements += int64_t(2 * attention.getKvHeads() * attention.getHeadDim());
+  constexpr Choice choices[] = {{"int4", WeightFormat::A4G32, WeightFormat::S8C, CacheFormat::F16},
+                                {"int8", WeightFormat::S8C, WeightFormat::S8C, CacheFormat::F16},
+                                {"f32", WeightFormat::F32, WeightFormat::F32, CacheFormat::F32}};
+  auto cacheBytes = [&](CacheFormat cache) {
+    int64_t bytes = 0;
+    for (slm::AttentionOp attention : attentions) {
+      const auto headDim = int64_t(attention.getHeadDim());
+      bytes += int64_t(attention.getKvHeads()) *
+               (keyBytes(cache, headDim) + valueBytes(cache, headDim));
+    }
+    return bytes;
+  };
   Json row;
   for (const Choice &choice : choices) {
     int64_t bytes = vectors * 4;
@@ -348,7 +355,7 @@ Json Raised::sizes() const {
     }
     Json cell;
     cell.set("weight_bytes", bytes);
-    cell.set("cache_bytes_per_position", cacheElements * choice.cacheElementBytes);
+    cell.set("cache_bytes_per_position", cacheBytes(choice.cache));
     row.set(choice.name, std::move(cell));
   }
   return row;

@@ -1,5 +1,6 @@
 // The metadata section as JSON.
 #include "compiler/driver/metadata.h"
+#include "runtime/formats/caches.h"
 
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"
@@ -84,7 +85,7 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
   }
 
   const format::ModelConfig &config = provenance.config;
-  Object numerics{{"cache", config.cacheElementBytes == 2 ? "float16" : "float32"},
+  Object numerics{{"cache", llvm::StringRef(cacheInfo(CacheFormat(config.cacheFormat)).help)},
                   {"accumulation", "float32 over groups, in one order"},
                   {"integer_dot", "exact within a group"}};
   if (provenance.wholeTables + provenance.compactTables > 0)

@@ -98,10 +98,13 @@ Status readScheme(const cli::Arguments &arguments, CompileOptions &options) {
   if (exact && !arguments.given("activations"))
     scheme.activation = ActivationFormat::F32;
 
-  std::string kv = arguments.given("kv") ? arguments.text("kv") : exact ? "f32" : "f16";
-  if (kv != "f16" && kv != "f32")
-    return invalidArgument("--kv is '" + kv + "', expected f16 or f32");
-  options.lower.cacheElementBytes = kv == "f16" ? 2 : 4;
+  options.lower.cache = exact ? CacheFormat::F32 : CacheFormat::F16;
+  if (arguments.given("kv")) {
+    Result<CacheFormat> cache = findCacheFormat(arguments.text("kv"));
+    if (!cache)
+      return Status(cache.status()).withContext("--kv");
+    options.lower.cache = *cache;
+  }
   options.lower.compactRotary = !exact;
   return {};
 }

@@ -136,7 +136,7 @@ LowerOptions encoderSizes(LowerOptions options, const Graph &graph, int64_t posi
   options.maxLogitRows =
       std::clamp<int64_t>(mostBytes / (graph.vocabSize * 4),
                           std::min<int64_t>(16, options.maxTokens), options.maxTokens);
-  options.cacheElementBytes = 4;
+  options.cache = CacheFormat::F32;
   // The kernels count positions in whole blocks.
   options.maxContext = std::max<int64_t>(options.maxContext, 64);
   return options;

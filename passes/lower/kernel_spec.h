@@ -2,6 +2,7 @@
 // kernel generator.
 #pragma once
 
+#include "runtime/formats/caches.h"
 #include "runtime/formats/formats.h"
 
 #include <cstdint>
@@ -48,7 +49,7 @@ struct KernelSpec {
   int64_t firstIndex = 0;     ///< Embed: where what is looked up starts in operand 1
   int64_t maxTokens = 0;      ///< bound of the token domain
   int64_t maxContext = 0;     ///< bound of positions
-  int64_t cacheElementBytes = 2;
+  CacheFormat cache = CacheFormat::F16;
   uint32_t activationKind = 0; ///< smelt::ActivationKind of Gated and Activation
   NormOutput normOutput = NormOutput::Float;
   LinearEpilogue epilogue = LinearEpilogue::Store;

@@ -199,7 +199,6 @@ Result<LoweredProgram> Lowering::run(func::FuncOp main) {
         result, "the result is not what a head linear or an elementwise operation after it writes");
 
   // Cache layers, numbered without gaps.
-  const uint64_t element = uint64_t(options.cacheElementBytes);
   format::ModelConfig &config = program.config;
   for (auto &[index, layer] : layers) {
     if (index != int64_t(program.layers.size()))
@@ -207,15 +206,15 @@ Result<LoweredProgram> Lowering::run(func::FuncOp main) {
                      std::to_string(program.layers.size()));
     layer.keyOffsetPerPosition = config.keyBytesPerPosition;
     layer.valueOffsetPerPosition = config.valueBytesPerPosition;
-    config.keyBytesPerPosition += layer.kvHeads * layer.headDim * element;
-    config.valueBytesPerPosition += layer.kvHeads * layer.headDim * element;
+    config.keyBytesPerPosition += layer.kvHeads * keyBytes(options.cache, layer.headDim);
+    config.valueBytesPerPosition += layer.kvHeads * valueBytes(options.cache, layer.headDim);
     program.layers.push_back(layer);
   }
   config.vocabSize = uint32_t(slm::widthOf(logits));
   config.layers = uint32_t(program.layers.size());
   config.maxTokens = uint32_t(options.maxTokens);
   config.maxLogitRows = uint32_t(options.maxLogitRows);
-  config.cacheElementBytes = uint32_t(element);
+  config.cacheFormat = uint32_t(options.cache);
   config.positionBlock = uint32_t(attentionBlock);
   config.scratchBytes = uint64_t(planMemory(buffers));
 

@@ -15,10 +15,10 @@ namespace smelt {
 struct LowerOptions {
   int64_t maxContext =
       8192; ///< positions the artifact supports; bounded by the rotary tables of the graph
-  int64_t maxTokens = 128;       ///< rows of one step; scratch grows with it
-  int64_t maxLogitRows = 16;     ///< rows of logits of one step
-  int64_t cacheElementBytes = 2; ///< 2: float16 keys and values, 4: float32
-  bool compactRotary = true;     ///< rotary tables in two small parts, where these prove as good
+  int64_t maxTokens = 128;   ///< rows of one step; scratch grows with it
+  int64_t maxLogitRows = 16; ///< rows of logits of one step
+  CacheFormat cache = CacheFormat::F16;
+  bool compactRotary = true; ///< rotary tables in two small parts, where these prove as good
 };
 
 /// What the lowering made. The module then holds the same program as `slm.call` operations, for

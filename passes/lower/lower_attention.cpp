@@ -87,7 +87,7 @@ Status Lowering::lowerAttention(slm::AttentionOp op) {
   spec.keyStride = kPlace.stride;
   spec.valueStride = v.stride;
   spec.maxTokens = options.maxTokens;
-  spec.cacheElementBytes = options.cacheElementBytes;
+  spec.cache = options.cache;
   Location table, normWeights;
   if (query.rope) {
     SMELT_ASSIGN(RotaryTable rotary, rotaryTable(query.rope.getCos(), query.rope.getSin()));
@@ -139,7 +139,7 @@ Status Lowering::lowerAttention(slm::AttentionOp op) {
     limitContext(options.maxTokens); // a text is one step
   }
   attend.maxTokens = options.maxTokens;
-  attend.cacheElementBytes = options.cacheElementBytes;
+  attend.cache = options.cache;
   const int64_t context = roundUp(options.maxContext, attentionBlock);
   Location partials{OperandKind::Scratch, 0,
                     newBuffer(attend.heads * context / attentionBlock * partialStride(dim) * 4)};

@@ -600,7 +600,7 @@ Result<LoweredTensors> TensorLowering::run(func::FuncOp main) {
   config.maxContext = uint32_t(options.maxContext);
   config.maxTokens = uint32_t(options.maxTokens);
   config.maxLogitRows = uint32_t(options.maxLogitRows);
-  config.cacheElementBytes = 4;
+  config.cacheFormat = uint32_t(CacheFormat::F32);
   config.positionBlock = uint32_t(attentionBlock);
   return std::move(lowered);
 }

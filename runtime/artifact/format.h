@@ -96,7 +96,7 @@ struct ModelConfig {
   uint32_t maxContext;            ///< positions that the rotary tables cover
   uint32_t maxTokens;             ///< most tokens in one step; scratch is sized for it
   uint32_t maxLogitRows;          ///< most rows of logits in one step
-  uint32_t cacheElementBytes;     ///< 2: float16, 4: float32
+  uint32_t cacheFormat;           ///< row of runtime/formats/caches.def
   uint32_t positionBlock;         ///< cache capacity is a multiple of this (positions)
   uint64_t keyBytesPerPosition;   ///< all layers together, one slot
   uint64_t valueBytesPerPosition; ///< all layers together, one slot
@@ -136,8 +136,8 @@ struct KernelEntry {
   uint32_t reserved;
 };
 
-/// The cache of one attention layer. Keys: [slot][kv head][capacity / 16][headDim][16], values:
-/// [slot][kv head][capacity][headDim].
+/// The cache of one attention layer: keys and values [slot][kv head], each as
+/// runtime/formats/caches.h says.
 struct CacheLayer {
   uint32_t kvHeads;
   uint32_t headDim;

@@ -4,6 +4,7 @@
 
 #include "runtime/artifact/view_at.h"
 #include "runtime/base/xxh64.h"
+#include "runtime/formats/caches.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -226,8 +227,8 @@ Status Artifact::checkConfig() {
     wrong = "maxTokens";
   else if (!between(c.maxLogitRows, 1, mostStep))
     wrong = "maxLogitRows";
-  else if (c.cacheElementBytes != 2 && c.cacheElementBytes != 4)
-    wrong = "cacheElementBytes";
+  else if (c.cacheFormat >= cacheFormatCount())
+    wrong = "cacheFormat";
   else if (!between(c.positionBlock, 16, 1 << 16) || c.positionBlock % 16 != 0)
     wrong = "positionBlock";
   else if (c.keyBytesPerPosition > mostBytes / mostContext ||
@@ -293,15 +294,17 @@ Status Artifact::readProgram() {
 
   for (size_t i = 0; i < layers.size(); ++i) {
     const CacheLayer &layer = layers[i];
-    uint64_t each = modelConfig->cacheElementBytes;
     bool sane = layer.kvHeads >= 1 && layer.kvHeads <= 1 << 12 && layer.headDim >= 1 &&
                 layer.headDim <= 1 << 14;
-    each *= uint64_t(layer.kvHeads) * layer.headDim;
-    auto inside = [&](uint64_t offset, uint64_t whole) {
-      return offset <= whole && each <= whole - offset;
+    auto inside = [&](uint64_t offset, int64_t each, uint64_t whole) {
+      return offset <= whole && layer.kvHeads * uint64_t(each) <= whole - offset;
     };
-    if (!sane || !inside(layer.keyOffsetPerPosition, modelConfig->keyBytesPerPosition) ||
-        !inside(layer.valueOffsetPerPosition, modelConfig->valueBytesPerPosition) ||
+    const auto cache = CacheFormat(modelConfig->cacheFormat);
+    if (!sane ||
+        !inside(layer.keyOffsetPerPosition, keyBytes(cache, layer.headDim),
+                modelConfig->keyBytesPerPosition) ||
+        !inside(layer.valueOffsetPerPosition, valueBytes(cache, layer.headDim),
+                modelConfig->valueBytesPerPosition) ||
         layer.keyOffsetPerPosition * modelConfig->positionBlock % operandAlignment != 0 ||
         layer.valueOffsetPerPosition * modelConfig->positionBlock % operandAlignment != 0)
       return corrupt("section program: cache layer " + number(i) +

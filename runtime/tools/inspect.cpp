@@ -1,5 +1,6 @@
 // smelt inspect: sections, formats, numerics, memory and provenance of an artifact.
 #include "runtime/base/json.h"
+#include "runtime/formats/caches.h"
 #include "runtime/formats/formats.h"
 #include "runtime/model/model.h"
 #include "runtime/model/tensor.h"
@@ -45,7 +46,7 @@ Json configJson(const ModelConfig &c) {
   row.set("max_context", c.maxContext);
   row.set("max_step_tokens", c.maxTokens);
   row.set("max_logit_rows", c.maxLogitRows);
-  row.set("cache_element_bytes", c.cacheElementBytes);
+  row.set("cache", std::string(cacheInfo(CacheFormat(c.cacheFormat)).name));
   row.set("bos_token", c.bosToken);
   Json::Array ends;
   for (int32_t token : c.eosTokens)

@@ -1,6 +1,7 @@
 // Problems on the key and value cache: rotary embedding with append, attention.
 #include "passes/lower/kernels/layout.h"
 #include "passes/lower/rotary_table.h"
+#include "tests/conformance/cache_image.h"
 #include "tests/conformance/problem.h"
 
 #include <algorithm>
@@ -22,7 +23,7 @@ public:
     base.heads = fields.integer("heads", 4);
     base.kvHeads = fields.integer("kv", 2);
     base.headDim = fields.integer("d", 64);
-    base.cacheElementBytes = fields.integer("cache", 2);
+    base.cache = *findCacheFormat(fields.text("cache", "f16"));
     base.maxTokens = maxTokens;
     capacity = roundUp(fields.integer("capacity", 192), attentionBlock);
     base.maxContext = capacity;
@@ -50,27 +51,8 @@ protected:
   int64_t capacity, slots = 1;
   std::vector<int64_t> slotOf, positionOf;
 
-  int64_t cacheElements() const { return slots * base.kvHeads * capacity * base.headDim; }
-  int64_t keyAt(int64_t slot, int64_t head, int64_t position, int64_t d) const {
-    int64_t lines = (slot * base.kvHeads + head) * (capacity / 16) + position / 16;
-    return (lines * base.headDim + d) * 16 + position % 16;
-  }
-  int64_t valueAt(int64_t slot, int64_t head, int64_t position, int64_t d) const {
-    return ((slot * base.kvHeads + head) * capacity + position) * base.headDim + d;
-  }
-  float rounded(float v) const {
-    return base.cacheElementBytes == 2 ? halfToFloat(floatToHalf(v)) : v;
-  }
-  int32_t addCache(Job &job, const std::vector<float> &cache) const {
-    if (base.cacheElementBytes == 4)
-      return job.add(cache);
-    std::vector<uint16_t> halves(cache.size());
-    std::transform(cache.begin(), cache.end(), halves.begin(), floatToHalf);
-    return job.add(halves);
-  }
-  float readCache(const Memory &memory, int64_t i) const {
-    return base.cacheElementBytes == 2 ? halfToFloat(memory.as<uint16_t>()[i])
-                                       : memory.as<float>()[i];
+  CacheShape shape(bool holdsKeys) const {
+    return {base.cache, holdsKeys, slots, base.kvHeads, capacity, base.headDim};
   }
   int32_t addPlaces(Job &job, int64_t first, int64_t count) const {
     std::vector<int32_t> meta(2 * maxTokens);
@@ -109,6 +91,9 @@ public:
       specs.push_back(base);
       specs.back().one = one;
     }
+    untouchedBytes.assign(size_t(std::max(shape(true).bytes(), shape(false).bytes())),
+                          std::byte(0x55));
+    untouched = untouchedBytes.data();
     packed = normal(rows * width);
     packed[width - 1] = 1e6f; // more than a float16 holds
     packed[width - 2] = -INFINITY;
@@ -135,16 +120,24 @@ public:
     const int32_t *meta = job.buffers[run + 3].as<int32_t>();
     std::vector<float> out;
     int64_t changed = 0;
-    for (int64_t i = 0; i < cacheElements(); ++i)
-      changed += (readCache(keys, i) != untouched) + (readCache(values, i) != untouched);
-    changed -= 2 * rowsOfRun * base.kvHeads * base.headDim;
+    for (int64_t slot = 0; slot < slots; ++slot)
+      for (int64_t position = 0; position < capacity; ++position) {
+        bool written = false;
+        for (int64_t row = 0; row < rowsOfRun; ++row)
+          written |= meta[maxTokens + row] == slot && meta[row] == position;
+        for (int64_t h = 0; !written && h < base.kvHeads; ++h)
+          for (int64_t d = 0; d < base.headDim; ++d)
+            for (bool isKey : {true, false})
+              changed += number(isKey, untouched, slot, h, position, d) !=
+                         number(isKey, isKey ? keys.data() : values.data(), slot, h, position, d);
+      }
     for (int64_t row = 0; row < rowsOfRun; ++row) {
       for (int64_t i = 0; i < base.heads * base.headDim; ++i)
         out.push_back(in.as<float>()[row * width + i]);
       for (int64_t h = 0; h < base.kvHeads; ++h)
         for (int64_t d = 0; d < base.headDim; ++d) {
-          out.push_back(readCache(keys, keyAt(meta[maxTokens + row], h, meta[row], d)));
-          out.push_back(readCache(values, valueAt(meta[maxTokens + row], h, meta[row], d)));
+          out.push_back(number(true, keys.data(), meta[maxTokens + row], h, meta[row], d));
+          out.push_back(number(false, values.data(), meta[maxTokens + row], h, meta[row], d));
         }
       out.push_back(float(changed));
     }
@@ -153,7 +146,6 @@ public:
 
   Expected expected() const override {
     Expected e;
-    const double half = base.cacheElementBytes == 2 ? 0x1p-11 : 0;
     for (int64_t row = 0; row < rows; ++row) {
       const float *in = &packed[row * width];
       for (int64_t h = 0; h < base.heads; ++h) {
@@ -166,13 +158,17 @@ public:
       for (int64_t h = 0; h < base.kvHeads; ++h) {
         std::vector<double> y =
             turned(in + (base.heads + h) * base.headDim, &weights[base.headDim], row);
+        // What is no number or too large is limited; halves and floats are then exact.
+        std::vector<float> turnedKey(y.begin(), y.end()), v(size_t(base.headDim));
+        const float most = base.cache == CacheFormat::F32 ? FLT_MAX : 65504.0f;
+        for (int64_t d = 0; d < base.headDim; ++d)
+          v[size_t(d)] =
+              std::clamp(in[(base.heads + base.kvHeads + h) * base.headDim + d], -most, most);
         for (int64_t d = 0; d < base.headDim; ++d) {
           e.value.push_back(y[d]);
-          e.tolerance.push_back(bound + half * std::fabs(y[d]));
-          const float most = base.cacheElementBytes == 2 ? 65504.0f : FLT_MAX;
-          float v = in[(base.heads + base.kvHeads + h) * base.headDim + d];
-          e.value.push_back(rounded(std::clamp(v, -most, most)));
-          e.tolerance.push_back(0);
+          e.tolerance.push_back(bound + shape(true).step(turnedKey.data(), d));
+          e.value.push_back(v[size_t(d)]);
+          e.tolerance.push_back(shape(false).step(v.data(), d));
         }
       }
       e.value.push_back(0);
@@ -182,8 +178,9 @@ public:
   }
 
 private:
-  /// Exact in float16 and never a key or value of the random data.
-  static constexpr float untouched = 1234;
+  /// Bytes of a cache before it is written: finite, and never a key or value of the random data.
+  std::vector<std::byte> untouchedBytes;
+  const std::byte *untouched = nullptr;
   /// Values are below 64 in magnitude (normal data, at most two factors of them): a few roundings
   /// of that.
   static constexpr double bound = 16 * 64 * roundoff;
@@ -197,6 +194,11 @@ private:
             double(position) * std::pow(10000.0, -2.0 * double(i) / double(base.rotaryDim));
         row.push_back(T(sine ? std::sin(angle) : std::cos(angle)));
       }
+  }
+
+  float number(bool isKey, const std::byte *cache, int64_t slot, int64_t head, int64_t position,
+               int64_t d) const {
+    return float(shape(isKey).get(cache, slot, head, position, d).value);
   }
 
   std::vector<double> turned(const float *x, const float *w, int64_t row) const {
@@ -229,8 +231,8 @@ private:
   int64_t addRun(Job &job, int64_t first, int64_t count, bool one, int64_t threads) {
     Call call = newCall(one, count);
     int32_t in = job.add(&packed[first * width], count * width * sizeof(float));
-    std::vector<float> cache(cacheElements(), untouched);
-    int32_t keys = addCache(job, cache), values = addCache(job, cache);
+    int32_t keys = job.add(untouched, size_t(shape(true).bytes()));
+    int32_t values = job.add(untouched, size_t(shape(false).bytes()));
     call.operands[0].buffer = call.operands[1].buffer = call.operands[2].buffer = in;
     call.operands[1].offset = base.heads * base.headDim * 4;
     call.operands[2].offset = (base.heads + base.kvHeads) * base.headDim * 4;
@@ -267,10 +269,13 @@ public:
       specs.back().one = kind != KernelKind::AttentionMany;
     }
     queries = normal(rows * base.inStride, fields.real("deviation", 1));
-    for (std::vector<float> *cache : {&keys, &values}) {
-      *cache = normal(cacheElements());
-      for (float &v : *cache)
-        v = rounded(v);
+    for (bool isKey : {true, false}) {
+      std::vector<std::byte> &cache = isKey ? keys : values;
+      cache.resize(size_t(shape(isKey).bytes()));
+      for (int64_t slot = 0; slot < slots; ++slot)
+        for (int64_t h = 0; h < base.kvHeads; ++h)
+          for (int64_t position = 0; position < capacity; ++position)
+            shape(isKey).put(cache, slot, h, position, normal(base.headDim).data());
     }
   }
 
@@ -323,13 +328,14 @@ public:
 
 private:
   int64_t width;
-  std::vector<float> queries, keys, values, slopes;
+  std::vector<float> queries, slopes;
+  std::vector<std::byte> keys, values;
 
   void addCaches(Job &job, Call &call, int64_t first, int64_t count) {
     if (base.slopes)
       call.operands[5].buffer = job.add(slopes);
-    call.operands[1].buffer = addCache(job, keys);
-    call.operands[2].buffer = addCache(job, values);
+    call.operands[1].buffer = job.add(keys);
+    call.operands[2].buffer = job.add(values);
     call.operands[3].buffer = addPlaces(job, first, count);
   }
 
@@ -343,7 +349,7 @@ private:
     for (int64_t t = first; t <= last; ++t) {
       double dot = 0, absolute = 0;
       for (int64_t d = 0; d < base.headDim; ++d) {
-        double term = double(q[d]) * keys[keyAt(slot, kvHead, t, d)];
+        double term = double(q[d]) * shape(true).get(keys.data(), slot, kvHead, t, d).value;
         dot += term;
         absolute += std::fabs(term);
       }
@@ -360,17 +366,17 @@ private:
     }
     for (double &s : scores)
       sum += s = std::exp(s - most);
-    // Scores are off by headDim roundings of the largest sum of magnitudes (and tanh by 3e-7 of the
-    // cap); a weight then by twice that (its own score and the maximum), the exponential and the
-    // sums over blocks.
-    double scoreError = double(base.headDim + 3) * roundoff * magnitude + 3e-7 * base.softcap;
+    // Scores are off by headDim roundings (and those of two scales) of the largest sum of
+    // magnitudes (and tanh by 3e-7 of the cap); a weight then by twice that (its own score and the
+    // maximum), the exponential and the sums over blocks.
+    double scoreError = double(base.headDim + 4) * roundoff * magnitude + 3e-7 * base.softcap;
     double steps = double(attentionBlock) + 4.0 * double(last / attentionBlock + 1) + 16;
     for (int64_t d = 0; d < base.headDim; ++d) {
       double y = 0, absolute = 0;
       for (int64_t t = first; t <= last; ++t) {
-        double term = scores[t - first] / sum * values[valueAt(slot, kvHead, t, d)];
-        y += term;
-        absolute += std::fabs(term);
+        const CacheShape::Number v = shape(false).get(values.data(), slot, kvHead, t, d);
+        y += scores[t - first] / sum * v.value;
+        absolute += scores[t - first] / sum * v.magnitude;
       }
       e.value.push_back(y);
       e.tolerance.push_back(absolute * (4 * scoreError + 2 * steps * roundoff));

@@ -9,8 +9,10 @@ import unittest
 from pathlib import Path
 
 SMELT, NATIVE, ARM, EXPORTS, WORK = sys.argv[1:6]
-CASES = [("llama_gqa/genai_fp32", "int4"), ("llama_gqa/genai_fp32", "int8"), ("llama_gqa/dynamo23", "f32"),
-         ("gemma3_text/dynamo23", "int4"), ("gemma3_text/dynamo23", "f32")]
+# (case, weights, cache)
+CASES = [("llama_gqa/genai_fp32", "int4", "f16"), ("llama_gqa/genai_fp32", "int8", "int8"),
+         ("llama_gqa/dynamo23", "f32", "f32"), ("gemma3_text/dynamo23", "int4", "int8-int4"),
+         ("gemma3_text/dynamo23", "f32", "int8")]
 
 
 def run(*command):
@@ -27,10 +29,10 @@ def supported_targets():
 
 
 class SameBits(unittest.TestCase):
-    def check(self, case, weights):
+    def check(self, case, weights, cache):
         artifact = Path(WORK) / f"{case.replace('/', '_')}_{weights}.smelt"
         run(SMELT, "compile", Path(EXPORTS) / "cases" / case / "model.onnx", "-o", artifact, "--weights", weights,
-            "--context", "128", "--quiet")
+            "--kv", cache, "--context", "128", "--quiet")
         expected = run(NATIVE, artifact, "best", 1, 0, 0)
         self.assertGreater(len(expected.split()), 10)
         for threads, chunk, slot in [(2, 0, 0), (1, 1, 1), (2, 7, 2), (2, 64, 0)]:
@@ -42,9 +44,9 @@ class SameBits(unittest.TestCase):
             self.assertEqual(arm, expected, f"aarch64, {chunk=}")
 
 
-for case, weights in CASES:
-    name = f"test_{case}_{weights}".replace("/", "_")
-    setattr(SameBits, name, lambda self, c=case, w=weights: self.check(c, w))
+for case, weights, cache in CASES:
+    name = f"test_{case}_{weights}_{cache}".replace("/", "_").replace("-", "_")
+    setattr(SameBits, name, lambda self, c=case, w=weights, kv=cache: self.check(c, w, kv))
 
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1], verbosity=2)

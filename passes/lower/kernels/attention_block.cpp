@@ -11,6 +11,8 @@ namespace smelt {
 namespace {
 
 constexpr int64_t chunksOfBlock = attentionBlock / lanes;
+/// Groups of packed values that are summed together.
+constexpr int64_t groupsTogether = 2;
 
 Value compare(KernelBuilder &k, arith::CmpIPredicate predicate, Value a, Value c) {
   return arith::CmpIOp::create(k.b, predicate, a, c);
@@ -36,6 +38,10 @@ AttentionBlock::AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs
       lasts(k.scratch(pairs, k.i32)) {
   if (k.spec.slopes)
     headSlopes = k.scratch(pairs, k.f32);
+  if (cache.packsValues()) {
+    groupWeights = k.scratch(groupsTogether * pairs * attentionBlock, k.f32);
+    groupSums = k.scratch(groupsTogether * pairs, k.f32);
+  }
   int64_t steps = 1;
   while (!fitsRegisters(k.target.dot, (pairs + steps - 1) / steps, 1))
     ++steps;
@@ -62,6 +68,7 @@ void AttentionBlock::setSlope(Value pair, Buffer slopes, Value queryHead) {
 
 void AttentionBlock::scores(Value head, Value start, Value count) {
   Value lines = cache.keyLines(head, start);
+  Value scales = cache.scalesKeys() ? cache.keyScaleAt(head, start) : Value();
   for (int64_t first = 0; first < pairs; first += pairStep) {
     const int64_t held = std::min(pairStep, pairs - first);
     int64_t chunks = chunksOfBlock;
@@ -70,7 +77,7 @@ void AttentionBlock::scores(Value head, Value start, Value count) {
     auto tiles = [&](int64_t together) {
       Value needed = k.ceilDiv(count, lanes * together);
       k.loop(k.idx(0), k.mul(needed, together), together,
-             [&](Value chunk) { scoreTile(lines, chunk, first, together); });
+             [&](Value chunk) { scoreTile(lines, scales, chunk, first, together); });
     };
     if (chunks < chunksOfBlock) {
       tiles(chunks);
@@ -80,7 +87,7 @@ void AttentionBlock::scores(Value head, Value start, Value count) {
     k.ifElse(
         k.lessEqual(count, k.idx(attentionBlock / 2)), {},
         [&]() -> Values {
-          scoreTile(lines, k.idx(0), first, chunks / 2);
+          scoreTile(lines, scales, k.idx(0), first, chunks / 2);
           return {};
         },
         [&]() -> Values {
@@ -90,7 +97,8 @@ void AttentionBlock::scores(Value head, Value start, Value count) {
   }
 }
 
-void AttentionBlock::scoreTile(Value lines, Value chunk, int64_t firstPair, int64_t chunks) {
+void AttentionBlock::scoreTile(Value lines, Value scales, Value chunk, int64_t firstPair,
+                               int64_t chunks) {
   const int64_t held = std::min(pairStep, pairs - firstPair);
   const int64_t chunkElements = k.spec.headDim * lanes;
   Value first = k.add(lines, k.mul(chunk, chunkElements));
@@ -98,8 +106,7 @@ void AttentionBlock::scoreTile(Value lines, Value chunk, int64_t firstPair, int6
   acc = k.loop(k.idx(0), k.idx(k.spec.headDim), 1, acc, [&](Value d, ValueRange carried) {
     Values key, next;
     for (int64_t c = 0; c < chunks; ++c)
-      key.push_back(
-          cache.load(cache.keys, k.add(k.add(first, k.mul(d, lanes)), c * chunkElements)));
+      key.push_back(cache.loadKeys(k.add(k.add(first, k.mul(d, lanes)), c * chunkElements)));
     for (int64_t p = 0; p < held; ++p) {
       Value q = k.splat(k.load(queries, k.add(d, (firstPair + p) * queryStride)));
       for (int64_t c = 0; c < chunks; ++c)
@@ -107,6 +114,13 @@ void AttentionBlock::scoreTile(Value lines, Value chunk, int64_t firstPair, int6
     }
     return next;
   });
+  if (scales)
+    for (int64_t c = 0; c < chunks; ++c) {
+      Value at = k.add(scales, k.mul(k.add(chunk, c), lanes));
+      Value scale = cache.loadScales(cache.keyScales, at);
+      for (int64_t p = 0; p < held; ++p)
+        acc[p * chunks + c] = k.fmul(acc[p * chunks + c], scale);
+    }
   for (int64_t p = 0; p < held; ++p)
     for (int64_t c = 0; c < chunks; ++c)
       k.storeVector(weights, k.add(k.mul(k.add(chunk, c), lanes), (firstPair + p) * attentionBlock),
@@ -182,6 +196,10 @@ void AttentionBlock::softmaxOf(Value start, Value firstPair, int64_t count) {
 
 void AttentionBlock::values(Value head, Value start, Value first, Value count,
                             const std::function<void(int64_t, Value, Value)> &write) {
+  if (cache.packsValues())
+    return packedValues(head, start, first, count, write);
+  if (cache.scalesValues())
+    scaleWeights(head, start);
   const int64_t headDim = k.spec.headDim;
   Value row = cache.valueRow(head, start);
   for (int64_t firstPair = 0; firstPair < pairs; firstPair += pairStep) {
@@ -208,7 +226,7 @@ void AttentionBlock::valueTile(Value row, Value first, Value count, int64_t firs
     Values value, next;
     Value at = k.add(from, k.mul(t, k.spec.headDim));
     for (int64_t v = 0; v < vectors; ++v)
-      value.push_back(cache.load(cache.values, k.add(at, v * lanes), width));
+      value.push_back(cache.loadValues(k.add(at, v * lanes), width));
     for (int64_t p = 0; p < held; ++p) {
       Value weight = k.splat(k.load(weights, k.add(t, (firstPair + p) * attentionBlock)), width);
       for (int64_t v = 0; v < vectors; ++v)
@@ -219,6 +237,109 @@ void AttentionBlock::valueTile(Value row, Value first, Value count, int64_t firs
   for (int64_t p = 0; p < held; ++p)
     for (int64_t v = 0; v < vectors; ++v)
       write(firstPair + p, k.add(column, v * lanes), acc[p * vectors + v]);
+}
+
+/// p_t * (scale of value t), all pairs.
+void AttentionBlock::scaleWeights(Value head, Value start) {
+  Values scales;
+  for (int64_t c = 0; c < chunksOfBlock; ++c)
+    scales.push_back(cache.loadScales(cache.valueScales,
+                                      cache.valueScaleAt(head, k.add(start, c * lanes), k.idx(0))));
+  k.loop(k.idx(0), k.idx(pairs), 1, [&](Value pair) {
+    for (int64_t c = 0; c < chunksOfBlock; ++c) {
+      Value at = k.add(k.mul(pair, attentionBlock), c * lanes);
+      k.storeVector(weights, at, k.fmul(k.loadVector(weights, at, lanes, 64), scales[c]), 64);
+    }
+  });
+}
+
+// --- Packed values: a group of dimensions has its own weights; 16 bytes are two vectors of it.
+
+void AttentionBlock::packedValues(Value head, Value start, Value first, Value count,
+                                  const std::function<void(int64_t, Value, Value)> &write) {
+  constexpr int64_t vectorsOfGroup = valueGroup / lanes;
+  const int64_t headDim = k.spec.headDim, groups = cache.valueGroups();
+  Value row = cache.valueRow(head, start);
+  for (int64_t firstPair = 0; firstPair < pairs; firstPair += pairStep) {
+    const int64_t held = std::min(pairStep, pairs - firstPair);
+    int64_t vectors = groupsTogether * vectorsOfGroup;
+    while (vectors > 1 && !fitsRegisters(k.target.dot, held, vectors))
+      vectors /= 2;
+    /// `n` groups from `group` on, of which `dims` dimensions exist.
+    auto unit = [&](Value group, int64_t n, int64_t dims) {
+      for (int64_t j = 0; j < n; ++j)
+        weighGroup(head, start, k.add(group, j), j, firstPair, held);
+      const int64_t together = std::min(vectors, n * vectorsOfGroup);
+      for (int64_t v = 0; v < n * vectorsOfGroup; v += together)
+        packedTile(row, first, count, firstPair, group, v, together, dims, write);
+    };
+    const int64_t n = std::max<int64_t>(1, vectors / vectorsOfGroup);
+    const int64_t whole = headDim / (n * valueGroup) * n;
+    k.loop(k.idx(0), k.idx(whole), n, [&](Value group) { unit(group, n, n * valueGroup); });
+    for (int64_t group = whole; group < groups; ++group)
+      unit(k.idx(group), 1, std::min(valueGroup, headDim - group * valueGroup));
+  }
+}
+
+/// Weights and sum b of one group, for the pairs of a tile.
+void AttentionBlock::weighGroup(Value head, Value start, Value group, int64_t place,
+                                int64_t firstPair, int64_t held) {
+  Values scales, minimums;
+  for (int64_t c = 0; c < chunksOfBlock; ++c) {
+    Value position = k.add(start, c * lanes);
+    scales.push_back(
+        cache.loadScales(cache.valueScales, cache.valueScaleAt(head, position, group)));
+    minimums.push_back(
+        cache.loadScales(cache.valueScales, cache.valueMinimumAt(head, position, group)));
+  }
+  k.loop(k.idx(firstPair), k.idx(firstPair + held), 1, [&](Value pair) {
+    Value at = k.mul(pair, attentionBlock), sum;
+    for (int64_t c = 0; c < chunksOfBlock; ++c) {
+      Value weight = k.loadVector(weights, k.add(at, c * lanes), lanes, 64);
+      sum = sum ? k.fma(weight, minimums[c], sum) : k.fmul(weight, minimums[c]);
+      k.storeVector(groupWeights, k.add(at, place * pairs * attentionBlock + c * lanes),
+                    k.fmul(weight, scales[c]), 64);
+    }
+    k.store(groupSums, k.add(pair, place * pairs), k.reduceAdd(sum));
+  });
+}
+
+/// Vectors [firstVector, firstVector + vectors) of the groups from `group` on.
+void AttentionBlock::packedTile(Value row, Value first, Value count, int64_t firstPair, Value group,
+                                int64_t firstVector, int64_t vectors, int64_t dims,
+                                const std::function<void(int64_t, Value, Value)> &write) {
+  const int64_t held = std::min(pairStep, pairs - firstPair);
+  // Place of a pair in the arrays of the group that vector v lies in.
+  auto place = [&](int64_t p, int64_t v) {
+    return (firstVector + v) * lanes / valueGroup * pairs + firstPair + p;
+  };
+  Values acc;
+  for (int64_t p = 0; p < held; ++p)
+    for (int64_t v = 0; v < vectors; ++v)
+      acc.push_back(k.splat(k.load(groupSums, k.idx(place(p, v)))));
+  Value from = k.add(row, k.mul(group, lanes));
+  acc = k.loop(first, k.add(first, count), 1, acc, [&](Value t, ValueRange carried) {
+    Values value, next;
+    Value at = k.add(from, k.mul(t, cache.valueStride()));
+    for (int64_t v = firstVector; v < firstVector + vectors; ++v)
+      value.push_back(cache.loadPacked(k.add(at, v * lanes / valueGroup * lanes), v % 2));
+    for (int64_t p = 0; p < held; ++p)
+      for (int64_t v = 0; v < vectors; ++v) {
+        Value weight = k.load(groupWeights, k.add(t, place(p, v) * attentionBlock));
+        next.push_back(k.fma(k.splat(weight), value[v], carried[p * vectors + v]));
+      }
+    return next;
+  });
+  Value column = k.mul(group, valueGroup);
+  for (int64_t p = 0; p < held; ++p)
+    for (int64_t v = 0; v < vectors; ++v) {
+      const int64_t start = (firstVector + v) * lanes;
+      for (Piece piece : pieces(std::clamp<int64_t>(dims - start, 0, lanes))) {
+        Value o = acc[p * vectors + v];
+        write(firstPair + p, k.add(column, start + piece.first),
+              piece.n == lanes ? o : k.slice(o, piece.first, piece.n));
+      }
+    }
 }
 
 } // namespace smelt

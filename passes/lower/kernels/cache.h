@@ -1,53 +1,115 @@
-// Where things lie in the key and value cache (format.h, CacheLayer), and what a row's position and
-// slot are.
+// Where things lie in the key and value cache (runtime/formats/caches.h), and what a row's position
+// and slot are.
 #pragma once
 
-#include "passes/lower/kernels/builder.h"
+#include "passes/lower/kernels/columns.h"
 
 namespace smelt {
 
-/// The cache of one attention layer: keys [slot][kv head][capacity / 16][headDim][16], values
-/// [slot][kv head][capacity][headDim].
+/// The cache of one attention layer.
 class CacheView {
 public:
   CacheView(KernelBuilder &k, int keyOperand, int valueOperand)
-      : k(k), element(k.spec.cacheElementBytes == 2 ? k.f16 : k.f32),
-        keys(k.operand(keyOperand, element)), values(k.operand(valueOperand, element)),
+      : k(k), info(cacheInfo(k.spec.cache)), keys(k.operand(keyOperand, codeType(info.keyBits))),
+        values(k.operand(valueOperand, codeType(info.valueBits))),
+        keyScales(k.operand(keyOperand, k.f16)), valueScales(k.operand(valueOperand, k.f16)),
         capacity(k.field(format::FieldCapacity)) {}
 
   KernelBuilder &k;
-  Type element;
-  Buffer keys, values;
-  Value capacity;
+  const CacheInfo &info;
+  Buffer keys, values;           ///< codes: floats, or bytes
+  Buffer keyScales, valueScales; ///< the same memory as float16
 
-  /// First element of a slot's kv head, in keys and in values alike.
+  bool scalesKeys() const { return info.keyBits == 8; }
+  bool scalesValues() const { return info.valueBits <= 8; }
+  bool packsValues() const { return info.valueBits == 4; }
+  /// Dimensions that share a scale of values.
+  int64_t scaledDims() const { return packsValues() ? valueGroup : k.spec.headDim; }
+  int64_t valueGroups() const { return roundUp(k.spec.headDim, scaledDims()) / scaledDims(); }
+
+  /// The first position of a slot's kv head, counted over all heads.
   Value head(Value slot, Value kvHead) {
-    Value heads = k.add(k.mul(slot, k.spec.kvHeads), kvHead);
-    return k.mul(k.mul(heads, capacity), k.spec.headDim);
+    return k.mul(k.add(k.mul(slot, k.spec.kvHeads), kvHead), capacity);
   }
+
+  // --- Codes
   /// Line of dimension 0 of the 16 positions from `position`, a multiple of 16; the next dimension
   /// is 16 elements on.
   Value keyLines(Value head, Value position) {
-    return k.add(head, k.mul(position, k.spec.headDim));
+    return k.add(bytesBefore(head, keyBytes(k.spec.cache, k.spec.headDim), info.keyBits),
+                 k.mul(position, k.spec.headDim));
   }
   Value valueRow(Value head, Value position) {
-    return k.add(head, k.mul(position, k.spec.headDim));
+    return k.add(bytesBefore(head, valueBytes(k.spec.cache, k.spec.headDim), info.valueBits),
+                 k.mul(position, valueStride()));
+  }
+  /// Elements between rows of values.
+  int64_t valueStride() const {
+    return packsValues() ? roundUp(k.spec.headDim, valueGroup) / 2 : k.spec.headDim;
+  }
+  Value loadKeys(Value at) { return asFloat(load(keys, at, lanes, info.keyBits)); }
+  /// n of a row of values; not of packed ones.
+  Value loadValues(Value at, int64_t n) { return asFloat(load(values, at, n, info.valueBits)); }
+  /// Dimensions [0, 16) or [16, 32) of a packed group of values.
+  Value loadPacked(Value at, bool high) {
+    Value bytes = k.zeroExtend(k.loadVector(values, at, lanes, lanes), k.i32);
+    return k.toFloat(high ? k.shrLogic(bytes, 4) : k.iand(bytes, k.splatI(15)));
   }
 
-  Value load(Buffer buffer, Value at, int64_t n = lanes) {
-    int64_t bytes = k.spec.cacheElementBytes;
-    Value v = k.loadVector(buffer, at, n,
-                           n == lanes && k.spec.headDim % lanes == 0 ? lanes * bytes : bytes);
-    return element == k.f16 ? k.extend(v) : v;
-  }
-  /// Float to cache element; what would overflow (or is no number) becomes the largest value, so
-  /// that the cache stays finite: positions that a row must not see are read too and multiplied by
-  /// zero.
+  /// Float to cache element of 16 bits or more; what would overflow (or is no number) becomes the
+  /// largest value, so that the cache stays finite: positions that a row must not see are read too
+  /// and multiplied by zero.
   Value encode(Value v) {
-    double most = element == k.f16 ? 65504 : 0x1.fffffep127;
+    const bool isHalf = info.keyBits == 16;
+    v = limited(v, isHalf ? mostHalf : 0x1.fffffep127);
+    return isHalf ? k.truncate(v) : v;
+  }
+  /// What is quantized is limited like float16, for the same reason.
+  Value limited(Value v, double most = mostHalf) {
     int64_t n = mlir::cast<mlir::VectorType>(v.getType()).getNumElements();
-    v = k.fmax(k.fmin(v, k.splatF(most, n)), k.splatF(-most, n));
-    return element == k.f16 ? k.truncate(v) : v;
+    return k.fmax(k.fmin(v, k.splatF(most, n)), k.splatF(-most, n));
+  }
+
+  // --- Scales, of 16 positions from `position`, a multiple of 16
+  Value keyScaleAt(Value head, Value position) {
+    return scaleAt(head, position, keyBytes(k.spec.cache, k.spec.headDim), k.spec.headDim);
+  }
+  Value valueScaleAt(Value head, Value position, Value group) {
+    return scaleAt(head, k.add(position, k.mul(group, capacity)),
+                   valueBytes(k.spec.cache, k.spec.headDim), valueStride());
+  }
+  Value valueMinimumAt(Value head, Value position, Value group) {
+    return valueScaleAt(head, position, k.add(group, valueGroups()));
+  }
+  Value loadScales(Buffer scales, Value at) {
+    return k.extend(k.loadVector(scales, at, lanes, 2 * lanes));
+  }
+
+private:
+  static constexpr double mostHalf = 65504;
+  Value capacity;
+
+  Type codeType(int bits) { return bits == 32 ? k.f32 : bits == 16 ? k.f16 : k.i8; }
+  /// Elements of `bits` bits (packed ones: bytes) before the head, whose positions have `each`
+  /// bytes.
+  Value bytesBefore(Value head, int64_t each, int bits) {
+    return k.mul(head, each / std::max(1, bits / 8));
+  }
+  /// After the codes, `codes` bytes of each position; head and capacity are even.
+  Value scaleAt(Value head, Value position, int64_t each, int64_t codes) {
+    Value before = k.mul(k.div(head, 2), each), start = k.mul(k.div(capacity, 2), codes);
+    return k.add(k.add(before, start), position);
+  }
+  Value load(Buffer buffer, Value at, int64_t n, int bits) {
+    const int64_t bytes = std::max(1, bits / 8);
+    return k.loadVector(buffer, at, n,
+                        n == lanes && k.spec.headDim % lanes == 0 ? lanes * bytes : bytes);
+  }
+  Value asFloat(Value v) {
+    Type element = mlir::cast<mlir::VectorType>(v.getType()).getElementType();
+    if (element == k.f32)
+      return v;
+    return element == k.f16 ? k.extend(v) : k.toFloat(k.signExtend(v, k.i32));
   }
 };
 

@@ -83,7 +83,7 @@ std::string KernelSpec::name() const {
   number("at", firstIndex, 0);
   number("t", maxTokens, 0);
   number("ctx", maxContext, 0);
-  number("c", cacheElementBytes, 2);
+  number("c", int64_t(cache), int64_t(CacheFormat::F16));
   number("act", activationKind, 0);
   number("to", static_cast<int64_t>(normOutput), 0);
   number("epi", static_cast<int64_t>(epilogue), 0);

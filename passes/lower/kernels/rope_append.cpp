@@ -7,6 +7,11 @@
 // weights: query [headDim], key [headDim], null without, p5 key cache, p6 value cache, p7 int32
 // positions[maxTokens], slots[maxTokens].
 //
+// Quantized caches (runtime/formats/caches.h), h(x) = x rounded to float16, x limited to float16's
+// range: 8 bits: scale = h(max |x| / 127), q = roundEven(x * (1 / scale)) within +-127; 4 bits, of
+// each group: minimum = h(min x), scale = h((max x - min x) / 15), u = roundEven((x - minimum) * (1
+// / scale)) within 0..15; all codes are 0 where the scale is. Codes are made of the rounded scale.
+//
 // Head norm: y = (x * s) * w, s = 1 / sqrt(sum(x^2) / headDim + epsilon) over the head. Rotation
 // (Su et al. 2021) of a pair (a, b): (fma(a, cos, -(b sin)), fma(b, cos, a sin)), pairs (i, i +
 // rotaryDim / 2) or (2i, 2i + 1); columns from rotaryDim on stay.
@@ -76,15 +81,25 @@ private:
     Value position = places.position(row);
     Value cacheHead = cache.head(places.slot(row), kvHead);
     storeKey(cacheHead, position);
-    storeValue(row, kvHead, cache.valueRow(cacheHead, position));
+    Buffer values = k.operand(2, k.f32);
+    Value from = k.add(k.mul(row, k.spec.valueStride), k.mul(kvHead, k.spec.headDim));
+    if (cache.packsValues())
+      storePackedValue(values, from, cacheHead, position);
+    else
+      storeValue(values, from, cacheHead, position);
   }
 
   /// One element of each of headDim lines.
   void storeKey(Value cacheHead, Value position) {
     Value within = k.rem(position, lanes);
     Value lines = k.add(cache.keyLines(cacheHead, k.sub(position, within)), within);
+    Value inverse;
+    if (cache.scalesKeys())
+      inverse =
+          storeScale(turned, k.idx(0), cache.keyScales, cache.keyScaleAt(cacheHead, position));
     auto scatter = [&](Value d, int64_t n) {
-      Value v = cache.encode(k.loadVector(turned, d, n));
+      Value x = k.loadVector(turned, d, n);
+      Value v = inverse ? symmetricCodes(x, inverse) : cache.encode(x);
       for (int64_t i = 0; i < n; ++i)
         k.store(cache.keys, k.add(lines, k.mul(k.add(d, i), lanes)), k.lane(v, i));
     };
@@ -94,12 +109,77 @@ private:
       scatter(k.idx(whole + piece.first), piece.n);
   }
 
-  void storeValue(Value row, Value kvHead, Value to) {
-    Buffer in = k.operand(2, k.f32);
-    Value from = k.add(k.mul(row, k.spec.valueStride), k.mul(kvHead, k.spec.headDim));
+  void storeValue(Buffer in, Value from, Value cacheHead, Value position) {
+    Value inverse, to = cache.valueRow(cacheHead, position);
+    if (cache.scalesValues())
+      inverse = storeScale(in, from, cache.valueScales,
+                           cache.valueScaleAt(cacheHead, position, k.idx(0)));
     for (Piece piece : pieces(k.spec.headDim)) {
-      Value v = k.loadVector(in, k.add(from, piece.first), piece.n);
-      k.storeVector(cache.values, k.add(to, piece.first), cache.encode(v));
+      Value x = k.loadVector(in, k.add(from, piece.first), piece.n);
+      k.storeVector(cache.values, k.add(to, piece.first),
+                    inverse ? symmetricCodes(x, inverse) : cache.encode(x));
+    }
+  }
+
+  /// Writes `scale` (16 equal lanes) as float16 and returns what was written, as one float.
+  Value storeRounded(Value scale, Buffer scales, Value at) {
+    Value rounded = k.truncate(scale);
+    k.store(scales, at, k.lane(rounded, 0));
+    return k.lane(k.extend(rounded), 0);
+  }
+  /// 1 / scale, 0 for 0.
+  Value inverseOf(Value scale) {
+    Value zero = k.f32Const(0);
+    Value some = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, scale, zero);
+    return k.select(some, k.fdiv(k.f32Const(1), scale), zero);
+  }
+
+  /// The scale of the headDim numbers from `from`; returns its inverse.
+  Value storeScale(Buffer in, Value from, Buffer scales, Value at) {
+    Value most = foldColumns(
+        k, k.spec.headDim,
+        [&](Value acc, Value column, int64_t n) {
+          return k.fmax(k.fabs(cache.limited(loadFirst(k, in, k.add(from, column), n))), acc);
+        },
+        [&](Value a, Value c) { return k.fmax(a, c); });
+    Value scale = k.fdiv(k.reduceMax(most), k.f32Const(127));
+    return inverseOf(storeRounded(k.splat(scale), scales, at));
+  }
+  Value symmetricCodes(Value x, Value inverse) {
+    int64_t n = cast<VectorType>(x.getType()).getNumElements();
+    Value code = k.roundEven(k.fmul(cache.limited(x), k.splat(inverse, n)));
+    return k.narrow(k.toInt(cache.limited(code, 127)), k.i8);
+  }
+
+  void storePackedValue(Buffer in, Value from, Value cacheHead, Value position) {
+    Value to = cache.valueRow(cacheHead, position);
+    for (int64_t group = 0; group < cache.valueGroups(); ++group) {
+      const int64_t n = k.spec.headDim - group * valueGroup;
+      Value first = k.add(from, group * valueGroup);
+      // Lanes beyond the head repeat its first number: they must not widen the group.
+      Value fill = k.splat(k.load(in, first));
+      auto half = [&](int64_t column) {
+        if (n <= column)
+          return cache.limited(fill);
+        Value x = loadFirst(k, in, k.add(first, column), std::min(lanes, n - column));
+        Value inside = arith::CmpIOp::create(k.b, arith::CmpIPredicate::slt, k.laneIds(),
+                                             k.splatI(n - column));
+        return cache.limited(k.select(inside, x, fill));
+      };
+      Value low = half(0), high = half(lanes);
+      Value least = k.fneg(k.reduceMax(k.fneg(k.fmin(low, high))));
+      Value range = k.fsub(k.reduceMax(k.fmax(low, high)), least);
+      Value minimum = storeRounded(k.splat(least), cache.valueScales,
+                                   cache.valueMinimumAt(cacheHead, position, k.idx(group)));
+      Value scale = storeRounded(k.splat(k.fdiv(range, k.f32Const(15))), cache.valueScales,
+                                 cache.valueScaleAt(cacheHead, position, k.idx(group)));
+      Value inverse = k.splat(inverseOf(scale));
+      auto codes = [&](Value x) {
+        Value code = k.roundEven(k.fmul(k.fsub(x, k.splat(minimum)), inverse));
+        return k.toInt(k.fmax(k.fmin(code, k.splatF(15)), k.splatF(0)));
+      };
+      Value bytes = k.narrow(k.ior(codes(low), k.shl(codes(high), 4)), k.i8);
+      k.storeVector(cache.values, k.add(to, group * lanes), bytes, lanes);
     }
   }
 

@@ -31,7 +31,8 @@ TEST(Options, DefaultsNeedNoManual) {
   EXPECT_EQ(options->scheme.head, WeightFormat::S8C);
   EXPECT_EQ(options->scheme.embedding, WeightFormat::S8C);
   EXPECT_EQ(options->scheme.activation, ActivationFormat::A8G32);
-  EXPECT_EQ(options->lower.cacheElementBytes, 2);
+  EXPECT_EQ(options->lower.cache, CacheFormat::F16);
+  EXPECT_TRUE(options->lower.compactRotary);
   EXPECT_FALSE(options->algorithm.has_value());
   EXPECT_EQ(options->targets.size(), kernelTargets().size());
   EXPECT_EQ(options->samples.samples, 64);
@@ -46,18 +47,19 @@ TEST(Options, FloatWeightsMeanAFloatModel) {
   EXPECT_EQ(options->scheme.head, WeightFormat::F32);
   EXPECT_EQ(options->scheme.embedding, WeightFormat::F32);
   EXPECT_EQ(options->scheme.activation, ActivationFormat::F32);
-  EXPECT_EQ(options->lower.cacheElementBytes, 4);
+  EXPECT_EQ(options->lower.cache, CacheFormat::F32);
+  EXPECT_FALSE(options->lower.compactRotary);
 }
 
 TEST(Options, NamesAndTableNames) {
   auto options = compileWith("-w", "s4g32", "--head=int4", "--embedding", "f32", "--activations",
-                             "int8-token", "--kv", "f32", "-o", "x.smelt");
+                             "int8-token", "--kv", "int8-int4", "-o", "x.smelt");
   ASSERT_TRUE(options.ok()) << options.status().message();
   EXPECT_EQ(options->scheme.decoder, WeightFormat::S4G32);
   EXPECT_EQ(options->scheme.head, WeightFormat::A4G32);
   EXPECT_EQ(options->scheme.embedding, WeightFormat::F32);
   EXPECT_EQ(options->scheme.activation, ActivationFormat::A8T);
-  EXPECT_EQ(options->lower.cacheElementBytes, 4);
+  EXPECT_EQ(options->lower.cache, CacheFormat::Int8Int4);
   EXPECT_EQ(options->output, "x.smelt");
   // Provenance has what decides the bytes, in the table's order.
   ASSERT_EQ(options->given.size(), 5u);
@@ -68,7 +70,7 @@ TEST(Options, UnknownNamesListTheKnown) {
   expectContains(failureOf("--weights", "int3"), "unknown weight format 'int3'");
   expectContains(failureOf("--weights", "int3"), "int4, int8");
   expectContains(failureOf("--activations", "half"), "int8-group, int8-token, float");
-  expectContains(failureOf("--kv", "i8"), "--kv is 'i8', expected f16 or f32");
+  expectContains(failureOf("--kv", "i8"), "--kv: unknown cache precision 'i8', expected one of f32, f16, int8, int8-int4");
   expectContains(failureOf("--algorithm", "magic"), "rtn");
   expectContains(failureOf("--target", "z80"), "x86-64-v3");
   expectContains(failureOf("--stop-after", "lunch"), "unknown phase 'lunch'");

@@ -2,6 +2,7 @@
 // in it.
 #include "runtime/artifact/reader.h"
 #include "runtime/base/xxh64.h"
+#include "runtime/formats/caches.h"
 #include "support/fake_model.h"
 
 #include <gtest/gtest.h>
@@ -159,7 +160,7 @@ TEST(Reader, EveryBoundIsChecked) {
       {"context", [](FakeModel &m) { m.config.maxContext = ~0u; }},
       {"tokens", [](FakeModel &m) { m.config.maxTokens = 0; }},
       {"logit rows", [](FakeModel &m) { m.config.maxLogitRows = ~0u; }},
-      {"cache element", [](FakeModel &m) { m.config.cacheElementBytes = 3; }},
+      {"cache", [](FakeModel &m) { m.config.cacheFormat = cacheFormatCount(); }},
       {"position block", [](FakeModel &m) { m.config.positionBlock = 8; }},
       {"key bytes", [](FakeModel &m) { m.config.keyBytesPerPosition = ~0ull; }},
       {"key bytes too few", [](FakeModel &m) { m.config.keyBytesPerPosition = 8; }},

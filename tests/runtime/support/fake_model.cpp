@@ -2,6 +2,7 @@
 #include "support/fake_model.h"
 
 #include "runtime/devices/cpu.h"
+#include "runtime/formats/caches.h"
 #include "runtime/tokenizer/blob.h"
 
 #include <gtest/gtest.h>
@@ -92,7 +93,7 @@ FakeModel::FakeModel() : config{} {
   config.maxContext = fakeMaxContext;
   config.maxTokens = fakeMaxTokens;
   config.maxLogitRows = fakeMaxLogitRows;
-  config.cacheElementBytes = 4;
+  config.cacheFormat = uint32_t(CacheFormat::F32);
   config.positionBlock = fakePositionBlock;
   config.keyBytesPerPosition = config.valueBytesPerPosition = fakeHeadDim * sizeof(float);
   config.scratchBytes = fakeMaxTokens * sizeof(int64_t);
