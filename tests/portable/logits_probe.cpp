@@ -43,6 +43,13 @@ int main(int argc, char **argv) {
     if (Status status = (*session)->append(slot, std::span(prompt).subspan(at, count)); !status.ok())
       return fail(status);
     at += count;
+    if (chunk == 0 || at >= length)
+      continue;
+    // A wrong turn, taken back: what it left in the cache must not count.
+    if (Status status = (*session)->append(slot, std::span(prompt).first(9)); !status.ok())
+      return fail(status);
+    if (Status status = (*session)->truncate(slot, uint32_t(at)); !status.ok())
+      return fail(status);
   }
   for (float value : (*session)->logits(0))
     std::printf("%08x\n", std::bit_cast<uint32_t>(value));
