@@ -119,6 +119,11 @@ Summary summarize(std::span<const TokenScore> scores) {
     for (size_t i = 0; i < overlap.size(); ++i)
       overlap[i].add(score.overlap[i]);
     divergences.push_back(score.divergence);
+    // Rounding makes a divergence of nothing a tiny number of either sign.
+    const double decades = std::log10(std::max(score.divergence, 1e-30)) - Summary::histogramLowest;
+    const double bin = std::clamp(std::floor(decades * Summary::histogramPerDecade), 0.0,
+                                  double(summary.histogram.size() - 1));
+    ++summary.histogram[size_t(bin)];
   }
   std::sort(divergences.begin(), divergences.end());
   summary.perplexity = exponential(estimate(loss, n));

@@ -43,6 +43,10 @@ struct Summary {
   Estimate divergence;      ///< mean KL
   double medianDivergence = 0, divergence90 = 0, divergence99 = 0, divergence999 = 0,
          largestDivergence = 0;
+  /// Tokens by divergence, from 10^histogramLowest in steps of a quarter of a decade; what is
+  /// beyond either end counts at that end.
+  static constexpr int histogramLowest = -7, histogramHighest = 2, histogramPerDecade = 4;
+  std::array<int64_t, (histogramHighest - histogramLowest) * histogramPerDecade> histogram = {};
   Estimate sameTop;                               ///< share of positions, 0..1
   Estimate probabilityShift;                      ///< mean of p - p_ref of the token that follows
   double shiftRms = 0;                            ///< root of the mean of its square

@@ -102,6 +102,14 @@ void addSummary(Json &object, const TextResult &result, bool hasReference) {
   }
 }
 
+Json histogramJson(const Summary &summary) {
+  Json object;
+  object.set("lowest_log10", Summary::histogramLowest);
+  object.set("per_decade", Summary::histogramPerDecade);
+  object.set("counts", Json::Array(summary.histogram.begin(), summary.histogram.end()));
+  return object;
+}
+
 Json rateJson(const Rate &rate) {
   Json object;
   object.set("value", rate.value);
@@ -179,6 +187,8 @@ Json evaluationJson(const Evaluation &evaluation, const EvaluateOptions &options
   if (!evaluation.texts.empty()) {
     object.set("context", options.context);
     addSummary(object, evaluation.all, hasReference);
+    if (hasReference)
+      object.set("kl_histogram", histogramJson(evaluation.all.summary));
     Json::Array texts;
     for (const TextResult &result : evaluation.texts) {
       Json text;

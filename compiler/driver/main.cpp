@@ -4,6 +4,8 @@
 #include "runtime/tools/commands.h"
 
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <vector>
 
 namespace smelt {
@@ -35,6 +37,38 @@ Status runEvaluate(const cli::Arguments &arguments) {
   return {};
 }
 
+Status compareReportFiles(const cli::Arguments &arguments) {
+  SMELT_ASSIGN(CompareLimits limits, readCompareLimits(arguments));
+  SMELT_ASSIGN(Json before, readReport(arguments.operands[0]));
+  SMELT_ASSIGN(Json after, readReport(arguments.operands[1]));
+  SMELT_ASSIGN(Comparison found, compareReports(before, after, limits));
+  std::printf("%s", found.text.c_str());
+  std::string exceeded;
+  for (const std::string &sentence : found.exceeded)
+    exceeded += (exceeded.empty() ? "" : "; ") + sentence;
+  return exceeded.empty() ? Status() : invalidArgument(exceeded);
+}
+
+Status runReport(const cli::Arguments &arguments) {
+  if (arguments.flag("compare"))
+    return compareReportFiles(arguments);
+  SMELT_ASSIGN(ReportOptions options, readReportOptions(arguments));
+  const bool asJson = arguments.flag("json");
+  std::string output = arguments.text("output");
+  if (output.empty())
+    output = asJson ? "-" : std::filesystem::path(options.models[0]).stem().string() + ".html";
+  SMELT_ASSIGN(Json report, collectReport(options));
+  const std::string text = asJson ? report.dump(1) + "\n" : reportHtml(report);
+  if (asJson && output == "-") {
+    std::printf("%s", text.c_str());
+    return {};
+  }
+  std::ofstream file(output, std::ios::binary | std::ios::trunc);
+  file << text;
+  file.close();
+  return file ? Status() : invalidArgument("cannot write '" + output + "'");
+}
+
 /// The runtime's command shows artifacts; here a model that is still to be compiled as well.
 Status runInspect(const cli::Arguments &arguments) {
   const std::string &path = arguments.operands[0];
@@ -63,6 +97,9 @@ int main(int argc, const char *const *argv) {
       {"eval", "MODEL",
        "perplexity and task scores of an artifact, and its distance from the float model",
        runEvaluate, compilerOptions()},
+      {"report", "MODEL [MODELS...]",
+       "a page on an artifact: bytes, errors, quality, speed; or what changed between two reports",
+       runReport, compilerOptions()},
   };
   for (cli::Command command : cli::runtimeCommands()) {
     if (command.name == "inspect") {

@@ -64,6 +64,7 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
                   {"weights", llvm::StringRef(formatInfo(matrix.format).name)},
                   {"activations", llvm::StringRef(activationName(matrix.activation))},
                   {"bytes", matrix.bytes},
+                  {"offset", matrix.offset},
                   {"role", matrix.role},
                   {"shared", matrix.shared},
                   {"weight_error", matrix.error.weightError},

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 
 #include <unistd.h>
@@ -327,6 +328,52 @@ Result<EvaluateOptions> readEvaluateOptions(const cli::Arguments &arguments) {
   options.target = arguments.text("target");
   options.quiet = arguments.flag("quiet");
   return options;
+}
+
+Result<ReportOptions> readReportOptions(const cli::Arguments &arguments) {
+  ReportOptions options;
+  options.models = arguments.operands;
+  options.reference = arguments.text("reference");
+  options.texts = arguments.list("text");
+  options.tasks = arguments.list("task");
+  options.prompts = arguments.list("prompt");
+  options.answerTokens = arguments.whole("answer-tokens");
+  options.statistics = arguments.text("stats");
+  options.context = arguments.whole("context");
+  options.chunks = arguments.whole("chunks");
+  options.benchRounds = arguments.whole("bench");
+  options.threads = int(arguments.whole("threads"));
+  options.quiet = arguments.flag("quiet");
+  if (arguments.given("max-kl-increase") || arguments.given("max-size-increase"))
+    return invalidArgument("--max-kl-increase and --max-size-increase need --compare");
+  if (options.models.size() > 1 && (options.reference.empty() || options.texts.empty()))
+    return invalidArgument("several models are compared by size and KL: give --reference and "
+                           "--text");
+  return options;
+}
+
+/// "0.05" or "5%"; not given: no limit.
+static Result<double> readShare(const cli::Arguments &arguments, const char *option) {
+  if (!arguments.given(option))
+    return -1.0;
+  const std::string text = arguments.text(option);
+  char *end = nullptr;
+  double value = std::strtod(text.c_str(), &end);
+  const bool isPercent = std::string_view(end) == "%";
+  if (end == text.c_str() || (*end != 0 && !isPercent) || !(value >= 0 && value < 1e6))
+    return invalidArgument("--" + std::string(option) + " is '" + text +
+                           "', expected a share such as 0.05 or 5%");
+  return isPercent ? value / 100 : value;
+}
+
+Result<CompareLimits> readCompareLimits(const cli::Arguments &arguments) {
+  if (arguments.operands.size() != 2)
+    return invalidArgument("--compare takes two reports in JSON, found " +
+                           std::to_string(arguments.operands.size()));
+  CompareLimits limits;
+  SMELT_ASSIGN(limits.klIncrease, readShare(arguments, "max-kl-increase"));
+  SMELT_ASSIGN(limits.sizeIncrease, readShare(arguments, "max-size-increase"));
+  return limits;
 }
 
 } // namespace smelt

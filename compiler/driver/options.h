@@ -4,6 +4,7 @@
 #include "compiler/driver/calibrate.h"
 #include "compiler/driver/compile.h"
 #include "compiler/driver/evaluate.h"
+#include "compiler/driver/report.h"
 #include "runtime/tools/cli.h"
 
 #include <span>
@@ -19,5 +20,8 @@ Result<CompileOptions> readCompileOptions(const cli::Arguments &arguments);
 Result<CalibrateOptions> readCalibrateOptions(const cli::Arguments &arguments);
 Result<MergeOptions> readMergeOptions(const cli::Arguments &arguments);
 Result<EvaluateOptions> readEvaluateOptions(const cli::Arguments &arguments);
+Result<ReportOptions> readReportOptions(const cli::Arguments &arguments);
+/// Of `report --compare`, whose operands are the two reports.
+Result<CompareLimits> readCompareLimits(const cli::Arguments &arguments);
 
 } // namespace smelt

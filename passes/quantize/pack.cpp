@@ -100,6 +100,7 @@ Status Packer::packLinear(slm::LinearOp linear) {
                pack(weights, statistics ? options.algorithm : withoutStatistics(options.algorithm),
                     statistics.get(), matrix));
   linear.setPackedOffset(uint64_t(offset));
+  matrix.offset = offset;
   packed.push_back(std::move(matrix));
   return {};
 }
@@ -115,6 +116,7 @@ Status Packer::packEmbedding(slm::EmbeddingOp embedding) {
   SMELT_ASSIGN(int64_t offset,
                pack(weights, withoutStatistics(options.algorithm), nullptr, matrix));
   embedding.setPackedOffset(uint64_t(offset));
+  matrix.offset = offset;
   packed.push_back(std::move(matrix));
   return {};
 }

@@ -69,6 +69,7 @@ struct PackedMatrix {
   WeightFormat format = WeightFormat::F32;
   ActivationFormat activation = ActivationFormat::F32;
   int64_t bytes = 0;
+  int64_t offset = 0; ///< in the weights section
   bool shared = false; ///< an embedding reads it too
   QuantizationReport error;
 };

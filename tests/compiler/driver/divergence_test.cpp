@@ -83,6 +83,10 @@ TEST(Divergence, SummaryOfSpreadScores) {
   Summary summary = summarize(scores);
   EXPECT_DOUBLE_EQ(summary.medianDivergence, 50);
   EXPECT_DOUBLE_EQ(summary.divergence90, 90);
+  // Below 10^-7: only 0; 1 is the first of its decade; 100 is beyond the last bin's end.
+  EXPECT_EQ(summary.histogram.front(), 1);
+  EXPECT_EQ(summary.histogram[7 * 4], 1);
+  EXPECT_EQ(summary.histogram.back(), 100 - 56); // 10^1.75 = 56.2 and above
   EXPECT_DOUBLE_EQ(summary.divergence99, 99);
   EXPECT_NEAR(summary.divergence999, 99.9, 1e-9);
   EXPECT_DOUBLE_EQ(summary.largestDivergence, 100);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The smelt program from outside: program_test.sh errors|inspect|compile|calibrate PROGRAM CASES
+# The smelt program from outside: program_test.sh errors|inspect|compile|calibrate|report PROGRAM CASES
 set -uo pipefail
 part=$1 smelt=$2 cases=$3
 work=$(mktemp -d)
@@ -215,6 +215,36 @@ PY
   refused "bad.jsonl:1" calibrate model.onnx --data bad.jsonl
   refused "no calibration data" calibrate model.onnx --data nowhere
   refused "missing/a.stats" calibrate model.onnx --data a.txt -o missing/a.stats
+}
+
+report() {
+  cp "$llama" model.onnx
+  make_tokenizer tokenizer.json
+  for _ in $(seq 60); do echo "the quick brown fox jumps over the lazy dog"; done >a.txt
+  works calibrate model.onnx --data a.txt -o a.stats -q
+  works compile model.onnx --weights int4 --stats a.stats --target native -o small.smelt -q
+  works compile model.onnx --weights int8 --target native -o large.smelt -q
+  works report small.smelt large.smelt -r model.onnx -t a.txt --context 64 --chunks 4 --stats a.stats -p "the quick" --answer-tokens 4 --bench 1 -q
+  grep -q "<svg" small.html || fail "the page has no plot"
+  for name in small large; do works report $name.smelt -r model.onnx -t a.txt --context 64 --chunks 4 --json -o $name.json -q; done
+  python3 - <<'PY' || fail "the report's data"
+import json
+small, large = (json.load(open(f"{name}.json")) for name in ("small", "large"))
+assert small["bytes"] < large["bytes"] and small["quality"]["mean_kl"] > large["quality"]["mean_kl"] > 0
+assert {(l["layer"], l["kind"]) for l in small["linears"] if l["layer"] >= 0} and all("output_error" in l for l in small["linears"])
+assert sum(part["bytes"] for part in small["parts"]) <= small["bytes"]
+assert sum(small["weights"]["largest_of_group"]["counts"]) > 0
+assert sum(small["quality"]["kl_histogram"]["counts"]) == small["quality"]["tokens"]
+PY
+  works report --compare small.json large.json
+  grep -q "mean KL" out.log || fail "the comparison says nothing of KL"
+  works report --compare small.json small.json --max-kl-increase 0 --max-size-increase 0%
+  refused "size went from" report --compare small.json large.json --max-size-increase 1%
+  refused "mean KL went from" report --compare large.json small.json --max-kl-increase 0.5
+  refused "is no report" report --compare small.json tokenizer.json
+  refused "expected a share" report --compare small.json large.json --max-kl-increase much
+  refused "need --compare" report small.smelt --max-kl-increase 1
+  refused "compared by size and KL" report small.smelt large.smelt
 }
 
 $part
