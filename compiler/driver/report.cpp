@@ -282,7 +282,7 @@ private:
     report.set("file", fs::path(path).filename().string());
     report.set("bytes", artifact->fileBytes());
     for (const char *key : {"producer", "source", "options", "numerics", "statistics",
-                            "decoder_bits_per_weight", "tried"})
+                            "decoder_bits_per_weight", "tried", "verified"})
       if (const Json *value = metadata.find(key))
         report.set(key, *value);
     Json::Array linears = linearsOf(metadata);

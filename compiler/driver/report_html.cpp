@@ -79,6 +79,9 @@ std::string tiles(const Json &report) {
       tile(shortNumber(numberOf(*quality, "ppl")), "perplexity");
     }
   }
+  const Json *verified = report.find("verified");
+  if (verified && !report.find("quality"))
+    tile(shortNumber(numberOf(*verified, "kl")), "mean KL when it was compiled");
   if (const Json *speed = report.find("speed"))
     for (const auto &[length, value] : membersOf(speed->find("decode_tokens_per_second"))) {
       tile(shortNumber(value.number()), "tokens/s decoding at " + length);

@@ -1,0 +1,102 @@
+"""Models with weights that are no numbers are refused with the weight's name; channels of zeros cost nothing.
+
+usage: wrong_use_test.py SMELT MODEL        (MODEL: a tiny float32 decoder with a vocabulary of 128)
+"""
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+SMELT, MODEL = sys.argv[1], Path(sys.argv[2])
+LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+# Letters and signs from "!" to "~", space and newline.
+TOKENIZER = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None, "pre_tokenizer": LEVEL,
+             "post_processor": None, "decoder": LEVEL,
+             "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                       "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+                       "vocab": {chr(c): c - 33 for c in range(33, 127)} | {"\u0120": 94, "\u010a": 95}, "merges": []}}
+
+
+def smelt(*words):
+    return subprocess.run([SMELT, *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+
+class WrongUseTest(unittest.TestCase):
+    def setUp(self):
+        self.work = Path(tempfile.mkdtemp())
+        (self.work / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+        self.text = self.work / "text.txt"
+        self.text.write_text("".join(f"line {i} of a short text\n" for i in range(100)))
+
+    def tearDown(self):
+        shutil.rmtree(self.work)
+
+    def changed(self, change) -> Path:
+        """The model after `change` of its weights, an array by name."""
+        model = onnx.load(MODEL)
+        weights = {i.name: numpy_helper.to_array(i).copy() for i in model.graph.initializer}
+        change(weights)
+        for initializer in model.graph.initializer:
+            initializer.CopyFrom(numpy_helper.from_array(weights[initializer.name], initializer.name))
+        onnx.save(model, self.work / "model.onnx")
+        return self.work / "model.onnx"
+
+    def refuse(self, model, *words):
+        done = smelt("compile", model, "-o", self.work / "x.smelt", "--target", "native", "-q", *words)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertFalse((self.work / "x.smelt").exists())
+        return done.stderr
+
+    def matrix(self, weights):
+        return next(n for n, a in weights.items() if a.ndim == 2 and "down_proj" in n)
+
+    def test_a_matrix_with_nan_or_infinity_is_named(self):
+        for value in (np.nan, np.inf):
+            found = []
+
+            def spoil(weights):
+                found.append(self.matrix(weights))
+                weights[found[0]][3, 5] = value
+
+            model = self.changed(spoil)
+            for data in ([], ["--data", self.text], ["--effort", "0"]):
+                said = self.refuse(model, *data)
+                # The file has it as [inputs, outputs].
+                self.assertRegex(said, f"weight '{found[-1]}' (is not finite|holds NaN|holds infinity) at row 5, column 3", data)
+
+    def test_a_norm_with_nan_is_named(self):
+        found = []
+
+        def spoil(weights):
+            found.append(next(n for n, a in weights.items() if a.ndim == 1 and "norm" in n))
+            weights[found[0]][7] = np.nan
+
+        said = self.refuse(self.changed(spoil))
+        self.assertIn(f"weight '{found[0]}' holds NaN at row 0, column 7", said)
+
+    def test_channels_of_zeros_cost_nothing(self):
+        def silence(weights):
+            for name, array in weights.items():
+                if array.ndim == 1 and "norm" in name:
+                    array[:32] = 0  # a whole group of inputs is silent
+                elif array.ndim == 2:
+                    array[:, :3] = 0  # and some columns as stored
+
+        model = self.changed(silence)
+        for words in (["--data", self.text], ["--weights", "int8", "--data", self.text]):
+            done = smelt("compile", model, "-o", self.work / "x.smelt", "--target", "native", "-q", *words)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            done = smelt("eval", self.work / "x.smelt", "-r", model, "-t", self.text, "--context", "64", "--chunks", "4", "--json", "-q")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertLess(json.loads(done.stdout)["mean_kl"], 0.5)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
