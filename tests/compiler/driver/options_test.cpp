@@ -69,7 +69,7 @@ TEST(Options, NamesAndTableNames) {
 TEST(Options, UnknownNamesListTheKnown) {
   expectContains(failureOf("--weights", "int3"), "unknown weight format 'int3'");
   expectContains(failureOf("--weights", "int3"), "int4, int8");
-  expectContains(failureOf("--activations", "half"), "int8-group, int8-token, float");
+  expectContains(failureOf("--activations", "half"), "int8-group, int8-token, int16-group, float");
   expectContains(failureOf("--kv", "i8"), "--kv: unknown cache precision 'i8', expected one of f32, f16, int8, int8-int4");
   expectContains(failureOf("--algorithm", "magic"), "rtn");
   expectContains(failureOf("--target", "z80"), "x86-64-v3");
