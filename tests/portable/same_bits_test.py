@@ -9,10 +9,12 @@ import unittest
 from pathlib import Path
 
 SMELT, NATIVE, ARM, EXPORTS, WORK = sys.argv[1:6]
-# (case, weights, cache)
-CASES = [("llama_gqa/genai_fp32", "int4", "f16"), ("llama_gqa/genai_fp32", "int8", "int8"),
-         ("llama_gqa/dynamo23", "f32", "f32"), ("gemma3_text/dynamo23", "int4", "int8-int4"),
-         ("gemma3_text/dynamo23", "f32", "int8")]
+# (case, weights, options)
+CASES = [("llama_gqa/genai_fp32", "int4"), ("llama_gqa/genai_fp32", "int8", "--kv", "int8"),
+         ("llama_gqa/dynamo23", "f32", "--kv", "f32"), ("gemma3_text/dynamo23", "int4", "--kv", "int8-int4"),
+         ("gemma3_text/dynamo23", "f32", "--kv", "int8"),
+         ("llama_gqa/genai_fp32", "n4g32"), ("llama_gqa/genai_fp32", "a5g16"), ("gemma3_text/dynamo23", "a6g64"),
+         ("llama_gqa/genai_fp32", "s8g32", "--activations", "int16-group", "--head", "a6g32")]
 
 
 def run(*command):
@@ -29,10 +31,10 @@ def supported_targets():
 
 
 class SameBits(unittest.TestCase):
-    def check(self, case, weights, cache):
+    def check(self, case, weights, *options):
         artifact = Path(WORK) / f"{case.replace('/', '_')}_{weights}.smelt"
         run(SMELT, "compile", Path(EXPORTS) / "cases" / case / "model.onnx", "-o", artifact, "--weights", weights,
-            "--kv", cache, "--context", "128", "--quiet")
+            "--context", "128", "--quiet", *options)
         expected = run(NATIVE, artifact, "best", 1, 0, 0)
         self.assertGreater(len(expected.split()), 10)
         for threads, chunk, slot in [(2, 0, 0), (1, 1, 1), (2, 7, 2), (2, 64, 0)]:
@@ -44,9 +46,9 @@ class SameBits(unittest.TestCase):
             self.assertEqual(arm, expected, f"aarch64, {chunk=}")
 
 
-for case, weights, cache in CASES:
-    name = f"test_{case}_{weights}_{cache}".replace("/", "_").replace("-", "_")
-    setattr(SameBits, name, lambda self, c=case, w=weights, kv=cache: self.check(c, w, kv))
+for case, weights, *options in CASES:
+    name = f"test_{case}_{weights}".replace("/", "_")
+    setattr(SameBits, name, lambda self, arguments=(case, weights, *options): self.check(*arguments))
 
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1], verbosity=2)
