@@ -53,7 +53,8 @@ Values TileProduct::integerDots(const Place &at) {
     const bool last = plane + 1 == layout.planes;
     SmallVector<GroupDot> dots;
     for (int64_t r = 0; r < at.count; ++r) {
-      // The high plane's sum counts highFactor = 256 - 1 times; with unsigned bytes 128 S comes off at last.
+      // The high plane's sum counts highFactor = 256 - 1 times; with unsigned bytes 128 S comes off
+      // at last.
       Value start = totals[r] ? k.isub(k.shl(totals[r], 8), totals[r]) : Value();
       if (last && form == ByteForm::Offset)
         start = start ? k.iadd(start, k.splat(offsets[r])) : k.splat(offsets[r]);
