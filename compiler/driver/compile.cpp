@@ -290,6 +290,7 @@ Status Compilation::choose() {
   }
   SMELT_ASSIGN(plan, planFormats(matrices, goal, options.scheme));
   provenance.predicted = plan.kl;
+  SMELT_ASSIGN(provenance.tried, tryPlans(matrices, plan));
   return {};
 }
 

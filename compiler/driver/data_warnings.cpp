@@ -62,19 +62,20 @@ std::vector<std::string> dataWarnings(const std::vector<Document> &documents, co
         std::to_string(widest) + " inputs, " + number(perInput) + " for each; give at least " +
         std::to_string(4 * widest) + " with --data and --samples");
 
-  // Text that the tokenizer was made for has 3 to 5 bytes a token; a script that it cuts into bytes
-  // has little more than 1. Vocabularies of bytes always have 1.
+  // Text that the tokenizer was made for has 3 to 5 characters a token, in Chinese or Japanese 1.3
+  // or more; a script that it cuts into bytes has less than 1. Vocabularies of bytes always do.
   const double tokens = double(std::max<int64_t>(1, set.textTokens));
-  const double bytesPerToken = double(set.textBytes) / tokens;
+  const double characters = double(set.textCharacters) / tokens;
+  const bool isCut = characters < 1 || double(set.textBytes) < 1.6 * tokens;
   const double strange = double(set.strangeTokens) / tokens;
   if (strange > 0.1)
     warnings.push_back(number(100 * strange) + " % of the calibration text are unknown to the "
                                                "tokenizer: is it in a language of the model, and "
                                                "text at all?");
-  else if (bytesPerToken < 1.6 && tokenizer.vocabSize() > 1024)
-    warnings.push_back("the calibration text has only " + number(bytesPerToken) +
-                       " bytes a token, where text in the model's languages has 3 to 5: is it in "
-                       "one of them, and text at all?");
+  else if (isCut && tokenizer.vocabSize() > 1024)
+    warnings.push_back("the calibration text has only " + number(characters) +
+                       " characters a token, where text in the model's languages has 3 to 5: is "
+                       "it in one of them, and text at all?");
 
   // Of N tokens of mixed text some 10 N^0.6 are different ones; 4 N^0.5 is far less.
   std::set<int32_t> different;

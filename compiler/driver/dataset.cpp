@@ -144,6 +144,8 @@ Result<std::vector<int32_t>> encodeDocument(const Document &document, const Text
   const std::string &text = document.messages.empty() ? document.text : rendered;
   SMELT_ASSIGN(std::vector<int32_t> ids, encoder.tokenizer->encode(text, options));
   set.textBytes += int64_t(text.size());
+  set.textCharacters +=
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
   set.textTokens += int64_t(ids.size());
   for (int32_t id : ids)
     set.strangeTokens += isStrange(encoder.tokenizer->tokenText(id));

@@ -58,7 +58,7 @@ struct SampleSet {
   std::vector<std::vector<int32_t>> samples; ///< windows, every one of at least two tokens
   int64_t tokens = 0;                        ///< of all windows together
   /// Of the text that was tokenized, of which the windows may be a part.
-  int64_t textTokens = 0, textBytes = 0;
+  int64_t textTokens = 0, textBytes = 0, textCharacters = 0;
   int64_t strangeTokens = 0;         ///< of these, unknown ones and bytes for lack of a word
   std::vector<std::string> warnings; ///< what makes the set a poor one (dataWarnings)
 };

@@ -110,6 +110,11 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
     root["statistics"] = Object{{"hash", provenance.calibration.hash},
                                 {"samples", provenance.calibration.samples},
                                 {"tokens", provenance.calibration.tokens}};
+  Array tried;
+  for (const TriedPlan &plan : provenance.tried)
+    tried.push_back(Object{{"name", plan.name}, {"bytes", plan.bytes}, {"kl", plan.kl}});
+  if (!tried.empty())
+    root["tried"] = std::move(tried);
   if (provenance.verified.tokens > 0)
     root["verified"] = Object{{"kl", provenance.verified.kl},
                               {"windows", provenance.verified.windows},

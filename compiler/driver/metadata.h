@@ -3,6 +3,7 @@
 #pragma once
 
 #include "compiler/driver/compile.h"
+#include "compiler/driver/plan.h"
 #include "compiler/driver/text_use.h"
 #include "passes/quantize/quantize.h"
 #include "runtime/artifact/format.h"
@@ -31,6 +32,7 @@ struct Provenance {
   std::string algorithm;
   CalibrationRecord calibration;
   std::map<std::string, double> predicted; ///< nats per token, by matrix; empty: not predicted
+  std::vector<TriedPlan> tried; ///< other choices of formats, for the report
   VerifiedRecord verified;
   std::vector<PackedMatrix> matrices;
   format::ModelConfig config{};

@@ -384,8 +384,7 @@ int64_t uniformBytes(const std::vector<MatrixOutlook> &matrices, WeightFormat de
   return bytes;
 }
 
-Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, BudgetGoal goal,
-                               const QuantizeScheme &base) {
+static std::vector<BudgetItem> budgetItems(const std::vector<MatrixOutlook> &matrices) {
   std::vector<BudgetItem> items;
   for (const MatrixOutlook &matrix : matrices) {
     BudgetItem item;
@@ -395,7 +394,41 @@ Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, Budge
       item.choices.push_back({matrix.bytes[i], matrix.kl[i]});
     items.push_back(std::move(item));
   }
-  SMELT_ASSIGN(BudgetPlan chosen, planBudget(items, goal));
+  return items;
+}
+
+Result<std::vector<TriedPlan>> tryPlans(const std::vector<MatrixOutlook> &matrices,
+                                        const FormatPlan &chosen) {
+  std::vector<TriedPlan> tried;
+  if (matrices.empty())
+    return tried;
+  for (WeightFormat format : matrices.front().formats) {
+    TriedPlan uniform{std::string(formatInfo(format).name)};
+    bool isComplete = true;
+    for (const MatrixOutlook &matrix : matrices) {
+      auto found = std::find(matrix.formats.begin(), matrix.formats.end(), format);
+      isComplete &= found != matrix.formats.end();
+      if (!isComplete)
+        break;
+      uniform.bytes += matrix.bytes[size_t(found - matrix.formats.begin())];
+      uniform.kl += matrix.kl[size_t(found - matrix.formats.begin())];
+    }
+    if (isComplete)
+      tried.push_back(std::move(uniform));
+  }
+  const std::vector<BudgetItem> items = budgetItems(matrices);
+  for (double share : {0.85, 0.9, 0.95, 1.05, 1.1, 1.2}) {
+    SMELT_ASSIGN(BudgetPlan plan,
+                 planBudget(items, {BudgetKind::MaxBytes, share * double(chosen.bytes)}));
+    if (plan.met)
+      tried.push_back({"", plan.bytes, plan.kl});
+  }
+  return tried;
+}
+
+Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, BudgetGoal goal,
+                               const QuantizeScheme &base) {
+  SMELT_ASSIGN(BudgetPlan chosen, planBudget(budgetItems(matrices), goal));
   FormatPlan plan;
   plan.scheme = base;
   plan.weightKl = chosen.kl;

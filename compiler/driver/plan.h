@@ -64,6 +64,16 @@ struct FormatPlan {
 Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, BudgetGoal goal,
                                const QuantizeScheme &base);
 
+/// What a choice of formats stands beside, predicted: one format everywhere, and plans of other
+/// sizes.
+struct TriedPlan {
+  std::string name; ///< the format's, or empty: a plan
+  int64_t bytes = 0;
+  double kl = 0; ///< of weights: nats per token
+};
+Result<std::vector<TriedPlan>> tryPlans(const std::vector<MatrixOutlook> &matrices,
+                                        const FormatPlan &chosen);
+
 /// Bytes of all matrices if the decoder's were in one format and head and embeddings in another.
 int64_t uniformBytes(const std::vector<MatrixOutlook> &matrices, WeightFormat decoder,
                      WeightFormat head);

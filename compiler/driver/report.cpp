@@ -258,6 +258,24 @@ Json::Array linearsOf(const Json &metadata) {
   return list;
 }
 
+/// Other choices of formats that the compiler predicted, as whole files: what is no matrix stays.
+Json triedPlans(const Json &metadata, const Json::Array &linears, uint64_t fileBytes) {
+  double rest = double(fileBytes);
+  for (const Json &linear : linears)
+    rest -= numberOf(linear, "bytes");
+  Json::Array list;
+  const Json *tried = metadata.find("tried");
+  if (tried && tried->array())
+    for (const Json &plan : *tried->array()) {
+      Json row;
+      row.set("name", textOf(plan, "name"));
+      row.set("bytes", numberOf(plan, "bytes") + rest);
+      row.set("kl", numberOf(plan, "kl"));
+      list.push_back(std::move(row));
+    }
+  return list;
+}
+
 /// One report in the making.
 class Collector {
 public:
@@ -282,12 +300,13 @@ private:
     report.set("file", fs::path(path).filename().string());
     report.set("bytes", artifact->fileBytes());
     for (const char *key : {"producer", "source", "options", "numerics", "statistics",
-                            "decoder_bits_per_weight", "tried", "verified"})
+                            "decoder_bits_per_weight", "verified"})
       if (const Json *value = metadata.find(key))
         report.set(key, *value);
     Json::Array linears = linearsOf(metadata);
     report.set("parts", partsOf(*artifact, linears));
     report.set("weights", weightHistograms(*artifact, linears));
+    report.set("tried", triedPlans(metadata, linears, artifact->fileBytes()));
     report.set("linears", std::move(linears));
     if (!options.statistics.empty()) {
       SMELT_ASSIGN(Statistics statistics, readStatistics(options.statistics));
@@ -332,9 +351,6 @@ private:
       point.set("measured", true);
       points.push_back(std::move(point));
     }
-    // What the compiler tried on the way comes after what was measured here.
-    if (const Json *tried = report.find("tried"); tried && tried->array())
-      points.insert(points.end(), tried->array()->begin(), tried->array()->end());
     if (!points.empty())
       report.set("points", std::move(points));
     return {};

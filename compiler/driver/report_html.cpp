@@ -377,13 +377,26 @@ std::string taskRows(const Json &quality) {
 std::string qualitySection(const Json &report) {
   const Json *quality = report.find("quality");
   std::string cards;
-  const Json::Array &points = listOf(report, "points");
-  if (!points.empty()) {
+  auto pointsOf = [&](const char *key) {
     std::vector<plot::Point> list;
-    for (size_t i = 0; i < points.size(); ++i)
-      list.push_back({numberOf(points[i], "bytes") / 1e6, numberOf(points[i], "kl"),
-                      textOf(points[i], "name"), i == 0});
-    cards += card("Size against divergence", plot::scatter(list, "MB", "mean KL"));
+    for (const Json &point : listOf(report, key))
+      list.push_back(
+          {numberOf(point, "bytes") / 1e6, numberOf(point, "kl"), textOf(point, "name"), false});
+    return list;
+  };
+  if (std::vector<plot::Point> measured = pointsOf("points"); !measured.empty()) {
+    measured.front().main = true;
+    cards += card("Size against divergence", plot::scatter(measured, "MB", "mean KL"));
+  }
+  if (std::vector<plot::Point> tried = pointsOf("tried"); !tried.empty()) {
+    double kl = 0;
+    for (const Json &linear : listOf(report, "linears"))
+      kl += numberOf(linear, "kl");
+    tried.push_back({numberOf(report, "bytes") / 1e6, kl, "chosen", true});
+    cards += card("Formats that were weighed up",
+                  plot::scatter(tried, "MB", "predicted KL") +
+                      "<p class=\"note\">By the compiler's sensitivities, of weights alone: one "
+                      "format everywhere (named), and mixtures of other sizes.</p>");
   }
   if (quality && quality->find("kl_histogram"))
     cards += card("Divergence of single tokens", divergencePlot(*quality));

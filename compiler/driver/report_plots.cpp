@@ -220,7 +220,7 @@ std::string scatter(const std::vector<Point> &points, const std::string &xAxis,
                  yOf(point.y), point.main ? 5.0 : 3.5, point.main ? "dot main" : "dot") +
            escaped(title) + "</title></circle>";
     const bool isLeft = xOf(point.x) > right - 90;
-    if (point.main || points.size() <= 8)
+    if (!point.name.empty())
       svg += text(xOf(point.x) + (isLeft ? -9 : 9), yOf(point.y) - 6,
                   point.main ? (isLeft ? "mark last" : "mark first")
                              : (isLeft ? "tick last" : "tick first"),

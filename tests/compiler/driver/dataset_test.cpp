@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <iterator>
 
 #include <unistd.h>
 
@@ -190,7 +191,7 @@ TEST_F(DatasetTest, BuiltInSamplesAreMixed) {
   SampleSet set;
   set.tokens = 50'000;
   set.textTokens = 50'000;
-  set.textBytes = 200'000;
+  set.textBytes = set.textCharacters = 200'000;
   EXPECT_TRUE(dataWarnings(*builtInDocuments(), set, words, 1536).empty());
 }
 
@@ -201,7 +202,7 @@ TEST_F(DatasetTest, PoorDataIsSpokenOf) {
   std::vector<Document> both = {prose[0], code[0]};
   SampleSet good;
   good.tokens = good.textTokens = 8000;
-  good.textBytes = 30'000;
+  good.textBytes = good.textCharacters = 30'000;
   auto expectOne = [&](const std::vector<Document> &documents, const SampleSet &set,
                        const std::string &said) {
     std::vector<std::string> warnings = dataWarnings(documents, set, words, 1536);
@@ -220,6 +221,39 @@ TEST_F(DatasetTest, PoorDataIsSpokenOf) {
   SampleSet unknown = good;
   unknown.strangeTokens = 4000;
   expectOne(both, unknown, "50.0 % of the calibration text are unknown");
+}
+
+TEST_F(DatasetTest, StrangeAndRepeatedTextIsSpokenOf) {
+  // A tokenizer of more than 1024 tokens that has no word of this script.
+  tokenizer();
+  std::ifstream in(folder / "tokenizer.json");
+  std::string json((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  std::string more;
+  for (int i = 0; i < 1100; ++i)
+    more += ", \"<more" + std::to_string(i) + ">\": " + std::to_string(13 + i);
+  json.insert(json.find("}, \"merges\""), more);
+  write("tokenizer.json", json);
+  Result<TokenizerImport> found = importTokenizer(folder);
+  ASSERT_TRUE(found.ok()) << found.status().message();
+  Result<Tokenizer> words = Tokenizer::open(found->blob);
+  ASSERT_TRUE(words.ok());
+  std::vector<Document> documents = {{"hello", {}},
+                                     {"for (int i = 0; i < n; ++i) { a[i] = b_i; }", {}}};
+  SampleSet set;
+  set.tokens = set.textTokens = 8000;
+  set.textCharacters = 5000; // of three bytes each, cut into 8000 tokens
+  set.textBytes = 15000;
+  auto warnings = dataWarnings(documents, set, *words, 1536);
+  ASSERT_FALSE(warnings.empty());
+  EXPECT_NE(warnings[0].find("only 0.6 characters a token"), std::string::npos) << warnings[0];
+  // The same line over and over.
+  set.textCharacters = set.textBytes = 30'000;
+  set.samples.assign(20, std::vector<int32_t>(400, 3));
+  warnings = dataWarnings(documents, set, *words, 1536);
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_NE(warnings[0].find("repeats itself: 8000 tokens, but only 1 different"),
+            std::string::npos)
+      << warnings[0];
 }
 
 TEST_F(DatasetTest, BinaryFilesAreRefused) {

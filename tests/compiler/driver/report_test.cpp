@@ -37,6 +37,7 @@ Json reportOf(double bytes, double kl, const std::string &format) {
     "weights": {"largest_of_group": {"lowest_power_of_two": -3, "counts": [1, 4, 2], "zeros": 0}},
     "points": [{"name": "this", "bytes": 1000, "kl": 0.02}, {"name": "that", "bytes": 900,
                 "kl": 0.05}],
+    "tried": [{"name": "s4g32", "bytes": 950, "kl": 0.04}, {"name": "", "bytes": 900, "kl": 0.03}],
     "quality": {"mean_kl": )" +
                            std::to_string(kl) +
                            R"(, "same_top": 0.9, "ppl": 12, "ppl_ratio": 1.01,
@@ -63,7 +64,7 @@ TEST(Report, ThePageNeedsNothingElse) {
   // Size against KL, divergence, error, activations, weights' formats, scales.
   EXPECT_GE(count(page, "<svg"), 6u);
   for (const char *said : {"Where the bytes are", "Layer by layer", "Quality", "Answers",
-                           "Speed on this machine", "one.txt", "a5g32 × 1", "100 tok/s"})
+                           "Speed on this machine", "one.txt", "Formats that were weighed up", "s4g32", "a5g32 × 1", "100 tok/s"})
     EXPECT_GE(count(page, said), 1u) << said;
 }
 
