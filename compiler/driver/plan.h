@@ -30,7 +30,7 @@ struct MatrixOutlook {
 
 struct OutlookOptions {
   std::vector<WeightFormat> formats; ///< that compete
-  Algorithm algorithm = Algorithm::Polish;
+  Algorithm algorithm = Algorithm::Search;
   int threads = 0;
   std::function<bool(double)> progress;
   std::function<void(const WeightView &)> release;
