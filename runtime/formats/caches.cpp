@@ -36,7 +36,8 @@ Result<CacheFormat> findCacheFormat(std::string_view name) {
 
 int64_t keyBytes(CacheFormat format, int64_t headDim) {
   const int bits = cacheInfo(format).keyBits;
-  return headDim * bits / 8 + (bits == 8 ? scaleBytes : 0);
+  return headDim * bits / 8 +
+         (bits == 8 ? roundUp(headDim, keyGroup) / keyGroup * scaleBytes : 0);
 }
 
 int64_t valueBytes(CacheFormat format, int64_t headDim) {

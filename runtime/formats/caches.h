@@ -3,7 +3,7 @@
 // The keys of a layer are [slot][kv head], its values likewise; within a head, codes of all
 // positions come first, then the scales (capacity is a multiple of 64, so both start aligned):
 //   keys    codes [capacity / 16][headDim][16]: lanes are positions
-//           8 bits: then float16 scale [capacity]
+//           8 bits: then float16 scale [ceil(headDim / 32)][capacity]
 //   values  codes [capacity][headDim]
 //           8 bits: then float16 scale [capacity]
 //           4 bits: codes [capacity][groups][16 bytes], groups = ceil(headDim / 32), byte i of
@@ -30,6 +30,7 @@ struct CacheInfo {
   std::string_view help;
 };
 
+inline constexpr int64_t keyGroup = 32;   ///< dimensions that share the scale of 8-bit keys
 inline constexpr int64_t valueGroup = 32; ///< dimensions that share the scale of 4-bit values
 
 /// Rows of the table.

@@ -54,6 +54,14 @@ int64_t CacheShape::scaleAt(int64_t slot, int64_t head, int64_t position, int64_
   return start + 2 * ((which * groups() + g) * capacity + position);
 }
 
+float CacheShape::largest(const float *x, int64_t d) const {
+  float most = 0;
+  const int64_t first = d / scaledDims() * scaledDims();
+  for (int64_t i = first; i < std::min(headDim, first + scaledDims()); ++i)
+    most = std::max(most, std::fabs(x[i]));
+  return most;
+}
+
 void CacheShape::put(std::vector<std::byte> &cache, int64_t slot, int64_t head, int64_t position,
                      const float *x) const {
   auto code = [&](int64_t d) { return &cache[size_t(codeAt(slot, head, position, d))]; };
@@ -66,14 +74,14 @@ void CacheShape::put(std::vector<std::byte> &cache, int64_t slot, int64_t head, 
     return;
   }
   if (bits() == 8) {
-    float most = 0;
-    for (int64_t d = 0; d < headDim; ++d)
-      most = std::max(most, std::fabs(x[d]));
-    const float scale = halved(most / 127);
-    storeHalf(&cache[size_t(scaleAt(slot, head, position, 0))], scale);
-    for (int64_t d = 0; d < headDim; ++d)
+    for (int64_t first = 0; first < headDim; first += scaledDims())
+      storeHalf(&cache[size_t(scaleAt(slot, head, position, first / scaledDims()))],
+                halved(largest(x, first) / 127));
+    for (int64_t d = 0; d < headDim; ++d) {
+      const float scale = halved(largest(x, d) / 127);
       *code(d) =
           std::byte(int8_t(std::clamp(std::nearbyint(x[d] * inverse(scale)), -127.0f, 127.0f)));
+    }
     return;
   }
   for (int64_t g = 0; g < groups(); ++g) {
@@ -100,7 +108,8 @@ CacheShape::Number CacheShape::get(const std::byte *cache, int64_t slot, int64_t
   } else if (bits() == 16) {
     value = loadHalf(code);
   } else if (bits() == 8) {
-    value = double(int8_t(*code)) * loadHalf(cache + scaleAt(slot, head, position, 0));
+    value =
+        double(int8_t(*code)) * loadHalf(cache + scaleAt(slot, head, position, d / scaledDims()));
   } else {
     const int64_t g = d / valueGroup;
     const double minimum = loadHalf(cache + scaleAt(slot, head, position, g, 1));
@@ -119,9 +128,7 @@ double CacheShape::step(const float *x, int64_t d) const {
     return half * std::fabs(x[d]) + least;
   if (bits() == 8) {
     // Half a step; or the end of the codes, if the scale was rounded down.
-    double most = 0;
-    for (int64_t i = 0; i < headDim; ++i)
-      most = std::max(most, double(std::fabs(x[i])));
+    const double most = largest(x, d);
     return std::max(most / 254 * (1 + half), most * half) + 127 * least;
   }
   // Half a step and the rounding of the minimum, which the codes at the ends cannot make good.

@@ -33,6 +33,9 @@ private:
   int64_t codeAt(int64_t slot, int64_t head, int64_t position, int64_t d) const;
   int64_t scaleAt(int64_t slot, int64_t head, int64_t position, int64_t g, int which = 0) const;
   int64_t headBytes() const;
+  /// 8 bits: dimensions that share a scale, and the largest magnitude among those of dimension d.
+  int64_t scaledDims() const { return holdsKeys ? keyGroup : headDim; }
+  float largest(const float *x, int64_t d) const;
   int64_t groups() const { return (headDim + valueGroup - 1) / valueGroup; }
 };
 

@@ -19,11 +19,11 @@ Value compare(KernelBuilder &k, arith::CmpIPredicate predicate, Value a, Value c
 }
 
 /// Whether the registers hold `vectors` sums of 16 lanes for each of `pairs` pairs, the vectors
-/// they are made of and one factor.
-bool fitsRegisters(DotKind kind, int64_t pairs, int64_t vectors) {
+/// they are made of (`each` to a sum) and one factor.
+bool fitsRegisters(DotKind kind, int64_t pairs, int64_t vectors, int64_t each = 1) {
   const int64_t perVector = kind == DotKind::Vnni512 ? 1 : kind == DotKind::Maddubs256 ? 2 : 4;
   const int64_t registers = kind == DotKind::Maddubs256 ? 16 : 32;
-  return (pairs * vectors + vectors) * perVector + 1 <= registers;
+  return (pairs * vectors + each * vectors) * perVector + 1 <= registers;
 }
 
 } // namespace
@@ -67,17 +67,16 @@ void AttentionBlock::setSlope(Value pair, Buffer slopes, Value queryHead) {
 // --- Scores: lanes are positions; a key line is loaded once for all pairs of the tile.
 
 void AttentionBlock::scores(Value head, Value start, Value count) {
-  Value lines = cache.keyLines(head, start);
-  Value scales = cache.scalesKeys() ? cache.keyScaleAt(head, start) : Value();
+
   for (int64_t first = 0; first < pairs; first += pairStep) {
     const int64_t held = std::min(pairStep, pairs - first);
     int64_t chunks = chunksOfBlock;
-    while (chunks > 1 && !fitsRegisters(k.target.dot, held, chunks))
+    while (chunks > 1 && !fitsRegisters(k.target.dot, held, chunks, cache.scalesKeys() ? 2 : 1))
       chunks /= 2;
     auto tiles = [&](int64_t together) {
       Value needed = k.ceilDiv(count, lanes * together);
       k.loop(k.idx(0), k.mul(needed, together), together,
-             [&](Value chunk) { scoreTile(lines, scales, chunk, first, together); });
+             [&](Value chunk) { scoreTile(head, start, chunk, first, together); });
     };
     if (chunks < chunksOfBlock) {
       tiles(chunks);
@@ -87,7 +86,7 @@ void AttentionBlock::scores(Value head, Value start, Value count) {
     k.ifElse(
         k.lessEqual(count, k.idx(attentionBlock / 2)), {},
         [&]() -> Values {
-          scoreTile(lines, scales, k.idx(0), first, chunks / 2);
+          scoreTile(head, start, k.idx(0), first, chunks / 2);
           return {};
         },
         [&]() -> Values {
@@ -97,30 +96,47 @@ void AttentionBlock::scores(Value head, Value start, Value count) {
   }
 }
 
-void AttentionBlock::scoreTile(Value lines, Value scales, Value chunk, int64_t firstPair,
+void AttentionBlock::scoreTile(Value head, Value start, Value chunk, int64_t firstPair,
                                int64_t chunks) {
   const int64_t held = std::min(pairStep, pairs - firstPair);
   const int64_t chunkElements = k.spec.headDim * lanes;
-  Value first = k.add(lines, k.mul(chunk, chunkElements));
-  Values acc(held * chunks, k.splatF(0));
-  acc = k.loop(k.idx(0), k.idx(k.spec.headDim), 1, acc, [&](Value d, ValueRange carried) {
-    Values key, next;
-    for (int64_t c = 0; c < chunks; ++c)
-      key.push_back(cache.loadKeys(k.add(k.add(first, k.mul(d, lanes)), c * chunkElements)));
-    for (int64_t p = 0; p < held; ++p) {
-      Value q = k.splat(k.load(queries, k.add(d, (firstPair + p) * queryStride)));
-      for (int64_t c = 0; c < chunks; ++c)
-        next.push_back(k.fma(q, key[c], carried[p * chunks + c]));
-    }
-    return next;
-  });
-  if (scales)
+  Value first = k.add(cache.keyLines(head, start), k.mul(chunk, chunkElements));
+  // Dimensions [begin, end); `scales`: of quantized keys, of each chunk.
+  auto dimensions = [&](Value begin, Value end, ValueRange init, ArrayRef<Value> scales) {
+    return k.loop(begin, end, 1, init, [&](Value d, ValueRange carried) {
+      Values key, next;
+      for (int64_t c = 0; c < chunks; ++c) {
+        key.push_back(cache.loadKeys(k.add(k.add(first, k.mul(d, lanes)), c * chunkElements)));
+        if (!scales.empty())
+          key[c] = k.fmul(key[c], scales[c]);
+      }
+      for (int64_t p = 0; p < held; ++p) {
+        Value q = k.splat(k.load(queries, k.add(d, (firstPair + p) * queryStride)));
+        for (int64_t c = 0; c < chunks; ++c)
+          next.push_back(k.fma(q, key[c], carried[p * chunks + c]));
+      }
+      return next;
+    });
+  };
+  auto scaled = [&](Value group, int64_t n, ValueRange init) {
+    Values scales;
     for (int64_t c = 0; c < chunks; ++c) {
-      Value at = k.add(scales, k.mul(k.add(chunk, c), lanes));
-      Value scale = cache.loadScales(cache.keyScales, at);
-      for (int64_t p = 0; p < held; ++p)
-        acc[p * chunks + c] = k.fmul(acc[p * chunks + c], scale);
+      Value position = k.add(start, k.mul(k.add(chunk, c), lanes));
+      scales.push_back(cache.loadScales(cache.keyScales, cache.keyScaleAt(head, position, group)));
     }
+    Value begin = k.mul(group, keyGroup);
+    return dimensions(begin, k.add(begin, n), init, scales);
+  };
+  Values acc(held * chunks, k.splatF(0));
+  if (cache.scalesKeys()) {
+    const int64_t whole = k.spec.headDim / keyGroup, rest = k.spec.headDim % keyGroup;
+    acc = k.loop(k.idx(0), k.idx(whole), 1, acc,
+                 [&](Value group, ValueRange carried) { return scaled(group, keyGroup, carried); });
+    if (rest)
+      acc = scaled(k.idx(whole), rest, acc);
+  } else {
+    acc = dimensions(k.idx(0), k.idx(k.spec.headDim), acc, {});
+  }
   for (int64_t p = 0; p < held; ++p)
     for (int64_t c = 0; c < chunks; ++c)
       k.storeVector(weights, k.add(k.mul(k.add(chunk, c), lanes), (firstPair + p) * attentionBlock),

@@ -9,17 +9,17 @@ namespace smelt {
 
 /// Emits the pieces of attention of `pairs` (row, query head) pairs, all of one kv head and slot,
 /// against one block of attentionBlock positions. For every pair, in this order:
-///   s_t = sum over d, in order, of q_d k_td by fma from 0, k_td the codes of quantized keys, then
-///   s_t = s_t * (scale of key t); s_t = s_t * scale; with softcap s_t =
-///   cap tanh(s_t / cap); with slopes s_t = fma(slope, t - position, s_t); invisible positions get
-///   -FLT_MAX m = max s_t, p_t = exp(s_t - m) (nothing visible: m = -FLT_MAX and all p_t = 0) l =
-///   16-lane sums of p over the four vectors of 16 positions in order, then reduceAdd o_d = sum
-///   over t, in order, of p_t v_td by fma from 0
+///   s_t = sum over d, in order, of q_d k_td by fma from 0; a quantized k_td is code * scale, which
+///   is exact in float; s_t = s_t * scale; with softcap s_t = cap tanh(s_t / cap); with slopes s_t =
+///   fma(slope, t - position, s_t); invisible positions get -FLT_MAX
+///   m = max s_t, p_t = exp(s_t - m) (nothing visible: m = -FLT_MAX and all p_t = 0)
+///   l = 16-lane sums of p over the four vectors of 16 positions in order, then reduceAdd
+///   o_d = sum over t, in order, of p_t v_td by fma from 0
 /// With quantized values, v_td are codes and p_t, after the sum l, is p_t * (scale of value t), of
 /// packed ones of the group of d; the latter's sum starts at the group's b = 16-lane sums of p_t
 /// (minimum of value t) over the four vectors in order, the first product rounded, the others by
-/// fma, then reduceAdd. Positions that are invisible to all pairs may be skipped: they would add
-/// exact zeros.
+/// fma, then reduceAdd.
+/// Positions that are invisible to all pairs may be skipped: they would add exact zeros.
 class AttentionBlock {
 public:
   AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs);
@@ -51,7 +51,7 @@ private:
   /// Of packed values, for up to two groups: weights [group][pair][position], sums b [group][pair].
   Buffer groupWeights, groupSums;
 
-  void scoreTile(Value lines, Value scales, Value chunk, int64_t firstPair, int64_t chunks);
+  void scoreTile(Value head, Value start, Value chunk, int64_t firstPair, int64_t chunks);
   void scaleWeights(Value head, Value start);
   void weighGroup(Value head, Value start, Value group, int64_t place, int64_t firstPair,
                   int64_t held);

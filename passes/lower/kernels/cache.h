@@ -71,8 +71,9 @@ public:
   }
 
   // --- Scales, of 16 positions from `position`, a multiple of 16
-  Value keyScaleAt(Value head, Value position) {
-    return scaleAt(head, position, keyBytes(k.spec.cache, k.spec.headDim), k.spec.headDim);
+  Value keyScaleAt(Value head, Value position, Value group) {
+    return scaleAt(head, k.add(position, k.mul(group, capacity)),
+                   keyBytes(k.spec.cache, k.spec.headDim), k.spec.headDim);
   }
   Value valueScaleAt(Value head, Value position, Value group) {
     return scaleAt(head, k.add(position, k.mul(group, capacity)),

@@ -8,13 +8,10 @@
 // positions[maxTokens], slots[maxTokens].
 //
 // Quantized caches (runtime/formats/caches.h), h(x) = x rounded to float16, x limited to float16's
-// range: 8 bits: scale = h(max |x| / 127), q = roundEven(x * (1 / scale)) within +-127; 4 bits, of
-// each group: minimum = h(min x), scale = h((max x - min x) / 15), u = roundEven((x - minimum) * (1
-// / scale)) within 0..15; all codes are 0 where the scale is. Codes are made of the rounded scale.
-//
-// Head norm: y = (x * s) * w, s = 1 / sqrt(sum(x^2) / headDim + epsilon) over the head. Rotation
-// (Su et al. 2021) of a pair (a, b): (fma(a, cos, -(b sin)), fma(b, cos, a sin)), pairs (i, i +
-// rotaryDim / 2) or (2i, 2i + 1); columns from rotaryDim on stay.
+// range. 8 bits, of a group of keys or the values of a head: scale = h(max |x| / 127), q =
+// roundEven(x * (1 / scale)) within +-127. 4 bits, of each group of values: minimum = h(min x),
+// scale = h((max x - min x) / 15), u = roundEven((x - minimum) * (1 / scale)) within 0..15. 1 / 0
+// counts as 0. Codes are made of the rounded scale and minimum.
 #include "passes/lower/kernels/cache.h"
 #include "passes/lower/kernels/columns.h"
 #include "passes/lower/rotary_table.h"
@@ -94,25 +91,31 @@ private:
     Value within = k.rem(position, lanes);
     Value lines = k.add(cache.keyLines(cacheHead, k.sub(position, within)), within);
     Value inverse;
-    if (cache.scalesKeys())
-      inverse =
-          storeScale(turned, k.idx(0), cache.keyScales, cache.keyScaleAt(cacheHead, position));
     auto scatter = [&](Value d, int64_t n) {
       Value x = k.loadVector(turned, d, n);
       Value v = inverse ? symmetricCodes(x, inverse) : cache.encode(x);
       for (int64_t i = 0; i < n; ++i)
         k.store(cache.keys, k.add(lines, k.mul(k.add(d, i), lanes)), k.lane(v, i));
     };
-    const int64_t whole = k.spec.headDim / lanes * lanes;
-    k.loop(k.idx(0), k.idx(whole), lanes, [&](Value d) { scatter(d, lanes); });
-    for (Piece piece : pieces(k.spec.headDim - whole))
-      scatter(k.idx(whole + piece.first), piece.n);
+    // Quantized keys have a scale for every `unit` of the lines.
+    const int64_t unit = cache.scalesKeys() ? keyGroup : lanes;
+    auto group = [&](Value d, int64_t n) {
+      if (cache.scalesKeys())
+        inverse = storeScale(turned, d, n, cache.keyScales,
+                             cache.keyScaleAt(cacheHead, position, k.div(d, keyGroup)));
+      for (Piece piece : pieces(n))
+        scatter(k.add(d, piece.first), piece.n);
+    };
+    const int64_t whole = k.spec.headDim / unit * unit;
+    k.loop(k.idx(0), k.idx(whole), unit, [&](Value d) { group(d, unit); });
+    if (whole != k.spec.headDim)
+      group(k.idx(whole), k.spec.headDim - whole);
   }
 
   void storeValue(Buffer in, Value from, Value cacheHead, Value position) {
     Value inverse, to = cache.valueRow(cacheHead, position);
     if (cache.scalesValues())
-      inverse = storeScale(in, from, cache.valueScales,
+      inverse = storeScale(in, from, k.spec.headDim, cache.valueScales,
                            cache.valueScaleAt(cacheHead, position, k.idx(0)));
     for (Piece piece : pieces(k.spec.headDim)) {
       Value x = k.loadVector(in, k.add(from, piece.first), piece.n);
@@ -134,10 +137,10 @@ private:
     return k.select(some, k.fdiv(k.f32Const(1), scale), zero);
   }
 
-  /// The scale of the headDim numbers from `from`; returns its inverse.
-  Value storeScale(Buffer in, Value from, Buffer scales, Value at) {
+  /// The scale of the `count` numbers from `from`; returns its inverse.
+  Value storeScale(Buffer in, Value from, int64_t count, Buffer scales, Value at) {
     Value most = foldColumns(
-        k, k.spec.headDim,
+        k, count,
         [&](Value acc, Value column, int64_t n) {
           return k.fmax(k.fabs(cache.limited(loadFirst(k, in, k.add(from, column), n))), acc);
         },

@@ -21,10 +21,11 @@ TEST(Caches, EveryRowIsFoundByItsName) {
 TEST(Caches, BytesOfAPosition) {
   EXPECT_EQ(keyBytes(CacheFormat::F32, 64), 256);
   EXPECT_EQ(valueBytes(CacheFormat::F16, 64), 128);
-  // Codes and one float16 scale.
-  EXPECT_EQ(keyBytes(CacheFormat::Int8, 64), 64 + 2);
+  // Codes and float16 scales: of every 32 dimensions of keys, of a head's values.
+  EXPECT_EQ(keyBytes(CacheFormat::Int8, 64), 64 + 2 * 2);
+  EXPECT_EQ(keyBytes(CacheFormat::Int8, 80), 80 + 3 * 2);
   EXPECT_EQ(valueBytes(CacheFormat::Int8, 64), 64 + 2);
-  EXPECT_EQ(keyBytes(CacheFormat::Int8Int4, 64), 64 + 2);
+  EXPECT_EQ(keyBytes(CacheFormat::Int8Int4, 64), 64 + 2 * 2);
   // Nibbles of whole groups of 32, each with a scale and a minimum.
   EXPECT_EQ(valueBytes(CacheFormat::Int8Int4, 64), 32 + 2 * 4);
   EXPECT_EQ(valueBytes(CacheFormat::Int8Int4, 80), 48 + 3 * 4);
