@@ -384,7 +384,8 @@ std::string qualitySection(const Json &report) {
           {numberOf(point, "bytes") / 1e6, numberOf(point, "kl"), textOf(point, "name"), false});
     return list;
   };
-  if (std::vector<plot::Point> measured = pointsOf("points"); !measured.empty()) {
+  // One point alone says no more than the figures above.
+  if (std::vector<plot::Point> measured = pointsOf("points"); measured.size() > 1) {
     measured.front().main = true;
     cards += card("Size against divergence", plot::scatter(measured, "MB", "mean KL"));
   }
