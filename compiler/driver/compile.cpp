@@ -311,6 +311,25 @@ Status Compilation::quantize(const Pipeline::Report &report) {
     return true;
   };
   pack.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
+  // The divergence is one of next tokens, so the model must give them.
+  if (options.effort > 2 && !options.algorithm && !samples.samples.empty() &&
+      !pipeline.runsTensors && source.graph.vocabSize == tokenCount(source.graph)) {
+    // Codes take a small part of the time that learning takes.
+    constexpr double codesShare = 0.1;
+    pack.progress = [&](double share) {
+      report(codesShare * share);
+      return true;
+    };
+    pack.revise = [&](std::span<PackedLinear> linears) {
+      TuneOptions tune;
+      tune.threads = options.threads;
+      tune.progress = [&](double share, double) {
+        report(codesShare + (1 - codesShare) * share);
+        return true;
+      };
+      return tunePacked(source.graph, samples.samples, linears, tune);
+    };
+  }
   SMELT_ASSIGN(provenance.matrices, packWeights(*pipeline.module, source.resolve, *sink, pack));
   if (!pipeline.runsTensors) {
     std::vector<std::unique_ptr<mlir::Pass>> merge;

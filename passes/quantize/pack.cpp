@@ -20,10 +20,15 @@ public:
   Packer(const WeightResolver &resolve, WeightSink &sink, const PackOptions &options, double total)
       : resolve(resolve), sink(sink), options(options), total(total) {}
 
-  Result<int64_t> pack(const LinearWeights &weights, Algorithm algorithm,
-                       const InputStatistics *statistics, PackedMatrix &matrix);
+  /// Told where a matrix lies.
+  using Placed = std::function<void(int64_t offset)>;
+
+  Status pack(const LinearWeights &weights, Algorithm algorithm, const InputStatistics *statistics,
+              PackedMatrix &matrix, Placed placed);
   Status packLinear(slm::LinearOp linear);
   Status packEmbedding(slm::EmbeddingOp embedding);
+  /// Revises and writes what was held back.
+  Status finish();
 
   std::vector<PackedMatrix> packed;
 
@@ -35,7 +40,9 @@ private:
   WeightSink &sink;
   const PackOptions &options;
   FeedbackCache factors;
-  double total, done = 0; ///< weights
+  double total, done = 0;         ///< weights
+  std::vector<PackedLinear> held; ///< until they are revised
+  std::vector<Placed> heldPlaces;
 };
 
 Result<std::shared_ptr<const InputStatistics>> Packer::findStatistics(slm::LinearOp linear,
@@ -58,22 +65,33 @@ Result<std::shared_ptr<const InputStatistics>> Packer::findStatistics(slm::Linea
   return found;
 }
 
-Result<int64_t> Packer::pack(const LinearWeights &weights, Algorithm algorithm,
-                             const InputStatistics *statistics, PackedMatrix &matrix) {
+Status Packer::pack(const LinearWeights &weights, Algorithm algorithm,
+                    const InputStatistics *statistics, PackedMatrix &matrix, Placed placed) {
   for (const WeightView &part : weights.parts)
     matrix.rows += part.rows;
   matrix.cols = weights.parts.front().cols;
   matrix.bytes = packedBytes(matrix.format, packedRows(weights), matrix.cols);
   double share = double(matrix.rows) * double(matrix.cols);
 
-  SMELT_ASSIGN(int64_t offset, sink.begin());
+  const bool holds = bool(options.revise);
+  if (holds) {
+    held.push_back({weights, matrix.format, {}});
+    heldPlaces.push_back(std::move(placed));
+  } else {
+    SMELT_ASSIGN(int64_t offset, sink.begin());
+    placed(offset);
+    matrix.offset = offset;
+  }
   int64_t written = 0;
   ByteSink counted = [&](std::span<const std::byte> bytes) -> Status {
     written += int64_t(bytes.size());
     if (options.progress &&
         !options.progress((done + share * double(written) / double(matrix.bytes)) / total))
       return cancelled("stopped while packing '" + weights.name + "'");
-    return sink.write(bytes);
+    if (!holds)
+      return sink.write(bytes);
+    held.back().bytes.insert(held.back().bytes.end(), bytes.begin(), bytes.end());
+    return {};
   };
   SMELT_ASSIGN(matrix.error, quantizeLinear(weights, matrix.format, algorithm, statistics,
                                             options.threads, counted, &factors));
@@ -84,7 +102,20 @@ Result<int64_t> Packer::pack(const LinearWeights &weights, Algorithm algorithm,
   if (options.release)
     for (const WeightView &part : weights.parts)
       options.release(part);
-  return offset;
+  return {};
+}
+
+Status Packer::finish() {
+  if (!options.revise)
+    return {};
+  SMELT_TRY(options.revise(held));
+  for (size_t i = 0; i < held.size(); ++i) {
+    SMELT_ASSIGN(int64_t offset, sink.begin());
+    heldPlaces[i](offset);
+    packed[i].offset = offset; // every matrix was held back
+    SMELT_TRY(sink.write(held[i].bytes));
+  }
+  return {};
 }
 
 Status Packer::packLinear(slm::LinearOp linear) {
@@ -96,11 +127,9 @@ Status Packer::packLinear(slm::LinearOp linear) {
   SMELT_ASSIGN(LinearWeights weights, linearWeights(linear, resolve));
   SMELT_ASSIGN(std::shared_ptr<const InputStatistics> statistics,
                findStatistics(linear, matrix.format));
-  SMELT_ASSIGN(int64_t offset,
-               pack(weights, statistics ? options.algorithm : withoutStatistics(options.algorithm),
-                    statistics.get(), matrix));
-  linear.setPackedOffset(uint64_t(offset));
-  matrix.offset = offset;
+  SMELT_TRY(pack(weights, statistics ? options.algorithm : withoutStatistics(options.algorithm),
+                 statistics.get(), matrix,
+                 [linear](int64_t offset) mutable { linear.setPackedOffset(uint64_t(offset)); }));
   packed.push_back(std::move(matrix));
   return {};
 }
@@ -113,10 +142,9 @@ Status Packer::packEmbedding(slm::EmbeddingOp embedding) {
   SMELT_ASSIGN(WeightView view, resolve(embedding.getTable()));
   LinearWeights weights{matrix.name, {std::move(view)}, false};
   // Its inputs are ids, of which no statistics could say anything.
-  SMELT_ASSIGN(int64_t offset,
-               pack(weights, withoutStatistics(options.algorithm), nullptr, matrix));
-  embedding.setPackedOffset(uint64_t(offset));
-  matrix.offset = offset;
+  SMELT_TRY(
+      pack(weights, withoutStatistics(options.algorithm), nullptr, matrix,
+           [embedding](int64_t offset) mutable { embedding.setPackedOffset(uint64_t(offset)); }));
   packed.push_back(std::move(matrix));
   return {};
 }
@@ -148,11 +176,13 @@ Result<std::vector<PackedMatrix>> packWeights(ModuleOp module, const WeightResol
   Packer packer(resolve, sink, options, total);
   for (slm::LinearOp linear : linears)
     SMELT_TRY(packer.packLinear(linear));
-  for (auto &[embedding, tied] : embeddings) {
-    if (tied == linears.size()) {
+  for (auto &[embedding, tied] : embeddings)
+    if (tied == linears.size())
       SMELT_TRY(packer.packEmbedding(embedding));
+  SMELT_TRY(packer.finish());
+  for (auto &[embedding, tied] : embeddings) {
+    if (tied == linears.size())
       continue;
-    }
     embedding.setPackedOffset(*linears[tied].getPackedOffset());
     packer.packed[tied].shared = true;
   }

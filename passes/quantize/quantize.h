@@ -4,6 +4,7 @@
 
 #include "calibration/quantizer.h"
 #include "calibration/statistics.h"
+#include "calibration/tune_packed.h"
 #include "passes/weight_sink.h"
 
 #include "compiler/dialect/slm.h"
@@ -13,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -82,6 +84,9 @@ struct PackOptions {
   std::function<bool(double)> progress;
   /// Called when the pages of a view are not needed for now.
   std::function<void(const WeightView &)> release;
+  /// Sees all matrices as they are packed and may change their bytes; empty: bytes are written as
+  /// they come, and never lie in memory all at once.
+  std::function<Status(std::span<PackedLinear>)> revise;
 };
 
 /// Packs every linear and embedding of `module` into `sink`, in program order, and sets

@@ -302,6 +302,44 @@ TEST_F(QuantizeTest, RefusesStatisticsOfAnotherModel) {
   EXPECT_NE(narrow.status().message().find("found 24 columns, expected 40"), std::string::npos);
 }
 
+TEST_F(QuantizeTest, RevisedBytesAreWrittenInTheirPlaces) {
+  for (bool tied : {true, false}) {
+    auto module = parse(tied), other = parse(tied);
+    QuantizeScheme scheme;
+    scheme.head = scheme.embedding = WeightFormat::S8C;
+    for (ModuleOp op : {*module, *other})
+      ASSERT_EQ(run(op, createAssignSchemePass(scheme)), "");
+    MemorySink plain, revised;
+    ASSERT_TRUE(pack(*module, plain).ok());
+    PackOptions options;
+    std::vector<std::string> names;
+    options.revise = [&](std::span<PackedLinear> linears) -> Status {
+      for (PackedLinear &linear : linears) {
+        names.push_back(linear.weights.name);
+        EXPECT_EQ(
+            int64_t(linear.bytes.size()),
+            packedBytes(linear.format, packedRows(linear.weights), linear.weights.parts[0].cols));
+        if (linear.weights.name == "down")
+          linear.bytes[7] ^= std::byte(0xff);
+      }
+      return {};
+    };
+    ASSERT_TRUE(pack(*other, revised, options).ok());
+    EXPECT_EQ(names, tied ? (std::vector<std::string>{"qk", "gate_up", "down", "head"})
+                          : (std::vector<std::string>{"qk", "gate_up", "down", "head", "embed"}));
+    for (const char *name : {"qk", "gate_up", "down", "head"})
+      EXPECT_EQ(linear(*module, name).getPackedOffset(), linear(*other, name).getPackedOffset());
+    EXPECT_EQ(embedding(*module).getPackedOffset(), embedding(*other).getPackedOffset());
+    const size_t changed = size_t(*linear(*other, "down").getPackedOffset()) + 7;
+    ASSERT_LT(changed, plain.bytes.size());
+    plain.bytes[changed] ^= std::byte(0xff);
+    EXPECT_EQ(plain.bytes, revised.bytes);
+
+    options.revise = [](std::span<PackedLinear>) { return internalError("no"); };
+    EXPECT_FALSE(pack(*other, revised, options).ok());
+  }
+}
+
 TEST_F(QuantizeTest, ProgressCoversAllAndCanStop) {
   auto module = parse();
   ASSERT_EQ(run(*module, createAssignSchemePass({})), "");
