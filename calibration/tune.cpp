@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <tuple>
 
 namespace smelt {
 
@@ -39,24 +40,47 @@ public:
                                                              : ProductPrecision::Float),
         teacherModel(teacher, pool, precision) {}
 
-  Status run(const std::vector<std::vector<int32_t>> &samples) {
+  Result<TuneReport> run(const std::vector<std::vector<int32_t>> &samples) {
     SMELT_TRY(prepare());
     SMELT_TRY(runTeacher(makeTiles(samples, tileTokens)));
-    std::vector<size_t> order(tiles.size());
-    for (size_t i = 0; i < order.size(); ++i)
-      order[i] = i;
-    const std::vector<std::vector<size_t>> batches = planBatches(order);
-    for (size_t step = 0; step < batches.size(); ++step) {
+    TuneReport report;
+    decodeAll();
+    SMELT_ASSIGN(report.before, measureHeld());
+    report.after = report.before;
+    best = scalesNow();
+    Scales restart = best;
+    const std::vector<std::vector<std::vector<size_t>>> epochs = planEpochs();
+    double factor = 1;
+    int64_t time = 0;
+    for (size_t epoch = 0; epoch < epochs.size(); ++epoch) {
+      for (size_t step = 0; step < epochs[epoch].size(); ++step) {
+        const double share =
+            (double(epoch) + double(step) / double(epochs[epoch].size())) / double(epochs.size());
+        decodeAll();
+        double divergence = 0;
+        SMELT_TRY(addGradients(epochs[epoch][step], divergence));
+        update(++time, options.rate * factor * (1 - share));
+        if (options.progress && !options.progress(share, divergence))
+          return cancelled("learning the scales was cancelled");
+      }
+      Scales learned = scalesNow();
+      if (options.settle)
+        options.settle(matrices);
       decodeAll();
-      double divergence = 0;
-      SMELT_TRY(addGradients(batches[step], divergence));
-      const double rate = options.rate * (1 - double(step) / double(batches.size()));
-      update(int64_t(step) + 1, rate);
-      if (options.progress &&
-          !options.progress(double(step + 1) / double(batches.size()), divergence))
-        return cancelled("learning the scales was cancelled");
+      SMELT_ASSIGN(double divergence, measureHeld());
+      if (divergence < report.after) {
+        report.after = divergence;
+        best = scalesNow();
+        restart = std::move(learned);
+      } else {
+        factor /= 4;
+        time = 0;
+        forgetMoments();
+      }
+      setScales(restart);
     }
-    return {};
+    setScales(best);
+    return report;
   }
 
 private:
@@ -102,33 +126,72 @@ private:
 
   /// The float model up to its head, once; its logits are made again from there.
   Status runTeacher(std::vector<SequenceBatch> all) {
-    for (SequenceBatch &tile : all) {
+    constexpr size_t heldEvery = 8;
+    for (size_t i = 0; i < all.size(); ++i) {
       FloatModel::Values values(teacher.nodes.size());
-      SMELT_TRY(teacherModel.run(tile, wanted, 0, head, values));
+      SMELT_TRY(teacherModel.run(all[i], wanted, 0, head, values));
       hidden.push_back(std::move(values[teacher.nodes[head].inputs[0]]));
-      tiles.push_back(std::move(tile));
+      tiles.push_back(std::move(all[i]));
+      (i % heldEvery == heldEvery / 2 ? held : learning).push_back(i);
     }
+    if (held.empty()) // too little text to hold any back
+      held = learning;
     return {};
   }
 
-  /// Tiles of every step: each epoch in a new order.
-  std::vector<std::vector<size_t>> planBatches(std::vector<size_t> &order) const {
+  /// Tiles of every step of every epoch, each time in a new order.
+  std::vector<std::vector<std::vector<size_t>>> planEpochs() const {
     std::mt19937_64 random(options.seed);
-    std::vector<std::vector<size_t>> batches;
-    for (int64_t epoch = 0; epoch < options.epochs; ++epoch) {
+    std::vector<size_t> order = learning;
+    std::vector<std::vector<std::vector<size_t>>> epochs(size_t(options.epochs));
+    for (std::vector<std::vector<size_t>> &batches : epochs) {
       for (size_t i = order.size(); i > 1; --i) // not std::shuffle, whose result is not specified
         std::swap(order[i - 1], order[random() % i]);
       int64_t tokens = 0;
-      for (size_t i = 0; i < order.size(); ++i) {
-        if (i == 0 || tokens + tiles[order[i]].size() > options.batchTokens) {
+      for (size_t tile : order) {
+        if (batches.empty() || tokens + tiles[tile].size() > options.batchTokens) {
           batches.emplace_back();
           tokens = 0;
         }
-        batches.back().push_back(order[i]);
-        tokens += tiles[order[i]].size();
+        batches.back().push_back(tile);
+        tokens += tiles[tile].size();
       }
     }
-    return batches;
+    return epochs;
+  }
+
+  /// Steps and offsets of all matrices.
+  using Scales = std::vector<std::pair<std::vector<float>, std::vector<float>>>;
+  Scales scalesNow() const {
+    Scales scales;
+    for (const TunedMatrix &matrix : matrices)
+      scales.emplace_back(matrix.steps, matrix.offsets);
+    return scales;
+  }
+  void setScales(const Scales &scales) {
+    for (size_t i = 0; i < matrices.size(); ++i)
+      std::tie(matrices[i].steps, matrices[i].offsets) = scales[i];
+  }
+  void forgetMoments() {
+    for (Optimizer &state : states)
+      for (std::vector<float> *moments : {&state.mean, &state.square})
+        std::fill(moments->begin(), moments->end(), 0.0f);
+  }
+
+  /// Mean divergence of the decoded matrices on the tiles that were held back.
+  Result<double> measureHeld() {
+    const int32_t last = int32_t(student.nodes.size()) - 1;
+    FloatModel model(student, pool, precision);
+    int64_t tokens = 0;
+    for (size_t tile : held)
+      tokens += tiles[tile].size();
+    double divergence = 0;
+    for (size_t tile : held) {
+      FloatModel::Values values(student.nodes.size());
+      SMELT_TRY(model.run(tiles[tile], wanted, 0, last + 1, values));
+      SMELT_TRY(lossGradient(tiles[tile], hidden[tile], tokens, values.back(), divergence));
+    }
+    return divergence;
   }
 
   void decodeAll() {
@@ -295,6 +358,8 @@ private:
   std::vector<bool> wanted;
   int32_t head = -1; ///< the last linear
   std::vector<SequenceBatch> tiles;
+  std::vector<size_t> learning, held; ///< tiles
+  Scales best;
   std::vector<Matrix> hidden; ///< per tile: the float model's input of the head
   std::vector<float> products;
 };
@@ -310,8 +375,8 @@ void TunedMatrix::decode(int64_t n, float *out) const {
   }
 }
 
-Status tuneScales(const Graph &graph, const std::vector<std::vector<int32_t>> &samples,
-                  std::vector<TunedMatrix> &matrices, const TuneOptions &options) {
+Result<TuneReport> tuneScales(const Graph &graph, const std::vector<std::vector<int32_t>> &samples,
+                              std::vector<TunedMatrix> &matrices, const TuneOptions &options) {
   SMELT_TRY(checkGraph(graph));
   if (samples.empty())
     return invalidArgument("there are no samples to learn scales from");

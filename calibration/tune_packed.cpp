@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 
 namespace smelt {
 
@@ -24,6 +23,33 @@ bool isSameView(const WeightView &a, const WeightView &b) {
          a.cols == b.cols && a.rowStride == b.rowStride && a.colStride == b.colStride;
 }
 
+/// Factors of the rows of a matrix, [rows]: a step is an 8-bit code times its row's factor.
+struct RowFactors {
+  std::vector<float> steps, offsets;
+  bool isSigned = false; ///< the codes of steps
+};
+
+/// The code whose product with `factor` is nearest to the value.
+float codeOf(float value, float factor, bool isSigned) {
+  return factor > 0 ? std::clamp(std::nearbyint(value / factor), isSigned ? -127.0f : 0.0f,
+                                 isSigned ? 127.0f : 255.0f)
+                    : 0.0f;
+}
+
+/// Makes every step and offset a code times its row's factor.
+void settle(TunedMatrix &matrix, const RowFactors &factors) {
+  const int64_t groups = matrix.groups();
+  for (int64_t n = 0; n < matrix.rows; ++n)
+    for (int64_t i = n * groups; i < (n + 1) * groups; ++i) {
+      float &step = matrix.steps[size_t(i)];
+      step = factors.steps[size_t(n)] * codeOf(step, factors.steps[size_t(n)], factors.isSigned);
+      if (matrix.offsets.empty())
+        continue;
+      float &offset = matrix.offsets[size_t(i)];
+      offset = factors.offsets[size_t(n)] * codeOf(offset, factors.offsets[size_t(n)], false);
+    }
+}
+
 /// The matrices of one packed linear, one per part.
 class Unpacked {
 public:
@@ -31,8 +57,10 @@ public:
       : linear(linear), info(formatInfo(linear.format)), cols(linear.weights.parts[0].cols),
         tileSize(tileBytes(linear.format, cols)) {}
 
-  Result<std::vector<TunedMatrix>> matrices(const Graph &graph) const {
-    std::vector<TunedMatrix> parts;
+  /// Appends the matrices and their rows' factors.
+  Status read(const Graph &graph, std::vector<TunedMatrix> &matrices,
+              std::vector<RowFactors> &factors) const {
+    const size_t first = matrices.size();
     for (const WeightView &part : linear.weights.parts) {
       TunedMatrix matrix;
       for (size_t i = 0; i < graph.weights.size(); ++i)
@@ -49,7 +77,9 @@ public:
       matrix.steps.resize(size_t(part.rows * matrix.groups()));
       if (info.grid == Grid::Asymmetric)
         matrix.offsets.resize(matrix.steps.size());
-      parts.push_back(std::move(matrix));
+      matrices.push_back(std::move(matrix));
+      factors.push_back({std::vector<float>(size_t(part.rows)),
+                         std::vector<float>(size_t(part.rows)), info.grid == Grid::Table});
     }
     OwnedTileCodes tile;
     for (int64_t index = 0; index < tiles(); ++index) {
@@ -57,9 +87,10 @@ public:
       for (int64_t row = 0; row < tileRows; ++row)
         if (const RowSource source = rowSource(linear.weights, index * tileRows + row);
             source.part >= 0)
-          readRow(tile, row, source.row, parts[size_t(source.part)]);
+          readRow(tile, row, source.row, matrices[first + size_t(source.part)],
+                  factors[first + size_t(source.part)]);
     }
-    return parts;
+    return {};
   }
 
   /// Stores the steps and offsets that were learned.
@@ -81,8 +112,13 @@ private:
     return std::span(linear.bytes).subspan(size_t(index * tileSize), size_t(tileSize));
   }
 
-  void readRow(const OwnedTileCodes &tile, int64_t row, int64_t to, TunedMatrix &matrix) const {
+  void readRow(const OwnedTileCodes &tile, int64_t row, int64_t to, TunedMatrix &matrix,
+               RowFactors &factors) const {
     std::copy_n(tile.codes.begin() + row * cols, cols, matrix.codes.begin() + to * cols);
+    if (info.scales == ScaleStorage::Code)
+      factors.steps[size_t(to)] = tile.scales[size_t(row)];
+    if (info.grid == Grid::Asymmetric)
+      factors.offsets[size_t(to)] = tile.minimums[size_t(row)];
     const int64_t groups = matrix.groups();
     for (int64_t g = 0; g < groups; ++g) {
       const size_t from = size_t(row * groups + g), at = size_t(to * groups + g);
@@ -110,27 +146,14 @@ private:
 
   void writeRow(const TunedMatrix &matrix, int64_t from, int64_t row, OwnedTileCodes &tile) const {
     const int64_t groups = matrix.groups();
-    const float *steps = matrix.steps.data() + from * groups;
     const bool isSigned = info.grid == Grid::Table;
-    storeCodes(steps, groups, isSigned, tile.scales[size_t(row)],
-               tile.groupScales.data() + row * groups);
-    if (info.grid == Grid::Asymmetric)
-      storeCodes(matrix.offsets.data() + from * groups, groups, false, tile.minimums[size_t(row)],
-                 tile.groupMinimums.data() + row * groups);
-  }
-
-  /// codes = values / factor, rounded; the factor grows if the largest would not fit.
-  static void storeCodes(const float *values, int64_t count, bool isSigned, float &factor,
-                         uint8_t *codes) {
-    const float low = isSigned ? -127 : 0, high = isSigned ? 127 : 255;
-    float largest = 0;
-    for (int64_t i = 0; i < count; ++i)
-      largest = std::max(largest, isSigned ? std::fabs(values[i]) : values[i]);
-    if (largest > (high + 0.5f) * factor)
-      factor = bfloat16ToFloat(floatToBfloat16(largest / high));
-    for (int64_t i = 0; i < count && factor > 0; ++i) {
-      const float code = std::clamp(std::nearbyint(values[i] / factor), low, high);
-      codes[i] = isSigned ? uint8_t(int8_t(code)) : uint8_t(code);
+    for (int64_t g = 0; g < groups; ++g) {
+      const size_t at = size_t(from * groups + g), to = size_t(row * groups + g);
+      const float code = codeOf(matrix.steps[at], tile.scales[size_t(row)], isSigned);
+      tile.groupScales[to] = isSigned ? uint8_t(int8_t(code)) : uint8_t(code);
+      if (info.grid == Grid::Asymmetric)
+        tile.groupMinimums[to] =
+            uint8_t(codeOf(matrix.offsets[at], tile.minimums[size_t(row)], false));
     }
   }
 
@@ -145,26 +168,32 @@ bool hasLearnableScales(WeightFormat format) {
   return formatInfo(format).scales == ScaleStorage::Code;
 }
 
-Status tunePacked(const Graph &graph, const std::vector<std::vector<int32_t>> &samples,
-                  std::span<PackedLinear> linears, const TuneOptions &options) {
+Result<TuneReport> tunePacked(const Graph &graph, const std::vector<std::vector<int32_t>> &samples,
+                              std::span<PackedLinear> linears, const TuneOptions &options) {
   std::vector<TunedMatrix> matrices;
+  std::vector<RowFactors> factors;
   std::vector<size_t> first; // of the matrices of each linear
   for (PackedLinear &linear : linears) {
     first.push_back(matrices.size());
     const Grid grid = formatInfo(linear.format).grid;
     if (grid == Grid::Float || grid == Grid::Given)
       continue; // as the float model has them
-    SMELT_ASSIGN(std::vector<TunedMatrix> parts, Unpacked(linear).matrices(graph));
-    std::ranges::move(parts, std::back_inserter(matrices));
+    SMELT_TRY(Unpacked(linear).read(graph, matrices, factors));
   }
   first.push_back(matrices.size());
-  SMELT_TRY(tuneScales(graph, samples, matrices, options));
+  TuneOptions settling = options;
+  settling.settle = [&](std::vector<TunedMatrix> &all) {
+    for (size_t i = 0; i < all.size(); ++i)
+      if (all[i].train)
+        settle(all[i], factors[i]);
+  };
+  SMELT_ASSIGN(TuneReport report, tuneScales(graph, samples, matrices, settling));
   for (size_t i = 0; i < linears.size(); ++i) {
     const std::span parts = std::span(matrices).subspan(first[i], first[i + 1] - first[i]);
     if (!parts.empty() && parts[0].train)
       Unpacked(linears[i]).store(parts);
   }
-  return {};
+  return report;
 }
 
 } // namespace smelt

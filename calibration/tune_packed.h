@@ -23,9 +23,8 @@ bool hasLearnableScales(WeightFormat format);
 
 /// Learns the scales of `linears` with tuneScales and writes them into their bytes; matrices of
 /// other formats stay as they are, but their errors count. A scale becomes the code nearest to what
-/// was learned, times the factor of its row, which changes only if a code would not fit.
-[[nodiscard]] Status tunePacked(const Graph &graph,
-                                const std::vector<std::vector<int32_t>> &samples,
-                                std::span<PackedLinear> linears, const TuneOptions &options);
+/// was learned, times the factor of its row, which stays.
+Result<TuneReport> tunePacked(const Graph &graph, const std::vector<std::vector<int32_t>> &samples,
+                              std::span<PackedLinear> linears, const TuneOptions &options);
 
 } // namespace smelt

@@ -320,14 +320,19 @@ Status Compilation::quantize(const Pipeline::Report &report) {
       report(codesShare * share);
       return true;
     };
-    pack.revise = [&](std::span<PackedLinear> linears) {
+    pack.revise = [&](std::span<PackedLinear> linears) -> Status {
       TuneOptions tune;
       tune.threads = options.threads;
       tune.progress = [&](double share, double) {
         report(codesShare + (1 - codesShare) * share);
         return true;
       };
-      return tunePacked(source.graph, samples.samples, linears, tune);
+      SMELT_ASSIGN(TuneReport learned,
+                   tunePacked(source.graph, samples.samples, linears, tune));
+      if (learned.after >= learned.before)
+        pipeline.warn("learning the scales did not bring the model closer to the float one on "
+                      "text that was held back: they stay as they were");
+      return {};
     };
   }
   SMELT_ASSIGN(provenance.matrices, packWeights(*pipeline.module, source.resolve, *sink, pack));
