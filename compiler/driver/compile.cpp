@@ -1,6 +1,7 @@
 // The compiler's whole way: frontend, calibration, quantization, lowering, code, artifact.
 #include "compiler/driver/compile.h"
 
+#include "calibration/random_samples.h"
 #include "compiler/codegen/codegen.h"
 #include "compiler/driver/artifact_sink.h"
 #include "compiler/driver/calibrate.h"
@@ -100,6 +101,7 @@ private:
   Status lowerTensors();
   Status generate(const Pipeline::Report &report);
   Status write();
+  Status collectWithoutText(const Pipeline::Report &report);
   void chooseAlgorithm();
   void fillConfig(format::ModelConfig &config) const;
 
@@ -144,7 +146,7 @@ void Compilation::chooseAlgorithm() {
   if (options.algorithm)
     algorithm = *options.algorithm;
   else
-    algorithm = !statistics || options.effort == 0 ? Algorithm::Mse
+    algorithm = !statistics                        ? Algorithm::Mse
                 : hasMoments && options.effort > 1 ? Algorithm::Polish
                                                    : Algorithm::Search;
 }
@@ -184,6 +186,25 @@ Status Compilation::collect(const Pipeline::Report &report) {
   return {};
 }
 
+/// Random tokens stand in for text.
+Status Compilation::collectWithoutText(const Pipeline::Report &report) {
+  constexpr int64_t count = 4, length = 128;
+  const std::vector<std::vector<int32_t>> drawn =
+      randomSamples(source.graph, count, std::min(length, positionLimit(source.graph)));
+  if (drawn.empty() || options.algorithm || options.scheme.decoder == WeightFormat::F32)
+    return {};
+  CollectOptions collecting;
+  collecting.threads = options.threads;
+  collecting.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
+  collecting.progress = [&](double share) {
+    report(share);
+    return true;
+  };
+  SMELT_ASSIGN(given, collectStatistics(source.graph, drawn, collecting));
+  statistics = lookUpIn(*given);
+  return {};
+}
+
 Status Compilation::prepareStatistics(const Pipeline::Report &report) {
   if (pipeline.runsTensors) {
     if (!options.data.empty() || !options.statistics.empty())
@@ -207,12 +228,15 @@ Status Compilation::prepareStatistics(const Pipeline::Report &report) {
   } else if (options.calibrates && !tokenizer && options.data.empty()) {
     pipeline.warn(
         "there is no tokenizer.json beside the model, so no text can be read to calibrate "
-        "on: scales are chosen by the weights alone, which costs quality");
+        "on: scales are chosen on random tokens, which costs quality");
+    SMELT_TRY(collectWithoutText(report));
   } else if (options.calibrates) {
     SMELT_TRY(collect(report));
     if (options.data.empty())
       pipeline.warn("calibrated on built-in samples; text of your own use, given with --data, is "
                     "better");
+  } else {
+    SMELT_TRY(collectWithoutText(report));
   }
   chooseAlgorithm();
   provenance.algorithm = std::string(algorithmName(algorithm));

@@ -2,11 +2,13 @@
 // refusals.
 #include "calibration/collect.h"
 #include "calibration/finite.h"
+#include "calibration/random_samples.h"
 #include "tests/calibration/random_model.h"
 #include "tests/reference/reference.h"
 
 #include <cmath>
 #include <gtest/gtest.h>
+#include <set>
 
 namespace smelt {
 namespace {
@@ -262,6 +264,24 @@ TEST(Collect, RefusesBadInput) {
   Result<Statistics> overflow = collectStatistics(model.graph, {{1, 2}}, {});
   ASSERT_FALSE(overflow.ok());
   EXPECT_NE(overflow.status().message().find("not finite"), std::string::npos);
+}
+
+TEST(Collect, RandomSamplesAreIdsOfTheGraphAndAlwaysTheSame) {
+  RandomModel model = makeRandomModel({});
+  const std::vector<std::vector<int32_t>> drawn = randomSamples(model.graph, 3, 20);
+  ASSERT_EQ(drawn.size(), 3u);
+  std::set<int32_t> seen;
+  for (const std::vector<int32_t> &sample : drawn) {
+    ASSERT_EQ(sample.size(), 20u);
+    for (int32_t id : sample) {
+      EXPECT_GE(id, 0);
+      EXPECT_LT(id, tokenCount(model.graph));
+      seen.insert(id);
+    }
+  }
+  EXPECT_GT(seen.size(), 10u);
+  EXPECT_EQ(drawn, randomSamples(model.graph, 3, 20));
+  EXPECT_TRUE(collectStatistics(model.graph, drawn, {}).ok());
 }
 
 TEST(Collect, NamesTheWeightThatIsNoNumber) {
