@@ -10,6 +10,14 @@ namespace {
 
 constexpr int64_t lanes = tileRows;
 
+/// The place in the table of each of its values.
+uint8_t tablePlace(int8_t value) {
+  return uint8_t(std::lower_bound(tableValues.begin(), tableValues.end(), value) -
+                 tableValues.begin());
+}
+
+} // namespace
+
 GridKind gridKind(const FormatInfo &info) {
   GridKind kind;
   kind.grid = info.grid;
@@ -36,14 +44,6 @@ GridKind gridKind(const FormatInfo &info) {
   kind.highestStep = info.grid == Grid::Table ? 127 : 255;
   return kind;
 }
-
-/// The place in the table of each of its values.
-uint8_t tablePlace(int8_t value) {
-  return uint8_t(std::lower_bound(tableValues.begin(), tableValues.end(), value) -
-                 tableValues.begin());
-}
-
-} // namespace
 
 RowSource rowSource(const LinearWeights &linear, int64_t packed) {
   if (linear.interleaveTiles) {

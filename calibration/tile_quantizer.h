@@ -9,6 +9,9 @@
 
 namespace smelt {
 
+/// The values that a format's weights can take.
+GridKind gridKind(const FormatInfo &info);
+
 /// A row of a tile: which part it comes from, or none for padding.
 struct RowSource {
   int64_t part = -1, row = 0;

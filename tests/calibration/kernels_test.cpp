@@ -2,7 +2,9 @@
 #include "calibration/adjoint_kernels.h"
 #include "calibration/kernels.h"
 #include "calibration/tile_kernels.h"
+#include "calibration/tile_quantizer.h"
 
+#include <array>
 #include <cmath>
 #include <functional>
 #include <gtest/gtest.h>
@@ -102,46 +104,59 @@ std::vector<double> everyAdjointKernel(const AdjointKernels &kernels) {
 }
 
 std::vector<double> everyTileKernel(const TileKernels &kernels) {
-  constexpr int64_t cols = 96, groups = 3;
+  constexpr int64_t cols = 128, groups = cols / 16;
   const std::vector<float> weights = normals(cols * 16, 1);
-  std::vector<float> importance = normals(cols, 1, 5), factors = normals(cols * cols, 0.05, 6);
-  std::vector<float> diagonal(cols, 1.5f), errors(cols * 2 * 16);
+  std::vector<float> omega = normals(cols * 16, 1, 4), importance = normals(cols, 1, 5);
+  std::vector<float> factors = normals(cols * cols, 0.05, 6), moments(cols * cols);
+  std::vector<float> diagonal(cols, 1.5f), scratch(2 * cols * 16);
   std::vector<int32_t> order;
+  for (float &value : omega)
+    value *= value;
   for (int64_t k = 0; k < cols; ++k) {
     importance[k] *= importance[k];
     order.push_back(int32_t((k * 5) % cols));
+    for (int64_t j = 0; j < cols; ++j) // positive definite: 0.5^|k - j|
+      moments[k * cols + j] = float(std::pow(0.5, double(std::abs(k - j))));
   }
-  const TileProblem problem{weights.data(), importance.data(), cols, cols};
+  const TileProblem problem{weights.data(), omega.data(), importance.data(), cols, cols};
   const FeedbackOrder feedback{order.data(), factors.data(), diagonal.data(), cols};
   std::vector<double> seen;
-  for (int format = 0; format < 3; ++format)
+  for (WeightFormat format : {WeightFormat::A4G32, WeightFormat::A6G16, WeightFormat::N4G32,
+                              WeightFormat::S4G32, WeightFormat::S8C, WeightFormat::S8G32})
     for (bool search : {false, true}) {
       std::vector<float> steps(groups * 16), offsets(groups * 16), rowSteps(16), rowOffsets(16);
-      std::vector<uint8_t> groupSteps(groups * 16), groupOffsets(groups * 16);
-      TileGrid grid{steps.data(), offsets.data(), format == 1 ? cols : 32,
-                    std::array{0.0f, -127.0f, -8.0f}[format],
-                    std::array{15.0f, 127.0f, 7.0f}[format]};
-      if (format == 0) {
-        kernels.fitAsymmetric(problem, search, grid);
-        kernels.quantizeAsymmetric(
-            problem, search, grid,
-            {rowSteps.data(), rowOffsets.data(), groupSteps.data(), groupOffsets.data()});
-      } else {
-        (format == 1 ? kernels.fitSymmetric8 : kernels.fitSymmetric4)(problem, search, grid);
-      }
+      std::vector<int16_t> stepCodes(groups * 16), offsetCodes(groups * 16);
+      const GridKind kind = gridKind(formatInfo(format));
+      const TileGrid grid{kind,
+                          kind.group ? kind.group : cols,
+                          steps.data(),
+                          offsets.data(),
+                          rowSteps.data(),
+                          rowOffsets.data(),
+                          stepCodes.data(),
+                          offsetCodes.data()};
       std::vector<int8_t> codes(cols * 16), fed(cols * 16);
+      double nearestLoss[16], fedLoss[16], polishedLoss[16];
+      auto keep = [&](const auto &values) {
+        seen.insert(seen.end(), std::begin(values), std::end(values));
+      };
+      kernels.searchScales(problem, search, grid);
+      keep(steps);
+      keep(offsets);
       kernels.roundNearest(problem, grid, codes.data());
-      double nearestLoss[16], loss[16];
-      kernels.roundFeedback(problem, grid, feedback, codes.data(), fed.data(), errors.data(),
-                            nearestLoss, loss);
+      keep(codes);
+      kernels.feedbackLoss(problem, grid, feedback, codes.data(), scratch.data(), nearestLoss);
+      keep(nearestLoss);
+      kernels.roundFeedback(problem, grid, feedback, fed.data(), scratch.data(), fedLoss);
+      keep(fed);
+      keep(fedLoss);
+      kernels.polish(problem, grid, moments.data(), fed.data(), scratch.data());
+      keep(fed);
+      keep(steps);
+      kernels.feedbackLoss(problem, grid, feedback, fed.data(), scratch.data(), polishedLoss);
+      keep(polishedLoss);
       const TileErrors total = kernels.measure(problem, grid, fed.data(), 13);
-      seen.insert(seen.end(), steps.begin(), steps.end());
-      seen.insert(seen.end(), offsets.begin(), offsets.end());
-      seen.insert(seen.end(), codes.begin(), codes.end());
-      seen.insert(seen.end(), fed.begin(), fed.end());
-      seen.insert(seen.end(), nearestLoss, nearestLoss + 16);
-      seen.insert(seen.end(), loss, loss + 16);
-      seen.insert(seen.end(), {total.squares, total.weighted});
+      keep(std::array{total.squares, total.weighted});
     }
   return seen;
 }
