@@ -23,7 +23,7 @@ namespace {
 constexpr WeightFormat reference = WeightFormat::A4G32;
 
 /// Tiles that are quantized for the losses: enough for a mean, far from all.
-constexpr int64_t fewestTiles = 12, mostTiles = 64, usualStride = 4;
+constexpr int64_t fewestTiles = 12, mostTiles = 16, usualStride = 4;
 
 int64_t strideOf(int64_t rows) {
   const int64_t tiles = (rows + tileRows - 1) / tileRows;
