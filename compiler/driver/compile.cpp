@@ -351,8 +351,7 @@ Status Compilation::quantize(const Pipeline::Report &report) {
         report(codesShare + (1 - codesShare) * share);
         return true;
       };
-      SMELT_ASSIGN(TuneReport learned,
-                   tunePacked(source.graph, samples.samples, linears, tune));
+      SMELT_ASSIGN(TuneReport learned, tunePacked(source.graph, samples.samples, linears, tune));
       if (learned.after >= learned.before)
         pipeline.warn("learning the scales did not bring the model closer to the float one on "
                       "text that was held back: they stay as they were");
@@ -536,7 +535,9 @@ Status Compilation::attemptsUnderBudget() {
       SMELT_ASSIGN(Summary summary, verifyDivergence(outputPath, source.graph, heldBack,
                                                      options.threads, options.pipeline.quiet));
       reached = summary.divergence.mean;
-      provenance.verified = {reached, int64_t(heldBack.size()), summary.tokens};
+      if (!options.pipeline.quiet)
+        std::fprintf(stderr, "verified: a mean KL divergence of %.5f on %lld tokens held back\n",
+                     reached, (long long)summary.tokens);
     }
     const bool keeps = reached <= budget.limit;
     const bool isNear = reached >= 0.97 * budget.limit || !plan.met;
@@ -544,6 +545,7 @@ Status Compilation::attemptsUnderBudget() {
     if ((keeps && (isNear || budget.kind == BudgetKind::MaxBytes)) || last || !plan.met) {
       if (!keeps)
         pipeline.warn(budgetText(budget, reached));
+      pipeline.showWarnings();
       return placeOutput();
     }
     // Code and metadata differ a little with the formats.

@@ -13,6 +13,29 @@
 
 namespace smelt {
 
+Status scoreRows(const std::vector<int32_t> &window, std::span<const float> ours,
+                 std::span<const float> theirs, int64_t vocab, WorkerPool &pool,
+                 std::vector<TokenScore> &scores) {
+  const int64_t first = int64_t(window.size()) / 2;
+  const size_t rows = window.size() - 1 - size_t(first), start = scores.size();
+  if (ours.size() != rows * size_t(vocab) || (!theirs.empty() && theirs.size() != ours.size()))
+    return internalError("there are not as many logits as scored tokens of a window");
+  scores.resize(start + rows);
+  pool.run(int64_t(rows), [&](int64_t row) {
+    auto of = [&](std::span<const float> all) {
+      return all.subspan(size_t(row * vocab), size_t(vocab));
+    };
+    scores[start + size_t(row)] =
+        scoreToken(of(ours), theirs.empty() ? std::span<const float>() : of(theirs),
+                   window[size_t(first + row + 1)]);
+  });
+  for (size_t i = start; i < scores.size(); ++i)
+    if (!std::isfinite(scores[i].loss) || !std::isfinite(scores[i].divergence))
+      return corrupt("the logits after token " + std::to_string(size_t(first) + i - start) +
+                     " of a window are not finite numbers");
+  return {};
+}
+
 namespace {
 
 /// Room for tasks, if the model has it.
@@ -61,21 +84,7 @@ Status scoreWindow(EvaluatedModel &model, EvaluatedModel *reference, WorkerPool 
     theirs.resize(ours.size());
     SMELT_TRY(reference->logits(fed, first, keep(theirs)));
   }
-  size_t start = scores.size();
-  scores.resize(start + rows);
-  pool.run(int64_t(rows), [&](int64_t row) {
-    auto of = [&](const std::vector<float> &all) {
-      return std::span(all).subspan(size_t(row * vocab), size_t(vocab));
-    };
-    scores[start + size_t(row)] =
-        scoreToken(of(ours), reference ? of(theirs) : std::span<const float>(),
-                   window[size_t(first + row + 1)]);
-  });
-  for (size_t i = start; i < scores.size(); ++i)
-    if (!std::isfinite(scores[i].loss) || !std::isfinite(scores[i].divergence))
-      return corrupt("the logits after token " + std::to_string(size_t(first) + i - start) +
-                     " of a window are not finite numbers");
-  return {};
+  return scoreRows(window, ours, theirs, vocab, pool, scores);
 }
 
 /// Opened models and what has been found with them.

@@ -2,12 +2,14 @@
 // answers are from a reference's.
 #pragma once
 
+#include "calibration/parallel.h"
 #include "compiler/driver/divergence.h"
 #include "compiler/driver/task_scores.h"
 #include "runtime/base/json.h"
 #include "runtime/base/status.h"
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -39,6 +41,13 @@ struct Evaluation {
   std::vector<TaskResult> tasks;
   uint64_t bytes = 0; ///< size of the model
 };
+
+/// Adds the scores of one window's second half but its first token: logits [rows, vocab] of the
+/// model and, unless empty, of the reference after the tokens [size / 2, size - 1). Refuses what is
+/// not finite.
+[[nodiscard]] Status scoreRows(const std::vector<int32_t> &window, std::span<const float> ours,
+                               std::span<const float> theirs, int64_t vocab, WorkerPool &pool,
+                               std::vector<TokenScore> &scores);
 
 /// Texts are cut into windows of `context` tokens, the first of each replaced by BOS if the model
 /// starts prompts with one, and the prediction of every token in the second half but the half's

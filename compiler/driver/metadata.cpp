@@ -115,10 +115,6 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
     tried.push_back(Object{{"name", plan.name}, {"bytes", plan.bytes}, {"kl", plan.kl}});
   if (!tried.empty())
     root["tried"] = std::move(tried);
-  if (provenance.verified.tokens > 0)
-    root["verified"] = Object{{"kl", provenance.verified.kl},
-                              {"windows", provenance.verified.windows},
-                              {"tokens", provenance.verified.tokens}};
   if (Object text = describeText(provenance); !text.empty())
     root["text"] = std::move(text);
   if (!options.licence.empty())

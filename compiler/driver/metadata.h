@@ -20,20 +20,13 @@ struct CalibrationRecord {
   int64_t samples = 0, tokens = 0;
 };
 
-/// The divergence that a budget was verified with; no tokens: there was none.
-struct VerifiedRecord {
-  double kl = 0;
-  int64_t windows = 0, tokens = 0;
-};
-
 struct Provenance {
   std::string sourceFile, sourceHash;
   uint64_t sourceBytes = 0;
   std::string algorithm;
   CalibrationRecord calibration;
   std::map<std::string, double> predicted; ///< nats per token, by matrix; empty: not predicted
-  std::vector<TriedPlan> tried; ///< other choices of formats, for the report
-  VerifiedRecord verified;
+  std::vector<TriedPlan> tried;            ///< other choices of formats, for the report
   std::vector<PackedMatrix> matrices;
   format::ModelConfig config{};
   int64_t wholeTables = 0, compactTables = 0; ///< rotary tables, as they are stored

@@ -74,11 +74,14 @@ Status Pipeline::run(Phase phase, const std::function<Status(const Report &)> &b
   SMELT_TRY(std::move(status));
   SMELT_TRY(dump(phase));
   progress.end();
-  for (const std::string &warning : warnings)
-    std::fprintf(stderr, "warning: %s\n", warning.c_str());
-  warnings.clear();
+  showWarnings();
   isStopped = options.stopAfter == phase;
   return {};
+}
+
+void Pipeline::showWarnings() {
+  for (const std::string &warning : takeWarnings())
+    std::fprintf(stderr, "warning: %s\n", warning.c_str());
 }
 
 Status Pipeline::runPasses(std::vector<std::unique_ptr<Pass>> passes) {

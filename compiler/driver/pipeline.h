@@ -56,6 +56,8 @@ public:
   /// ended.
   void warn(std::string text) { warnings.push_back(std::move(text)); }
 
+  /// Shows the warnings so far: what is said after the last phase has nobody else to show it.
+  void showWarnings();
   /// The warnings so far, for who shows them elsewhere.
   std::vector<std::string> takeWarnings() { return std::exchange(warnings, {}); }
 

@@ -26,7 +26,7 @@ struct ReportOptions {
 
 /// Collects everything. The keys: report (version), file, bytes, source, options, numerics,
 /// decoder_bits_per_weight, parts, linears, weights (histograms), activations (histograms, with
-/// statistics), tried, verified, points (size and KL of
+/// statistics), tried, points (size and KL of
 /// every model), quality, answers, speed; what was not asked for or is not stored is absent.
 Result<Json> collectReport(const ReportOptions &options);
 

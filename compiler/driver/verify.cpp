@@ -2,7 +2,7 @@
 #include "compiler/driver/verify.h"
 
 #include "calibration/collect.h"
-#include "calibration/parallel.h"
+#include "compiler/driver/evaluate.h"
 #include "compiler/driver/evaluated_model.h"
 #include "runtime/tools/progress.h"
 
@@ -22,7 +22,6 @@ Result<Summary> verifyDivergence(const std::string &artifact, const Graph &graph
   cli::Progress progress(!quiet);
   progress.begin("verifying", windows.size());
   std::vector<TokenScore> scores;
-  const size_t vocab = size_t(graph.vocabSize);
   for (size_t i = 0; i < windows.size(); ++i) {
     const std::vector<int32_t> &window = windows[i];
     if (window.size() < 4)
@@ -38,17 +37,7 @@ Result<Summary> verifyDivergence(const std::string &artifact, const Graph &graph
       ours.insert(ours.end(), logits.begin(), logits.end());
       return {};
     }));
-    if (ours.size() != theirs.size() || ours.size() != rows.size() * vocab)
-      return internalError("the artifact and the float model give different numbers of logits");
-    const size_t start = scores.size();
-    scores.resize(start + rows.size());
-    pool.run(int64_t(rows.size()), [&](int64_t row) {
-      auto of = [&](const std::vector<float> &all) {
-        return std::span(all).subspan(size_t(row) * vocab, vocab);
-      };
-      scores[start + size_t(row)] =
-          scoreToken(of(ours), of(theirs), window[size_t(first + row + 1)]);
-    });
+    SMELT_TRY(scoreRows(window, ours, theirs, graph.vocabSize, pool, scores));
     progress.update(i + 1);
   }
   progress.end();
