@@ -247,9 +247,10 @@ smelt_status smelt_session_create(const smelt_model *model, const smelt_session_
     smelt_session_options taken = SMELT_SESSION_OPTIONS_INIT;
     SMELT_TRY(takeStruct(options, "smelt_session_options", taken));
     auto created = std::make_unique<smelt_session>();
-    SMELT_ASSIGN(
-        created->session,
-        Session::create(model->shared, {taken.context, std::max(taken.slots, 1u), taken.threads}));
+    SMELT_ASSIGN(created->session,
+                 Session::create(model->shared,
+                                 {taken.context, std::max(taken.slots, 1u), taken.threads,
+                                  taken.draft ? taken.draft->shared : nullptr}));
     created->tokens.reserve(model->shared->config().maxTokens);
     *session = created.release();
     return {};
@@ -339,6 +340,7 @@ smelt_status smelt_generate(smelt_session *session, int32_t slot, const int32_t 
     wanted.sampling = {taken.temperature,        taken.top_k, taken.top_p, taken.min_p,
                        taken.repetition_penalty, taken.seed};
     wanted.ignoreEnd = taken.ignore_end != 0;
+    wanted.speculate = taken.no_speculation == 0;
     if (taken.stop_count != 0)
       SMELT_NEED(taken.stop);
     for (size_t i = 0; i < taken.stop_count; ++i) {
@@ -366,6 +368,8 @@ smelt_status smelt_generate(smelt_session *session, int32_t slot, const int32_t 
     value.prompt_seconds = done.promptSeconds;
     value.first_token_seconds = done.firstTokenSeconds;
     value.decode_seconds = done.decodeSeconds;
+    value.drafted_tokens = done.draftedTokens;
+    value.accepted_tokens = done.acceptedTokens;
     return giveStruct(value, "smelt_generate_result", result);
   });
 }

@@ -34,6 +34,8 @@ public:
   /// longer.
   virtual void setProfile(StepProfile *perLabel, std::vector<uint64_t> *perInstruction) = 0;
   virtual uint64_t reservedBytes() const = 0;
+  /// Whether a step may overwrite what a slot holds without running what was before it again.
+  virtual bool rewinds() const = 0;
 };
 
 /// Caches, scratch and logits for the token program; allocates everything at once. `context`,

@@ -1,8 +1,12 @@
 // The generation loop and the matcher of stop strings.
 #include "runtime/model/generate.h"
 
+#include "runtime/model/drafter.h"
+
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <numeric>
 #include <optional>
 
 namespace smelt {
@@ -127,14 +131,20 @@ Result<GenerateResult> generate(Session &session, int32_t slot, std::span<const 
   Clock::time_point start = Clock::now();
 
   // The last prompt token always runs: its logits start the answer.
-  std::span<const int32_t> cached = session.cached(slot);
-  size_t most = std::min(cached.size(), prompt.size() - 1), shared = 0;
-  while (shared < most && cached[shared] == prompt[shared])
-    ++shared;
+  size_t shared = commonPrefix(session.cached(slot), prompt.first(prompt.size() - 1));
   SMELT_TRY(session.truncate(slot, uint32_t(shared)));
   result.promptTokens = uint32_t(prompt.size());
   result.reusedTokens = uint32_t(shared);
+  std::optional<Drafter> drafter;
+  if (options.speculate && session.rewinds()) {
+    size_t room = session.context() - prompt.size() + 1;
+    drafter.emplace(session, slot,
+                    prompt.size() +
+                        (options.maxTokens ? std::min<size_t>(options.maxTokens, room) : room));
+  }
   Status read = session.append(slot, prompt.subspan(shared), cancel);
+  if (read.ok() && drafter)
+    read = drafter->begin(prompt, cancel);
   result.promptSeconds = secondsSince(start);
   if (read.code() == StatusCode::Cancelled) {
     result.finish = FinishReason::Cancelled;
@@ -142,30 +152,67 @@ Result<GenerateResult> generate(Session &session, int32_t slot, std::span<const 
   }
   SMELT_TRY(std::move(read));
 
-  Clock::time_point decoding = Clock::now();
-  while (true) {
-    SMELT_ASSIGN(int32_t token, sampler.sample(session.logits(0), session.cached(slot)));
-    result.tokens.push_back(token);
-    if (result.tokens.size() == 1)
-      result.firstTokenSeconds = secondsSince(start);
-    std::optional<FinishReason> finish;
+  /// Why the answer ends with the token that was sampled last, if it does.
+  auto ending = [&](int32_t token) -> std::optional<FinishReason> {
     if (!options.ignoreEnd && model.isEndToken(token))
-      finish = FinishReason::EndToken;
-    if (!finish)
-      finish = generation.push(token);
-    if (!finish && options.maxTokens != 0 && result.tokens.size() >= options.maxTokens)
-      finish = FinishReason::MaxTokens;
-    if (!finish && session.cached(slot).size() >= session.context())
-      finish = FinishReason::ContextFull;
-    if (!finish && cancel && cancel->load(std::memory_order_relaxed))
-      finish = FinishReason::Cancelled;
+      return FinishReason::EndToken;
+    if (auto stopped = generation.push(token))
+      return stopped;
+    if (options.maxTokens != 0 && result.tokens.size() >= options.maxTokens)
+      return FinishReason::MaxTokens;
+    if (prompt.size() + result.tokens.size() > session.context())
+      return FinishReason::ContextFull;
+    if (cancel && cancel->load(std::memory_order_relaxed))
+      return FinishReason::Cancelled;
+    return {};
+  };
+
+  Clock::time_point decoding = Clock::now();
+  std::span<const int32_t> draft; // tokens of the last step behind the one that was certain
+  std::array<Token, mostDrafted + 1> tokens;
+  std::array<int32_t, mostDrafted + 1> rows;
+  std::iota(rows.begin(), rows.end(), 0);
+  for (std::optional<FinishReason> finish; !finish;) {
+    // Row r of the logits comes after the certain tokens and r drafted ones: it counts as long as
+    // these are what would have been sampled.
+    int32_t token = -1;
+    for (size_t row = 0; !finish; ++row) {
+      size_t certain = prompt.size() + result.tokens.size();
+      SMELT_ASSIGN(token, sampler.sample(session.logits(row), session.cached(slot).first(certain)));
+      result.tokens.push_back(token);
+      if (drafter)
+        drafter->push(token);
+      if (result.tokens.size() == 1)
+        result.firstTokenSeconds = secondsSince(start);
+      finish = ending(token);
+      if (row == draft.size() || draft[row] != token)
+        break;
+    }
+    // The last token has never run; drafts that are wrong have, and are forgotten.
+    auto held = uint32_t(prompt.size() + result.tokens.size() - 1);
+    SMELT_TRY(session.truncate(slot, held));
     if (finish) {
       result.finish = *finish;
       break;
     }
-    Token next{token, int32_t(session.cached(slot).size()), slot};
-    int32_t row = 0;
-    SMELT_TRY(session.step({&next, 1}, {&row, 1}));
+    if (drafter) {
+      size_t limit = session.context() - held - 1;
+      if (options.maxTokens != 0)
+        limit = std::min(limit, options.maxTokens - result.tokens.size() - 1);
+      SMELT_ASSIGN(draft, drafter->draft(limit));
+    }
+    tokens[0] = {token, int32_t(held), slot};
+    for (size_t i = 0; i < draft.size(); ++i)
+      tokens[i + 1] = {draft[i], int32_t(held + 1 + i), slot};
+    Clock::time_point stepping = Clock::now();
+    SMELT_TRY(session.step(std::span(tokens).first(draft.size() + 1),
+                           std::span(rows).first(draft.size() + 1)));
+    if (drafter)
+      drafter->verified(secondsSince(stepping));
+  }
+  if (drafter) {
+    result.draftedTokens = drafter->drafted();
+    result.acceptedTokens = drafter->accepted();
   }
   generation.finish();
   // What was held back may still be refused or complete a stop string.

@@ -21,6 +21,8 @@ struct GenerateOptions {
   std::vector<std::string> stop =
       {};                 ///< generation ends before the first of these; the text leaves it out
   bool ignoreEnd = false; ///< goes on after the model's end tokens
+  /// Tries drafted tokens where that is expected to be faster (drafter.h); the answer is the same.
+  bool speculate = true;
 };
 
 enum class FinishReason { EndToken, StopString, MaxTokens, ContextFull, Cancelled, Callback };
@@ -30,8 +32,9 @@ struct GenerateResult {
   std::string text;
   std::vector<int32_t> tokens; ///< sampled ones, the end token included
   FinishReason finish = FinishReason::MaxTokens;
-  uint32_t promptTokens = 0; ///< of the whole prompt
-  uint32_t reusedTokens = 0; ///< of these, found in the cache
+  uint32_t promptTokens = 0;                      ///< of the whole prompt
+  uint32_t reusedTokens = 0;                      ///< of these, found in the cache
+  uint32_t draftedTokens = 0, acceptedTokens = 0; ///< tried by speculation, and of these right
   double promptSeconds = 0, firstTokenSeconds = 0, decodeSeconds = 0;
 };
 

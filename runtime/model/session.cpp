@@ -10,10 +10,62 @@ using namespace format;
 namespace {
 
 constexpr uint32_t mostSlots = 1 << 16;
+
+/// Drafted ids are fed to the model: they must mean the same.
+Status checkSameVocabulary(const Model &model, const Model &draft) {
+  auto differ = [](const std::string &what) {
+    return invalidArgument("the draft model has another vocabulary than the model: " + what +
+                           "; both must come with the same tokenizer");
+  };
+  const Tokenizer *words = model.tokenizer(), *others = draft.tokenizer();
+  if (!words || !others) {
+    uint32_t size = model.config().vocabSize, other = draft.config().vocabSize;
+    return size == other ? Status()
+                         : differ("found " + std::to_string(other) + " tokens, expected " +
+                                  std::to_string(size));
+  }
+  if (words->vocabSize() != others->vocabSize())
+    return differ("found " + std::to_string(others->vocabSize()) + " tokens, expected " +
+                  std::to_string(words->vocabSize()));
+  for (int32_t id = 0; uint32_t(id) < words->vocabSize(); ++id)
+    if (words->tokenText(id) != others->tokenText(id))
+      return differ("token " + std::to_string(id) + " is '" + std::string(others->tokenText(id)) +
+                    "', expected '" + std::string(words->tokenText(id)) + "'");
+  return {};
+}
+
 } // namespace
 
+size_t commonPrefix(std::span<const int32_t> a, std::span<const int32_t> b) {
+  size_t most = std::min(a.size(), b.size());
+  return size_t(std::mismatch(a.begin(), a.begin() + std::ptrdiff_t(most), b.begin()).first -
+                a.begin());
+}
+
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model,
-                                                 const SessionOptions &wanted) {
+                                                 const SessionOptions &options) {
+  SMELT_ASSIGN(std::shared_ptr<ThreadTeam> team,
+               ThreadTeam::create(options.threads != 0 ? options.threads : defaultThreads()));
+  SMELT_ASSIGN(std::unique_ptr<Session> session, create(std::move(model), options, team));
+  if (!options.draft)
+    return session;
+  SMELT_TRY(checkSameVocabulary(session->model(), *options.draft));
+  SessionOptions small;
+  small.slots = session->slots();
+  small.context = std::min(session->context(), options.draft->config().maxContext);
+  auto draft = create(options.draft, small, std::move(team));
+  if (!draft.ok())
+    return std::move(draft).status().withContext("the draft model");
+  if (!(*draft)->rewinds() || options.draft->config().bidirectional != 0)
+    return unsupported("the draft model runs as a graph or reads in both directions; only a model "
+                       "of tokens can draft");
+  session->draft = *std::move(draft);
+  return session;
+}
+
+Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model,
+                                                 const SessionOptions &wanted,
+                                                 std::shared_ptr<ThreadTeam> team) {
   const ModelConfig &config = model->config();
   std::unique_ptr<Session> session(new Session);
   session->shared = std::move(model);
@@ -28,8 +80,6 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   if (options.slots == 0 || options.slots > mostSlots)
     return invalidArgument(std::to_string(options.slots) + " slots asked for, expected 1 to " +
                            std::to_string(mostSlots));
-  SMELT_ASSIGN(std::unique_ptr<ThreadTeam> team,
-               ThreadTeam::create(options.threads != 0 ? options.threads : defaultThreads()));
   session->team = std::move(team);
   options.threads = session->team->size();
   auto backend =
@@ -120,10 +170,12 @@ Status Session::append(int32_t slot, std::span<const int32_t> tokens,
     return exhausted(std::to_string(tokens.size()) + " more tokens do not fit the context: " +
                      std::to_string(start) + " of " + std::to_string(options.context) +
                      " positions are taken; shorten the prompt or choose a longer context");
-  if (shared->config().bidirectional != 0 && (start > 0 || tokens.size() > shared->config().maxTokens))
-    return invalidArgument("this model reads a text in both directions: " +
-                           std::to_string(start + tokens.size()) + " tokens must come in one step of at most " +
-                           std::to_string(shared->config().maxTokens) + ", into an empty slot");
+  if (shared->config().bidirectional != 0 &&
+      (start > 0 || tokens.size() > shared->config().maxTokens))
+    return invalidArgument(
+        "this model reads a text in both directions: " + std::to_string(start + tokens.size()) +
+        " tokens must come in one step of at most " + std::to_string(shared->config().maxTokens) +
+        ", into an empty slot");
   for (size_t at = 0; at < tokens.size();) {
     if (cancel && cancel->load(std::memory_order_relaxed))
       return cancelled("cancelled while reading the prompt");

@@ -6,6 +6,7 @@
 #include "runtime/devices/threads.h"
 #include "runtime/model/backend.h"
 #include "runtime/model/model.h"
+#include "runtime/model/speculation.h"
 
 #include <atomic>
 #include <cstddef>
@@ -20,13 +21,19 @@ struct SessionOptions {
   uint32_t context = 0; ///< positions per slot; 0: all that the model has
   uint32_t slots = 1;   ///< sequences that are cached side by side
   uint32_t threads = 0; ///< 0: defaultThreads()
+  /// A smaller model of the same vocabulary, for speculative decoding; null: none.
+  std::shared_ptr<const Model> draft = {};
 };
+
+/// Length of the longest common beginning.
+size_t commonPrefix(std::span<const int32_t> a, std::span<const int32_t> b);
 
 /// Runs the token program of a model (allocates everything at creation and nothing afterwards) or
 /// its tensor program. Not for several threads at once.
 class Session {
 public:
-  /// InvalidArgument: sizes that the model does not have; Exhausted: memory or threads.
+  /// InvalidArgument: sizes that the model does not have, a draft model of another vocabulary;
+  /// Exhausted: memory or threads.
   static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Model> model,
                                                  const SessionOptions &options);
 
@@ -48,6 +55,13 @@ public:
   /// The tokens that the slot holds, by position.
   std::span<const int32_t> cached(int32_t slot) const { return histories[size_t(slot)]; }
 
+  /// Whether forgetting the last positions of a slot costs nothing: then steps may try tokens.
+  bool rewinds() const { return backend->rewinds(); }
+  /// A session of the draft model with the same slots, run by the same threads; null: none.
+  Session *draftSession() { return draft.get(); }
+  /// What decode steps take on this machine, kept from one answer to the next.
+  StepCosts &costs() { return stepCosts; }
+
   const Model &model() const { return *shared; }
   const std::shared_ptr<const Model> &sharedModel() const { return shared; }
   uint32_t context() const { return options.context; }
@@ -65,6 +79,9 @@ public:
 
 private:
   Session() = default;
+  static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Model> model,
+                                                 const SessionOptions &options,
+                                                 std::shared_ptr<ThreadTeam> team);
   Status check(std::span<const Token> tokens, std::span<const int32_t> logitRows);
 
   std::shared_ptr<const Model> shared;
@@ -75,6 +92,8 @@ private:
   std::vector<int64_t>
       stepEnd; ///< per slot: position after its last token in the step under check, -1: none
   std::vector<Token> chunk; ///< for append
+  std::unique_ptr<Session> draft;
+  StepCosts stepCosts;
 };
 
 } // namespace smelt

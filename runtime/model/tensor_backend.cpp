@@ -26,6 +26,7 @@ public:
     session->setProfile(perLabel, perInstruction);
   }
   uint64_t reservedBytes() const override { return session->peakBytes(); }
+  bool rewinds() const override { return false; }
 
 private:
   /// States after the first `length` tokens of the slot's history; later ones have not run yet.

@@ -33,6 +33,7 @@ public:
   std::span<const float> logits(size_t row) const override;
   void setProfile(StepProfile *perLabel, std::vector<uint64_t> *) override { profile = perLabel; }
   uint64_t reservedBytes() const override { return reserved; }
+  bool rewinds() const override { return true; }
 
 private:
   void *address(const Operand &operand);

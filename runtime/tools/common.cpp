@@ -30,6 +30,9 @@ Result<std::unique_ptr<Session>> openSession(const Arguments &arguments, const s
   SessionOptions options;
   SMELT_ASSIGN(options.context, count(arguments, "context"));
   SMELT_ASSIGN(options.threads, threadCount(arguments));
+  if (arguments.given("draft")) {
+    SMELT_ASSIGN(options.draft, Model::open(arguments.text("draft")));
+  }
   return Session::create(std::move(model), options);
 }
 
@@ -50,6 +53,7 @@ Result<GenerateOptions> generateOptions(const Arguments &arguments,
   options.sampling.minP = float(arguments.real("min-p"));
   options.sampling.seed = uint64_t(arguments.whole("seed"));
   options.stop = arguments.list("stop");
+  options.speculate = !arguments.flag("no-speculation");
   return options;
 }
 
@@ -86,10 +90,11 @@ void printStats(const GenerateResult &result) {
   std::fprintf(
       stderr,
       "prompt: %u tokens (%u from the cache), %.1f tok/s; first token after %.3f s; answer: "
-      "%zu tokens, %.1f tok/s; ended by: %s\n",
+      "%zu tokens, %.1f tok/s, %u of %u drafted tokens accepted; ended by: %s\n",
       result.promptTokens, result.reusedTokens,
       result.promptSeconds > 0 ? read / result.promptSeconds : 0.0, result.firstTokenSeconds,
       result.tokens.size(), result.decodeSeconds > 0 ? double(decoded) / result.decodeSeconds : 0.0,
+      result.acceptedTokens, result.draftedTokens,
       std::string(finishReasonName(result.finish)).c_str());
 }
 

@@ -11,7 +11,7 @@
 
 namespace smelt::cli {
 
-/// A session as --context, --threads and --target say.
+/// A session as --context, --threads, --target and --draft say.
 Result<std::unique_ptr<Session>> openSession(const Arguments &arguments, const std::string &path);
 
 /// --max-tokens, --stop and the sampling options; what is not given is the model's default.

@@ -70,6 +70,21 @@ TEST_F(CapiTest, AnswersInCpp) {
   EXPECT_THROW(smelt::api::Model("/no/such/file"), smelt::api::Error);
 }
 
+TEST_F(CapiTest, DraftsChangeNothing) {
+  smelt::api::Model model(path), draft(path);
+  smelt::api::Session session(model, 64, 1, 1, &draft);
+  smelt::api::GenerateOptions options(model);
+  options.sampling.max_tokens = 40;
+  auto prompt = model.tokenize("      "); // the fake model goes on with spaces
+  auto tried = session.generate(prompt, options);
+  std::vector<int32_t> tokens = session.generatedTokens();
+  EXPECT_GT(tried.drafted_tokens, 0u);
+  EXPECT_LE(tried.accepted_tokens, tried.drafted_tokens);
+  options.sampling.no_speculation = 1;
+  EXPECT_EQ(session.generate(prompt, options).drafted_tokens, 0u);
+  EXPECT_EQ(session.generatedTokens(), tokens);
+}
+
 TEST_F(CapiTest, InfoAndVersions) {
   EXPECT_EQ(smelt_api_version(), SMELT_API_VERSION);
   EXPECT_STRNE(smelt_version(), "");

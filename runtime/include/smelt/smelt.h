@@ -127,8 +127,9 @@ typedef struct smelt_session_options {
   uint32_t context; /* positions per slot; 0: all that the model has */
   uint32_t slots;   /* sequences cached side by side; 0: 1 */
   uint32_t threads; /* 0: one per physical core */
+  const smelt_model *draft; /* a smaller model with the same vocabulary, whose drafts smelt_generate() tries; NULL: none */
 } smelt_session_options;
-#define SMELT_SESSION_OPTIONS_INIT {sizeof(smelt_session_options), 0, 1, 0}
+#define SMELT_SESSION_OPTIONS_INIT {sizeof(smelt_session_options), 0, 1, 0, NULL}
 
 /* Reserves all memory that the session will ever use. `options` may be NULL. */
 SMELT_API smelt_status smelt_session_create(const smelt_model *model,
@@ -180,9 +181,11 @@ typedef struct smelt_generate_options {
   int32_t ignore_end; /* not 0: go on after end tokens */
   smelt_text_callback on_text;
   void *user;
+  int32_t no_speculation; /* not 0: token by token; 0: drafts (what followed the last tokens earlier in the text, or the
+                             draft model's) are tried where that is faster; the answer is the same */
 } smelt_generate_options;
 #define SMELT_GENERATE_OPTIONS_INIT                                                                \
-  {sizeof(smelt_generate_options), 0, 0.0f, 0, 1.0f, 0.0f, 1.0f, 0, NULL, 0, 0, NULL, NULL}
+  {sizeof(smelt_generate_options), 0, 0.0f, 0, 1.0f, 0.0f, 1.0f, 0, NULL, 0, 0, NULL, NULL, 0}
 
 /* The model's own defaults for temperature, top_k, top_p and repetition_penalty; sets nothing else. */
 SMELT_API smelt_status smelt_generate_defaults(const smelt_model *model,
@@ -206,9 +209,11 @@ typedef struct smelt_generate_result {
   double prompt_seconds;
   double first_token_seconds;
   double decode_seconds;
+  uint32_t drafted_tokens;  /* tried by speculation */
+  uint32_t accepted_tokens; /* of these, part of the answer */
 } smelt_generate_result;
 #define SMELT_GENERATE_RESULT_INIT                                                                 \
-  {sizeof(smelt_generate_result), SMELT_FINISH_END_TOKEN, 0, 0, 0, 0, 0, 0}
+  {sizeof(smelt_generate_result), SMELT_FINISH_END_TOKEN, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /* Puts the prompt into the slot, reusing what the slot already holds of it, and generates after it. `options` and
  * `result` may be NULL. Being cancelled is a result, not a failure. */

@@ -118,9 +118,10 @@ struct GenerateOptions {
 class Session {
 public:
   explicit Session(const Model &model, uint32_t context = 0, uint32_t slots = 1,
-                   uint32_t threads = 0)
+                   uint32_t threads = 0, const Model *draft = nullptr)
       : owner(model) {
     smelt_session_options options = SMELT_SESSION_OPTIONS_INIT;
+    options.draft = draft ? draft->get() : nullptr;
     options.context = context;
     options.slots = slots;
     options.threads = threads;
