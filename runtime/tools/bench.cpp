@@ -2,6 +2,7 @@
 // measurements.
 #include "runtime/tools/bench.h"
 
+#include "runtime/tools/bench_answers.h"
 #include "runtime/tools/commands.h"
 #include "runtime/tools/common.h"
 #include "runtime/tools/probes.h"
@@ -77,6 +78,7 @@ struct Measurements {
   std::vector<double> bandwidth;
   StepProfile decodeProfile, prefillProfile;
   std::vector<uint64_t> decodeNodes, prefillNodes; ///< per instruction of a tensor program
+  Json steps, slots, speculation;                  ///< bench_answers.h
 };
 
 class Bench {
@@ -113,6 +115,11 @@ public:
       progress.update(round + 1);
     }
     found.barrierSeconds = measureBarrier(session->threadTeam());
+    progress.begin("several tokens at once");
+    SMELT_ASSIGN(found.steps, measureSteps(*session, rounds));
+    SMELT_ASSIGN(found.slots, measureSlots(*session, rounds));
+    progress.begin("answers with and without drafts");
+    SMELT_ASSIGN(found.speculation, measureSpeculation(*session, rounds));
     if (asked.profile)
       SMELT_TRY(profile());
     progress.end();
@@ -127,8 +134,7 @@ private:
   Status open() {
     progress.begin("load");
     Clock::time_point start = Clock::now();
-    SMELT_ASSIGN(std::shared_ptr<const Model> model,
-                 Model::open(asked.model, asked.target));
+    SMELT_ASSIGN(std::shared_ptr<const Model> model, Model::open(asked.model, asked.target));
     SessionOptions options;
     options.context = std::min(model->config().maxContext, longestContext());
     options.threads = asked.threads;
@@ -231,7 +237,7 @@ Json nodesJson(const Artifact &artifact, const std::vector<uint64_t> &times, dou
   }
   std::vector<std::pair<std::string, double>> nodes(sums.begin(), sums.end());
   std::sort(nodes.begin(), nodes.end(),
-                   [](const auto &a, const auto &b) { return a.second > b.second; });
+            [](const auto &a, const auto &b) { return a.second > b.second; });
   Json out;
   double rest = 0;
   for (size_t i = 0; i < nodes.size(); ++i) {
@@ -255,6 +261,27 @@ void printProfile(const char *title, const Json &profile) {
   for (const auto &[label, value] : *profile.object())
     std::printf("  %-12s %9.2f  %5.1f %%\n", label.c_str(), value.number(),
                 total > 0 ? 100 * value.number() / total : 0.0);
+}
+
+/// Steps of several tokens: what they cost, and what that is good for.
+void printSeveral(const Json &out) {
+  if (const Json::Object *steps = out.find("step_seconds")->object()) {
+    std::printf("step of N tokens    ");
+    for (const auto &[count, seconds] : *steps)
+      std::printf(" %s: %.2f", count.c_str(), seconds.number() / steps->front().second.number());
+    std::printf(" times that of one\n");
+  }
+  if (const Json &slots = *out.find("slots_together"); slots.object())
+    std::printf("%2.0f slots together   %9.1f tok/s  %5.2f times one slot\n",
+                slots.find("slots")->number(), slots.find("tokens_per_second")->number(),
+                slots.find("ratio")->number());
+  if (const Json::Object *kinds = out.find("speculation")->object())
+    for (const auto &[kind, row] : *kinds)
+      std::printf("drafts, %-12s%9.1f tok/s  %5.2f times plain, same tokens; %.0f of %.0f drafted "
+                  "tokens accepted\n",
+                  kind.c_str(), row.find("tokens_per_second")->number(),
+                  row.find("ratio")->number(), row.find("accepted_tokens")->number(),
+                  row.find("drafted_tokens")->number());
 }
 
 } // namespace
@@ -287,6 +314,9 @@ Result<Json> measureSpeed(const BenchOptions &options) {
     shares.set(std::to_string(series.length),
                median(series.tokensPerSecond) * weightBytes / bandwidth);
   out.set("share_of_read_bandwidth", shares);
+  out.set("step_seconds", found.steps);
+  out.set("slots_together", found.slots);
+  out.set("speculation", found.speculation);
   if (options.profile) {
     if (!found.prefill.empty())
       out.set("prefill_microseconds_per_token",
@@ -337,6 +367,7 @@ Status commandBench(const Arguments &arguments) {
       "ns\n",
       bytesText(number("decode_weight_bytes")).c_str(), number("read_bytes_per_second") * 1e-9,
       number("barrier_seconds") * 1e9);
+  printSeveral(out);
   constexpr std::pair<const char *, const char *> profiles[] = {
       {"prefill_microseconds_per_token", "longest prefill"},
       {"prefill_nodes_microseconds_per_token", "longest prefill, slowest nodes of the graph"},

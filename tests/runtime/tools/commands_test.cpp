@@ -187,9 +187,13 @@ TEST_F(CommandsTest, BenchMeasures) {
   EXPECT_GT(value->find("decode_tokens_per_second")->find("16")->number(), 0);
   EXPECT_EQ(value->find("decode_weight_bytes")->number(), 256);
   EXPECT_NE(value->find("decode_microseconds_per_token")->find("attention"), nullptr);
+  EXPECT_GT(value->find("step_seconds")->find("4")->number(), 0);
+  EXPECT_EQ(value->find("slots_together")->find("slots")->number(), 4);
+  EXPECT_GT(value->find("slots_together")->find("ratio")->number(), 0);
   Outcome plain = run({"bench", model, "--rounds", "1", "--profile", "-j", "1"});
   EXPECT_EQ(plain.code, 0);
   EXPECT_NE(plain.out.find("of read bandwidth"), std::string::npos);
+  EXPECT_NE(plain.out.find(" 4 slots together"), std::string::npos);
 }
 
 } // namespace
