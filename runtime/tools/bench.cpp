@@ -21,7 +21,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr uint32_t prefillLengths[] = {64, 512, 2048};
-constexpr uint32_t decodeContexts[] = {16, 1000};
+constexpr uint32_t decodeContexts[] = {16, 1000, 4000};
 constexpr uint32_t decodeTokens = 32; ///< timed together, so that a round is long beside the clock
 constexpr uint32_t firstTokenPrompt = 16;
 constexpr size_t slowestNodes = 16; ///< shown by --profile
@@ -70,15 +70,15 @@ double decodeWeightBytes(const Artifact &artifact) {
 struct Series {
   uint32_t length;
   std::vector<double> tokensPerSecond;
+  StepProfile profile = {};           ///< with --profile
+  std::vector<uint64_t> perNode = {}; ///< per instruction of a tensor program
 };
 
 struct Measurements {
   double loadSeconds = 0, firstTokenSeconds = 0, peak = 0, barrierSeconds = 0;
   std::vector<Series> prefill, decode;
   std::vector<double> bandwidth;
-  StepProfile decodeProfile, prefillProfile;
-  std::vector<uint64_t> decodeNodes, prefillNodes; ///< per instruction of a tensor program
-  Json steps, slots, speculation;                  ///< bench_answers.h
+  Json steps, slots, speculation; ///< bench_answers.h
 };
 
 class Bench {
@@ -91,10 +91,10 @@ public:
     uint32_t context = session->context();
     for (uint32_t length : prefillLengths)
       if (length <= context)
-        found.prefill.push_back({length, {}});
+        found.prefill.push_back({length, {}, {}, {}});
     for (uint32_t length : decodeContexts)
       if (length + decodeTokens < context)
-        found.decode.push_back({length, {}});
+        found.decode.push_back({length, {}, {}, {}});
     tokens = testTokens(context, session->model().config().vocabSize);
 
     progress.begin("prefill", rounds);
@@ -105,15 +105,15 @@ public:
     }
     // Before the probe, whose buffer is no part of the model.
     found.peak = peakBytes();
-    progress.begin("decode and bandwidth", rounds);
+    progress.begin("decode and bandwidth", rounds * found.decode.size());
     SMELT_ASSIGN(ReadProbe probe, ReadProbe::create(session->threadTeam()));
-    for (uint64_t round = 0; round < rounds; ++round) {
-      for (Series &series : found.decode) {
+    uint64_t done = 0;
+    for (Series &series : found.decode)
+      for (uint64_t round = 0; round < rounds; ++round) {
         found.bandwidth.push_back(probe.measure());
         SMELT_TRY(measureDecode(series));
+        progress.update(++done);
       }
-      progress.update(round + 1);
-    }
     found.barrierSeconds = measureBarrier(session->threadTeam());
     progress.begin("several tokens at once");
     SMELT_ASSIGN(found.steps, measureSteps(*session, rounds));
@@ -163,14 +163,19 @@ private:
     return {};
   }
 
-  Status measureDecode(Series &series) {
-    if (session->cached(0).size() > series.length)
-      SMELT_TRY(session->truncate(0, series.length));
+  /// Brings the slot to `length` tokens, and takes one step: the first one after a prefill finds
+  /// cold caches, or states that have to be made again.
+  Status continueFrom(uint32_t length) {
+    if (session->cached(0).size() > length)
+      SMELT_TRY(session->truncate(0, length));
     auto held = uint32_t(session->cached(0).size());
-    if (held < series.length)
-      SMELT_TRY(session->append(0, std::span(tokens).subspan(held, series.length - held)));
-    // The first step after a prefill finds cold caches, or states that have to be made again.
-    SMELT_TRY(decode(1, series.length));
+    if (held < length)
+      SMELT_TRY(session->append(0, std::span(tokens).subspan(held, length - held)));
+    return decode(1, length);
+  }
+
+  Status measureDecode(Series &series) {
+    SMELT_TRY(continueFrom(series.length));
     Clock::time_point start = Clock::now();
     SMELT_TRY(decode(decodeTokens, series.length + 1));
     series.tokensPerSecond.push_back(decodeTokens / secondsSince(start));
@@ -187,18 +192,16 @@ private:
   }
 
   Status profile() {
-    if (!found.prefill.empty()) {
-      Series longest{found.prefill.back().length, {}};
+    for (Series &series : found.prefill) {
       SMELT_TRY(session->truncate(0, 0));
-      session->setProfile(&found.prefillProfile, &found.prefillNodes);
-      SMELT_TRY(measurePrefill(longest));
+      session->setProfile(&series.profile, &series.perNode);
+      SMELT_TRY(session->append(0, std::span(tokens).first(series.length)));
     }
-    if (!found.decode.empty()) {
+    for (Series &series : found.decode) {
       session->setProfile(nullptr);
-      SMELT_TRY(session->truncate(0, 0));
-      SMELT_TRY(session->append(0, std::span(tokens).first(found.decode.front().length)));
-      session->setProfile(&found.decodeProfile, &found.decodeNodes);
-      SMELT_TRY(decode(decodeTokens, found.decode.front().length));
+      SMELT_TRY(continueFrom(series.length));
+      session->setProfile(&series.profile, &series.perNode);
+      SMELT_TRY(decode(decodeTokens, series.length + 1));
     }
     session->setProfile(nullptr);
     return {};
@@ -251,13 +254,28 @@ Json nodesJson(const Artifact &artifact, const std::vector<uint64_t> &times, dou
   return out;
 }
 
-void printProfile(const char *title, const Json &profile) {
+/// By length, microseconds per token of the kinds of operation, and of the nodes of a tensor
+/// program; `tokens`: that were timed, 0: as many as the length.
+Json profilesJson(const Artifact &artifact, const std::vector<Series> &list, double tokens) {
+  Json out;
+  for (const Series &series : list) {
+    const double count = tokens > 0 ? tokens : series.length;
+    Json one;
+    one.set("operations", profileJson(series.profile, count));
+    if (artifact.tensorProgram())
+      one.set("nodes", nodesJson(artifact, series.perNode, count));
+    out.set(std::to_string(series.length), one);
+  }
+  return out;
+}
+
+void printProfile(const std::string &title, const Json &profile) {
   double total = 0;
   if (!profile.object())
     return;
   for (const auto &[label, value] : *profile.object())
     total += value.number();
-  std::printf("%s: us per token, share\n", title);
+  std::printf("%s: us per token, share\n", title.c_str());
   for (const auto &[label, value] : *profile.object())
     std::printf("  %-12s %9.2f  %5.1f %%\n", label.c_str(), value.number(),
                 total > 0 ? 100 * value.number() / total : 0.0);
@@ -318,17 +336,8 @@ Result<Json> measureSpeed(const BenchOptions &options) {
   out.set("slots_together", found.slots);
   out.set("speculation", found.speculation);
   if (options.profile) {
-    if (!found.prefill.empty())
-      out.set("prefill_microseconds_per_token",
-              profileJson(found.prefillProfile, found.prefill.back().length));
-    out.set("decode_microseconds_per_token", profileJson(found.decodeProfile, decodeTokens));
-    if (artifact.tensorProgram()) {
-      if (!found.prefill.empty())
-        out.set("prefill_nodes_microseconds_per_token",
-                nodesJson(artifact, found.prefillNodes, found.prefill.back().length));
-      out.set("decode_nodes_microseconds_per_token",
-              nodesJson(artifact, found.decodeNodes, decodeTokens));
-    }
+    out.set("prefill_profile", profilesJson(artifact, found.prefill, 0));
+    out.set("decode_profile", profilesJson(artifact, found.decode, decodeTokens));
   }
   return out;
 }
@@ -368,14 +377,11 @@ Status commandBench(const Arguments &arguments) {
       bytesText(number("decode_weight_bytes")).c_str(), number("read_bytes_per_second") * 1e-9,
       number("barrier_seconds") * 1e9);
   printSeveral(out);
-  constexpr std::pair<const char *, const char *> profiles[] = {
-      {"prefill_microseconds_per_token", "longest prefill"},
-      {"prefill_nodes_microseconds_per_token", "longest prefill, slowest nodes of the graph"},
-      {"decode_microseconds_per_token", "shortest decode"},
-      {"decode_nodes_microseconds_per_token", "shortest decode, slowest nodes of the graph"}};
-  for (const auto &[key, title] : profiles)
-    if (const Json *profile = out.find(key))
-      printProfile(title, *profile);
+  for (const char *kind : {"prefill", "decode"})
+    if (const Json *profiles = out.find(std::string(kind) + "_profile"))
+      for (const auto &[length, profile] : *profiles->object())
+        for (const auto &[parts, times] : *profile.object())
+          printProfile(std::string(kind) + " at " + length + ", " + parts, times);
   return {};
 }
 

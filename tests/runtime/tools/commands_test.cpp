@@ -186,7 +186,8 @@ TEST_F(CommandsTest, BenchMeasures) {
   EXPECT_GT(value->find("prefill_tokens_per_second")->find("64")->number(), 0);
   EXPECT_GT(value->find("decode_tokens_per_second")->find("16")->number(), 0);
   EXPECT_EQ(value->find("decode_weight_bytes")->number(), 256);
-  EXPECT_NE(value->find("decode_microseconds_per_token")->find("attention"), nullptr);
+  EXPECT_NE(value->find("decode_profile")->find("16")->find("operations")->find("attention"),
+            nullptr);
   EXPECT_GT(value->find("step_seconds")->find("4")->number(), 0);
   EXPECT_EQ(value->find("slots_together")->find("slots")->number(), 4);
   EXPECT_GT(value->find("slots_together")->find("ratio")->number(), 0);
