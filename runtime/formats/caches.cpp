@@ -36,8 +36,9 @@ Result<CacheFormat> findCacheFormat(std::string_view name) {
 
 int64_t keyBytes(CacheFormat format, int64_t headDim) {
   const int bits = cacheInfo(format).keyBits;
-  return headDim * bits / 8 +
-         (bits == 8 ? roundUp(headDim, keyGroup) / keyGroup * scaleBytes : 0);
+  if (bits == 8)
+    return roundUp(headDim, dotBytes) + roundUp(headDim, keyGroup) / keyGroup * scaleBytes;
+  return headDim * bits / 8;
 }
 
 int64_t valueBytes(CacheFormat format, int64_t headDim) {

@@ -339,17 +339,34 @@ private:
     call.operands[3].buffer = addPlaces(job, first, count);
   }
 
+  /// A query as kernels take it: rounded like the keys if those have 8 bits.
+  std::vector<double> roundedQuery(const float *q) const {
+    std::vector<double> rounded(q, q + base.headDim);
+    if (cacheInfo(base.cache).keyBits != 8)
+      return rounded;
+    for (int64_t first = 0; first < base.headDim; first += keyGroup) {
+      const int64_t end = std::min(base.headDim, first + keyGroup);
+      float most = 0;
+      for (int64_t d = first; d < end; ++d)
+        most = std::max(most, std::fabs(q[d]));
+      const float scale = most / 127, inverse = scale > 0 ? 1 / scale : 0;
+      for (int64_t d = first; d < end; ++d)
+        rounded[size_t(d)] = double(scale) * std::nearbyint(q[d] * inverse);
+    }
+    return rounded;
+  }
+
   void attend(int64_t row, int64_t h, Expected &e) const {
     const int64_t kvHead = h / (base.heads / base.kvHeads), slot = slotOf[row],
                   last = positionOf[row];
     const int64_t first = base.window ? std::max<int64_t>(0, last - base.window + 1) : 0;
-    const float *q = &queries[row * base.inStride + h * base.headDim];
+    const std::vector<double> q = roundedQuery(&queries[row * base.inStride + h * base.headDim]);
     std::vector<double> scores;
     double most = -INFINITY, magnitude = 0, sum = 0;
     for (int64_t t = first; t <= last; ++t) {
       double dot = 0, absolute = 0;
       for (int64_t d = 0; d < base.headDim; ++d) {
-        double term = double(q[d]) * shape(true).get(keys.data(), slot, kvHead, t, d).value;
+        double term = q[size_t(d)] * shape(true).get(keys.data(), slot, kvHead, t, d).value;
         dot += term;
         absolute += std::fabs(term);
       }
@@ -379,8 +396,32 @@ private:
         absolute += scores[t - first] / sum * v.magnitude;
       }
       e.value.push_back(y);
-      e.tolerance.push_back(absolute * (4 * scoreError + 2 * steps * roundoff));
+      e.tolerance.push_back(absolute * (4 * scoreError + 2 * steps * roundoff) +
+                            weightError(scores, sum, slot, kvHead, first, d));
     }
+  }
+
+  /// What rounding weights to 14 bits of the largest of their block may add to dimension d: half a
+  /// step for each position, and a little where a weight that is slightly off falls on the other
+  /// side of a half.
+  double weightError(const std::vector<double> &scores, double sum, int64_t slot, int64_t kvHead,
+                     int64_t first, int64_t d) const {
+    if (cacheInfo(base.cache).valueBits != 8)
+      return 0;
+    double error = 0;
+    const int64_t end = first + int64_t(scores.size());
+    for (int64_t block = first / attentionBlock * attentionBlock; block < end;
+         block += attentionBlock) {
+      double most = 0, codes = 0;
+      for (int64_t t = std::max(block, first); t < std::min(end, block + attentionBlock); ++t) {
+        most = std::max(most, scores[size_t(t - first)] / sum *
+                                  shape(false).scale(values.data(), slot, kvHead, t, d));
+        codes += shape(false).get(values.data(), slot, kvHead, t, d).magnitude /
+                 std::max(1e-30, shape(false).scale(values.data(), slot, kvHead, t, d));
+      }
+      error += 0.51 * most / 16383 * codes;
+    }
+    return error;
   }
 };
 

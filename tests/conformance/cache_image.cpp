@@ -42,6 +42,9 @@ int64_t CacheShape::codeAt(int64_t slot, int64_t head, int64_t position, int64_t
   int64_t start = (slot * kvHeads + head) * headBytes();
   if (bits() == 4)
     return start + (position * groups() + d / valueGroup) * 16 + d % 16;
+  if (bits() == 8)
+    return start + (holdsKeys ? ((position / 16 * quads() + d / 4) * 16 + position % 16) * 4 + d % 4
+                              : (position / 4 * headDim + d) * 4 + position % 4);
   int64_t element =
       holdsKeys ? (position / 16 * headDim + d) * 16 + position % 16 : position * headDim + d;
   return start + element * bits() / 8;
@@ -49,7 +52,7 @@ int64_t CacheShape::codeAt(int64_t slot, int64_t head, int64_t position, int64_t
 
 int64_t CacheShape::scaleAt(int64_t slot, int64_t head, int64_t position, int64_t g,
                             int which) const {
-  int64_t codes = bits() == 4 ? 16 * groups() : headDim;
+  int64_t codes = bits() == 4 ? 16 * groups() : holdsKeys ? 4 * quads() : headDim;
   int64_t start = (slot * kvHeads + head) * headBytes() + capacity * codes;
   return start + 2 * ((which * groups() + g) * capacity + position);
 }
@@ -79,8 +82,8 @@ void CacheShape::put(std::vector<std::byte> &cache, int64_t slot, int64_t head, 
                 halved(largest(x, first) / 127));
     for (int64_t d = 0; d < headDim; ++d) {
       const float scale = halved(largest(x, d) / 127);
-      *code(d) =
-          std::byte(int8_t(std::clamp(std::nearbyint(x[d] * inverse(scale)), -127.0f, 127.0f)));
+      *code(d) = std::byte(
+          uint8_t(128 + std::clamp(std::nearbyint(x[d] * inverse(scale)), -127.0f, 127.0f)));
     }
     return;
   }
@@ -108,8 +111,7 @@ CacheShape::Number CacheShape::get(const std::byte *cache, int64_t slot, int64_t
   } else if (bits() == 16) {
     value = loadHalf(code);
   } else if (bits() == 8) {
-    value =
-        double(int8_t(*code)) * loadHalf(cache + scaleAt(slot, head, position, d / scaledDims()));
+    value = double(int(*code) - 128) * scale(cache, slot, head, position, d);
   } else {
     const int64_t g = d / valueGroup;
     const double minimum = loadHalf(cache + scaleAt(slot, head, position, g, 1));
@@ -118,6 +120,11 @@ CacheShape::Number CacheShape::get(const std::byte *cache, int64_t slot, int64_t
     return {minimum + part, std::fabs(minimum) + part};
   }
   return {value, std::fabs(value)};
+}
+
+double CacheShape::scale(const std::byte *cache, int64_t slot, int64_t head, int64_t position,
+                         int64_t d) const {
+  return loadHalf(cache + scaleAt(slot, head, position, d / scaledDims()));
 }
 
 double CacheShape::step(const float *x, int64_t d) const {

@@ -24,6 +24,9 @@ struct CacheShape {
     double value, magnitude;
   };
   Number get(const std::byte *cache, int64_t slot, int64_t head, int64_t position, int64_t d) const;
+  /// The scale of a number of 8 bits.
+  double scale(const std::byte *cache, int64_t slot, int64_t head, int64_t position,
+               int64_t d) const;
   /// How far get() may be from dimension d of `x` after put(x), for finite x within float16.
   double step(const float *x, int64_t d) const;
 
@@ -36,6 +39,7 @@ private:
   /// 8 bits: dimensions that share a scale, and the largest magnitude among those of dimension d.
   int64_t scaledDims() const { return holdsKeys ? keyGroup : headDim; }
   float largest(const float *x, int64_t d) const;
+  int64_t quads() const { return (headDim + 3) / 4; }
   int64_t groups() const { return (headDim + valueGroup - 1) / valueGroup; }
 };
 

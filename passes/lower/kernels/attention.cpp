@@ -48,14 +48,20 @@ void emitAttentionOne(KernelBuilder &k) {
     tile.setVisible(k.idx(g), range);
 
   auto [begin, end] = k.threadShare(k.mul(blocks, k.spec.kvHeads));
-  k.loop(begin, end, 1, [&](Value item) {
+  // Blocks of one head follow each other: its queries stay.
+  Value none = k.idx(k.spec.kvHeads);
+  k.loop(begin, end, 1, {none}, [&](Value item, ValueRange carried) -> Values {
     Value kvHead = k.div(item, blocks), block = k.add(firstBlock, k.rem(item, blocks));
     Value start = k.mul(block, attentionBlock), firstHead = k.mul(kvHead, group);
-    for (int64_t g = 0; g < group; ++g)
-      tile.setQuery(k.idx(g), queries, k.mul(k.add(firstHead, g), k.spec.headDim));
-    if (k.spec.slopes)
-      for (int64_t g = 0; g < group; ++g)
-        tile.setSlope(k.idx(g), k.operand(5, k.f32), k.add(firstHead, g));
+    Value isNew = arith::CmpIOp::create(k.b, arith::CmpIPredicate::ne, kvHead, carried[0]);
+    k.ifThen(isNew, [&] {
+      k.loop(k.idx(0), k.idx(group), 1, [&](Value g) {
+        Value queryHead = k.add(firstHead, g);
+        tile.setQuery(g, queries, k.mul(queryHead, k.spec.headDim));
+        if (k.spec.slopes)
+          tile.setSlope(g, k.operand(5, k.f32), queryHead);
+      });
+    });
     Value head = cache.head(slot, kvHead);
     Value count = k.min(k.add(k.sub(range.last, start), 1), k.idx(attentionBlock));
     tile.scores(head, start, count);
@@ -69,6 +75,7 @@ void emitAttentionOne(KernelBuilder &k) {
       Value to = k.add(partialOf(k, k.add(firstHead, g), block), lanes);
       k.storeVector(partials, k.add(to, column), o);
     });
+    return {kvHead};
   });
 }
 

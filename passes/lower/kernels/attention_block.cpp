@@ -10,7 +10,6 @@ namespace smelt {
 
 namespace {
 
-constexpr int64_t chunksOfBlock = attentionBlock / lanes;
 /// Groups of packed values that are summed together.
 constexpr int64_t groupsTogether = 2;
 
@@ -18,37 +17,51 @@ Value compare(KernelBuilder &k, arith::CmpIPredicate predicate, Value a, Value c
   return arith::CmpIOp::create(k.b, predicate, a, c);
 }
 
-/// Whether the registers hold `vectors` sums of 16 lanes for each of `pairs` pairs, the vectors
-/// they are made of (`each` to a sum) and one factor.
-bool fitsRegisters(DotKind kind, int64_t pairs, int64_t vectors, int64_t each = 1) {
+} // namespace
+
+bool fitsRegisters(DotKind kind, int64_t sums, int64_t vectors) {
   const int64_t perVector = kind == DotKind::Vnni512 ? 1 : kind == DotKind::Maddubs256 ? 2 : 4;
   const int64_t registers = kind == DotKind::Maddubs256 ? 16 : 32;
-  return (pairs * vectors + each * vectors) * perVector + 1 <= registers;
+  return (sums + vectors) * perVector + 1 <= registers;
 }
-
-} // namespace
 
 AttentionBlock::AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs)
     : pairs(pairs), maxima(k.scratch(roundUp(pairs, lanes), k.f32)),
       sums(k.scratch(roundUp(pairs, lanes), k.f32)), k(k), cache(cache),
       // Rows of a power of two floats would fall on few sets of the first-level cache.
       queryStride(roundUp(k.spec.headDim, lanes) + lanes),
-      queries(k.scratch(pairs * queryStride, k.f32)),
       weights(k.scratch(pairs * attentionBlock, k.f32)), firsts(k.scratch(pairs, k.i32)),
       lasts(k.scratch(pairs, k.i32)) {
   if (k.spec.slopes)
     headSlopes = k.scratch(pairs, k.f32);
+  if (cache.hasIntegerKeys()) {
+    queryWords = k.scratch(pairs * wordsOfQuery(), k.i32);
+    queryScales = k.scratch(pairs * queryGroups(), k.f32);
+    queryOffsets = k.scratch(pairs * queryGroups(), k.i32);
+  } else {
+    queries = k.scratch(pairs * queryStride, k.f32);
+  }
+  if (cache.hasIntegerValues()) {
+    weightWords = k.scratch(pairs * 2 * attentionBlock / dotBytes, k.i32);
+    weightFactors = k.scratch(pairs, k.f32);
+    weightOffsets = k.scratch(pairs, k.i32);
+  }
   if (cache.packsValues()) {
     groupWeights = k.scratch(groupsTogether * pairs * attentionBlock, k.f32);
     groupSums = k.scratch(groupsTogether * pairs, k.f32);
   }
+}
+
+int64_t AttentionBlock::pairsAtOnce(int64_t sums) const {
   int64_t steps = 1;
-  while (!fitsRegisters(k.target.dot, (pairs + steps - 1) / steps, 1))
+  while (!fitsRegisters(k.target.dot, (pairs + steps - 1) / steps * sums, 1))
     ++steps;
-  pairStep = (pairs + steps - 1) / steps;
+  return (pairs + steps - 1) / steps;
 }
 
 void AttentionBlock::setQuery(Value pair, Buffer from, Value at) {
+  if (cache.hasIntegerKeys())
+    return encodeQuery(pair, from, at);
   Value to = k.mul(pair, queryStride);
   for (Piece piece : pieces(k.spec.headDim))
     k.storeVector(queries, k.add(to, piece.first),
@@ -67,16 +80,23 @@ void AttentionBlock::setSlope(Value pair, Buffer slopes, Value queryHead) {
 // --- Scores: lanes are positions; a key line is loaded once for all pairs of the tile.
 
 void AttentionBlock::scores(Value head, Value start, Value count) {
-
+  // Beside the sum of an integer score there is the dot product of its group.
+  const int64_t each = cache.hasIntegerKeys() ? 2 : 1, pairStep = pairsAtOnce(each);
   for (int64_t first = 0; first < pairs; first += pairStep) {
     const int64_t held = std::min(pairStep, pairs - first);
     int64_t chunks = chunksOfBlock;
-    while (chunks > 1 && !fitsRegisters(k.target.dot, held, chunks, cache.scalesKeys() ? 2 : 1))
+    while (chunks > 1 && !fitsRegisters(k.target.dot, held * each * chunks, chunks))
       chunks /= 2;
+    auto tile = [&](Value chunk, int64_t together) {
+      if (cache.hasIntegerKeys())
+        integerScoreTile(head, start, chunk, first, held, together);
+      else
+        scoreTile(head, start, chunk, first, held, together);
+    };
     auto tiles = [&](int64_t together) {
       Value needed = k.ceilDiv(count, lanes * together);
       k.loop(k.idx(0), k.mul(needed, together), together,
-             [&](Value chunk) { scoreTile(head, start, chunk, first, together); });
+             [&](Value chunk) { tile(chunk, together); });
     };
     if (chunks < chunksOfBlock) {
       tiles(chunks);
@@ -86,7 +106,7 @@ void AttentionBlock::scores(Value head, Value start, Value count) {
     k.ifElse(
         k.lessEqual(count, k.idx(attentionBlock / 2)), {},
         [&]() -> Values {
-          scoreTile(head, start, k.idx(0), first, chunks / 2);
+          tile(k.idx(0), chunks / 2);
           return {};
         },
         [&]() -> Values {
@@ -97,46 +117,21 @@ void AttentionBlock::scores(Value head, Value start, Value count) {
 }
 
 void AttentionBlock::scoreTile(Value head, Value start, Value chunk, int64_t firstPair,
-                               int64_t chunks) {
-  const int64_t held = std::min(pairStep, pairs - firstPair);
+                               int64_t held, int64_t chunks) {
   const int64_t chunkElements = k.spec.headDim * lanes;
   Value first = k.add(cache.keyLines(head, start), k.mul(chunk, chunkElements));
-  // Dimensions [begin, end); `scales`: of quantized keys, of each chunk.
-  auto dimensions = [&](Value begin, Value end, ValueRange init, ArrayRef<Value> scales) {
-    return k.loop(begin, end, 1, init, [&](Value d, ValueRange carried) {
-      Values key, next;
-      for (int64_t c = 0; c < chunks; ++c) {
-        key.push_back(cache.loadKeys(k.add(k.add(first, k.mul(d, lanes)), c * chunkElements)));
-        if (!scales.empty())
-          key[c] = k.fmul(key[c], scales[c]);
-      }
-      for (int64_t p = 0; p < held; ++p) {
-        Value q = k.splat(k.load(queries, k.add(d, (firstPair + p) * queryStride)));
-        for (int64_t c = 0; c < chunks; ++c)
-          next.push_back(k.fma(q, key[c], carried[p * chunks + c]));
-      }
-      return next;
-    });
-  };
-  auto scaled = [&](Value group, int64_t n, ValueRange init) {
-    Values scales;
-    for (int64_t c = 0; c < chunks; ++c) {
-      Value position = k.add(start, k.mul(k.add(chunk, c), lanes));
-      scales.push_back(cache.loadScales(cache.keyScales, cache.keyScaleAt(head, position, group)));
-    }
-    Value begin = k.mul(group, keyGroup);
-    return dimensions(begin, k.add(begin, n), init, scales);
-  };
   Values acc(held * chunks, k.splatF(0));
-  if (cache.scalesKeys()) {
-    const int64_t whole = k.spec.headDim / keyGroup, rest = k.spec.headDim % keyGroup;
-    acc = k.loop(k.idx(0), k.idx(whole), 1, acc,
-                 [&](Value group, ValueRange carried) { return scaled(group, keyGroup, carried); });
-    if (rest)
-      acc = scaled(k.idx(whole), rest, acc);
-  } else {
-    acc = dimensions(k.idx(0), k.idx(k.spec.headDim), acc, {});
-  }
+  acc = k.loop(k.idx(0), k.idx(k.spec.headDim), 1, acc, [&](Value d, ValueRange carried) {
+    Values key, next;
+    for (int64_t c = 0; c < chunks; ++c)
+      key.push_back(cache.loadKeys(k.add(k.add(first, k.mul(d, lanes)), c * chunkElements)));
+    for (int64_t p = 0; p < held; ++p) {
+      Value q = k.splat(k.load(queries, k.add(d, (firstPair + p) * queryStride)));
+      for (int64_t c = 0; c < chunks; ++c)
+        next.push_back(k.fma(q, key[c], carried[p * chunks + c]));
+    }
+    return next;
+  });
   for (int64_t p = 0; p < held; ++p)
     for (int64_t c = 0; c < chunks; ++c)
       k.storeVector(weights, k.add(k.mul(k.add(chunk, c), lanes), (firstPair + p) * attentionBlock),
@@ -214,28 +209,27 @@ void AttentionBlock::values(Value head, Value start, Value first, Value count,
                             const std::function<void(int64_t, Value, Value)> &write) {
   if (cache.packsValues())
     return packedValues(head, start, first, count, write);
-  if (cache.scalesValues())
-    scaleWeights(head, start);
-  const int64_t headDim = k.spec.headDim;
+  if (cache.hasIntegerValues())
+    return integerValues(head, start, first, count, write);
+  const int64_t headDim = k.spec.headDim, pairStep = pairsAtOnce(1);
   Value row = cache.valueRow(head, start);
   for (int64_t firstPair = 0; firstPair < pairs; firstPair += pairStep) {
     const int64_t held = std::min(pairStep, pairs - firstPair);
     int64_t together = std::max<int64_t>(1, std::min<int64_t>(4, headDim / lanes));
-    while (together > 1 && !fitsRegisters(k.target.dot, held, together))
+    while (together > 1 && !fitsRegisters(k.target.dot, held * together, together))
       --together;
     const int64_t whole = headDim / (lanes * together) * (lanes * together);
     k.loop(k.idx(0), k.idx(whole), lanes * together, [&](Value column) {
-      valueTile(row, first, count, firstPair, column, together, lanes, write);
+      valueTile(row, first, count, firstPair, held, column, together, lanes, write);
     });
     for (Piece piece : pieces(headDim - whole))
-      valueTile(row, first, count, firstPair, k.idx(whole + piece.first), 1, piece.n, write);
+      valueTile(row, first, count, firstPair, held, k.idx(whole + piece.first), 1, piece.n, write);
   }
 }
 
-void AttentionBlock::valueTile(Value row, Value first, Value count, int64_t firstPair, Value column,
-                               int64_t vectors, int64_t width,
+void AttentionBlock::valueTile(Value row, Value first, Value count, int64_t firstPair, int64_t held,
+                               Value column, int64_t vectors, int64_t width,
                                const std::function<void(int64_t, Value, Value)> &write) {
-  const int64_t held = std::min(pairStep, pairs - firstPair);
   Value from = k.add(row, column);
   Values acc(held * vectors, k.splatF(0, width));
   acc = k.loop(first, k.add(first, count), 1, acc, [&](Value t, ValueRange carried) {
@@ -255,31 +249,17 @@ void AttentionBlock::valueTile(Value row, Value first, Value count, int64_t firs
       write(firstPair + p, k.add(column, v * lanes), acc[p * vectors + v]);
 }
 
-/// p_t * (scale of value t), all pairs.
-void AttentionBlock::scaleWeights(Value head, Value start) {
-  Values scales;
-  for (int64_t c = 0; c < chunksOfBlock; ++c)
-    scales.push_back(cache.loadScales(cache.valueScales,
-                                      cache.valueScaleAt(head, k.add(start, c * lanes), k.idx(0))));
-  k.loop(k.idx(0), k.idx(pairs), 1, [&](Value pair) {
-    for (int64_t c = 0; c < chunksOfBlock; ++c) {
-      Value at = k.add(k.mul(pair, attentionBlock), c * lanes);
-      k.storeVector(weights, at, k.fmul(k.loadVector(weights, at, lanes, 64), scales[c]), 64);
-    }
-  });
-}
-
 // --- Packed values: a group of dimensions has its own weights; 16 bytes are two vectors of it.
 
 void AttentionBlock::packedValues(Value head, Value start, Value first, Value count,
                                   const std::function<void(int64_t, Value, Value)> &write) {
   constexpr int64_t vectorsOfGroup = valueGroup / lanes;
-  const int64_t headDim = k.spec.headDim, groups = cache.valueGroups();
+  const int64_t headDim = k.spec.headDim, groups = cache.valueGroups(), pairStep = pairsAtOnce(1);
   Value row = cache.valueRow(head, start);
   for (int64_t firstPair = 0; firstPair < pairs; firstPair += pairStep) {
     const int64_t held = std::min(pairStep, pairs - firstPair);
     int64_t vectors = groupsTogether * vectorsOfGroup;
-    while (vectors > 1 && !fitsRegisters(k.target.dot, held, vectors))
+    while (vectors > 1 && !fitsRegisters(k.target.dot, held * vectors, vectors))
       vectors /= 2;
     /// `n` groups from `group` on, of which `dims` dimensions exist.
     auto unit = [&](Value group, int64_t n, int64_t dims) {
@@ -287,7 +267,7 @@ void AttentionBlock::packedValues(Value head, Value start, Value first, Value co
         weighGroup(head, start, k.add(group, j), j, firstPair, held);
       const int64_t together = std::min(vectors, n * vectorsOfGroup);
       for (int64_t v = 0; v < n * vectorsOfGroup; v += together)
-        packedTile(row, first, count, firstPair, group, v, together, dims, write);
+        packedTile(row, first, count, firstPair, held, group, v, together, dims, write);
     };
     const int64_t n = std::max<int64_t>(1, vectors / vectorsOfGroup);
     const int64_t whole = headDim / (n * valueGroup) * n;
@@ -321,10 +301,10 @@ void AttentionBlock::weighGroup(Value head, Value start, Value group, int64_t pl
 }
 
 /// Vectors [firstVector, firstVector + vectors) of the groups from `group` on.
-void AttentionBlock::packedTile(Value row, Value first, Value count, int64_t firstPair, Value group,
-                                int64_t firstVector, int64_t vectors, int64_t dims,
+void AttentionBlock::packedTile(Value row, Value first, Value count, int64_t firstPair,
+                                int64_t held, Value group, int64_t firstVector, int64_t vectors,
+                                int64_t dims,
                                 const std::function<void(int64_t, Value, Value)> &write) {
-  const int64_t held = std::min(pairStep, pairs - firstPair);
   // Place of a pair in the arrays of the group that vector v lies in.
   auto place = [&](int64_t p, int64_t v) {
     return (firstVector + v) * lanes / valueGroup * pairs + firstPair + p;

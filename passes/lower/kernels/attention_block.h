@@ -4,22 +4,33 @@
 
 #include "passes/lower/kernels/cache.h"
 #include "passes/lower/kernels/columns.h"
+#include "passes/lower/kernels/group_dot.h"
 
 namespace smelt {
 
+inline constexpr int64_t chunksOfBlock = attentionBlock / lanes;
+
+/// Whether the registers hold `sums` and `vectors` (what they are made of) of 16 lanes, and one
+/// factor.
+bool fitsRegisters(DotKind kind, int64_t sums, int64_t vectors);
+
 /// Emits the pieces of attention of `pairs` (row, query head) pairs, all of one kv head and slot,
 /// against one block of attentionBlock positions. For every pair, in this order:
-///   s_t = sum over d, in order, of q_d k_td by fma from 0; a quantized k_td is code * scale, which
-///   is exact in float; s_t = s_t * scale; with softcap s_t = cap tanh(s_t / cap); with slopes s_t =
-///   fma(slope, t - position, s_t); invisible positions get -FLT_MAX
-///   m = max s_t, p_t = exp(s_t - m) (nothing visible: m = -FLT_MAX and all p_t = 0)
-///   l = 16-lane sums of p over the four vectors of 16 positions in order, then reduceAdd
-///   o_d = sum over t, in order, of p_t v_td by fma from 0
-/// With quantized values, v_td are codes and p_t, after the sum l, is p_t * (scale of value t), of
-/// packed ones of the group of d; the latter's sum starts at the group's b = 16-lane sums of p_t
-/// (minimum of value t) over the four vectors in order, the first product rounded, the others by
-/// fma, then reduceAdd.
-/// Positions that are invisible to all pairs may be skipped: they would add exact zeros.
+///   s_t = sum over d, in order, of q_d k_td by fma from 0; s_t = s_t * scale; with softcap s_t =
+///   cap tanh(s_t / cap); with slopes s_t = fma(slope, t - position, s_t); invisible positions get
+///   -FLT_MAX m = max s_t, p_t = exp(s_t - m) (nothing visible: m = -FLT_MAX and all p_t = 0) l =
+///   16-lane sums of p over the four vectors of 16 positions in order, then reduceAdd o_d = sum
+///   over t, in order, of p_t v_td by fma from 0
+/// With keys of 8 bits, q is rounded to INT8 in groups of 32 dimensions like them (qs = max |q| /
+/// 127, code = roundEven(q * (1 / qs))) and, with the exact integer D of a group,
+///   s_t = sum over groups, in order, of D (ks_t * qs) by fma from 0
+/// With values of 8 bits, w_t = p_t * (scale of value t), after the sum l, is rounded to 14 bits, M
+/// = max w_t, c_t = roundEven(w_t * (16383 / M)) (M below 1e-30: all 0), and o_d = (sum over t of
+/// c_t code_td, an exact integer) * (M / 16383). With packed values, v_td are codes and p_t, after
+/// the sum l, is p_t * (scale of value t in the group of d); the sum starts at the group's b =
+/// 16-lane sums of p_t (minimum of value t) over the four vectors in order, the first product
+/// rounded, the others by fma, then reduceAdd. Positions that are invisible to all pairs may be
+/// skipped: they would add exact zeros.
 class AttentionBlock {
 public:
   AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs);
@@ -46,21 +57,40 @@ public:
 private:
   KernelBuilder &k;
   CacheView &cache;
-  int64_t queryStride, pairStep;
+  int64_t queryStride;
   Buffer queries, weights, firsts, lasts, headSlopes;
+  /// With keys of 8 bits, of each pair: words of four codes, and of each group its scale and -128
+  /// times the sum of its codes.
+  Buffer queryWords, queryScales, queryOffsets;
+  /// With values of 8 bits, of each pair: words of four codes' high, then low 7 bits; M / 16383;
+  /// -128 times the sum of the codes.
+  Buffer weightWords, weightFactors, weightOffsets;
   /// Of packed values, for up to two groups: weights [group][pair][position], sums b [group][pair].
   Buffer groupWeights, groupSums;
 
-  void scoreTile(Value head, Value start, Value chunk, int64_t firstPair, int64_t chunks);
-  void scaleWeights(Value head, Value start);
+  /// Pairs that are computed together, as many as the registers hold with `sums` of each.
+  int64_t pairsAtOnce(int64_t sums) const;
+  void scoreTile(Value head, Value start, Value chunk, int64_t firstPair, int64_t held,
+                 int64_t chunks);
+  int64_t queryGroups() const { return roundUp(k.spec.headDim, keyGroup) / keyGroup; }
+  int64_t wordsOfQuery() const { return roundUp(k.spec.headDim, lanes) / dotBytes; }
+  void encodeQuery(Value pair, Buffer from, Value at);
+  void integerScoreTile(Value head, Value start, Value chunk, int64_t firstPair, int64_t held,
+                        int64_t chunks);
+  void encodeWeights(Value head, Value start);
+  void integerValues(Value head, Value start, Value first, Value count,
+                     const std::function<void(int64_t, Value, Value)> &write);
+  void integerValueTile(Value row, Value first, Value count, int64_t firstPair, int64_t held,
+                        Value column, int64_t vectors, int64_t dims,
+                        const std::function<void(int64_t, Value, Value)> &write);
   void weighGroup(Value head, Value start, Value group, int64_t place, int64_t firstPair,
                   int64_t held);
   void packedValues(Value head, Value start, Value first, Value count,
                     const std::function<void(int64_t, Value, Value)> &write);
-  void packedTile(Value row, Value first, Value count, int64_t firstPair, Value group,
+  void packedTile(Value row, Value first, Value count, int64_t firstPair, int64_t held, Value group,
                   int64_t firstVector, int64_t vectors, int64_t dims,
                   const std::function<void(int64_t, Value, Value)> &write);
-  void valueTile(Value row, Value first, Value count, int64_t firstPair, Value column,
+  void valueTile(Value row, Value first, Value count, int64_t firstPair, int64_t held, Value column,
                  int64_t vectors, int64_t width,
                  const std::function<void(int64_t, Value, Value)> &write);
   void softmaxOf(Value start, Value firstPair, int64_t count);

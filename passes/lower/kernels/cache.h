@@ -12,20 +12,20 @@ public:
   CacheView(KernelBuilder &k, int keyOperand, int valueOperand)
       : k(k), info(cacheInfo(k.spec.cache)), keys(k.operand(keyOperand, codeType(info.keyBits))),
         values(k.operand(valueOperand, codeType(info.valueBits))),
-        keyScales(k.operand(keyOperand, k.f16)), valueScales(k.operand(valueOperand, k.f16)),
-        capacity(k.field(format::FieldCapacity)) {}
+        keyWords(k.operand(keyOperand, k.i32)), keyScales(k.operand(keyOperand, k.f16)),
+        valueScales(k.operand(valueOperand, k.f16)), capacity(k.field(format::FieldCapacity)) {}
 
   KernelBuilder &k;
   const CacheInfo &info;
   Buffer keys, values;           ///< codes: floats, or bytes
+  Buffer keyWords;               ///< keys of 8 bits, four dimensions of a position at a time
   Buffer keyScales, valueScales; ///< the same memory as float16
 
-  bool scalesKeys() const { return info.keyBits == 8; }
-  bool scalesValues() const { return info.valueBits <= 8; }
+  bool hasIntegerKeys() const { return info.keyBits == 8; }
+  bool hasIntegerValues() const { return info.valueBits == 8; }
   bool packsValues() const { return info.valueBits == 4; }
-  /// Dimensions that share a scale of values.
-  int64_t scaledDims() const { return packsValues() ? valueGroup : k.spec.headDim; }
-  int64_t valueGroups() const { return roundUp(k.spec.headDim, scaledDims()) / scaledDims(); }
+  /// Groups of packed values.
+  int64_t valueGroups() const { return roundUp(k.spec.headDim, valueGroup) / valueGroup; }
 
   /// The first position of a slot's kv head, counted over all heads.
   Value head(Value slot, Value kvHead) {
@@ -34,11 +34,16 @@ public:
 
   // --- Codes
   /// Line of dimension 0 of the 16 positions from `position`, a multiple of 16; the next dimension
-  /// is 16 elements on.
+  /// is 16 elements on, of 8 bits the next four of them 64.
   Value keyLines(Value head, Value position) {
     return k.add(bytesBefore(head, keyBytes(k.spec.cache, k.spec.headDim), info.keyBits),
-                 k.mul(position, k.spec.headDim));
+                 k.mul(position, keyStride()));
   }
+  /// Elements of keys to a position.
+  int64_t keyStride() const {
+    return hasIntegerKeys() ? roundUp(k.spec.headDim, dotBytes) : k.spec.headDim;
+  }
+  /// Of 8 bits, `position` is a multiple of 4, whose dimensions 0 start there.
   Value valueRow(Value head, Value position) {
     return k.add(bytesBefore(head, valueBytes(k.spec.cache, k.spec.headDim), info.valueBits),
                  k.mul(position, valueStride()));
@@ -48,7 +53,7 @@ public:
     return packsValues() ? roundUp(k.spec.headDim, valueGroup) / 2 : k.spec.headDim;
   }
   Value loadKeys(Value at) { return asFloat(load(keys, at, lanes, info.keyBits)); }
-  /// n of a row of values; not of packed ones.
+  /// n of a row of values of 16 bits or more.
   Value loadValues(Value at, int64_t n) { return asFloat(load(values, at, n, info.valueBits)); }
   /// Dimensions [0, 16) or [16, 32) of a packed group of values.
   Value loadPacked(Value at, bool high) {
@@ -73,7 +78,7 @@ public:
   // --- Scales, of 16 positions from `position`, a multiple of 16
   Value keyScaleAt(Value head, Value position, Value group) {
     return scaleAt(head, k.add(position, k.mul(group, capacity)),
-                   keyBytes(k.spec.cache, k.spec.headDim), k.spec.headDim);
+                   keyBytes(k.spec.cache, k.spec.headDim), keyStride());
   }
   Value valueScaleAt(Value head, Value position, Value group) {
     return scaleAt(head, k.add(position, k.mul(group, capacity)),
@@ -107,10 +112,7 @@ private:
                         n == lanes && k.spec.headDim % lanes == 0 ? lanes * bytes : bytes);
   }
   Value asFloat(Value v) {
-    Type element = mlir::cast<mlir::VectorType>(v.getType()).getElementType();
-    if (element == k.f32)
-      return v;
-    return element == k.f16 ? k.extend(v) : k.toFloat(k.signExtend(v, k.i32));
+    return mlir::cast<mlir::VectorType>(v.getType()).getElementType() == k.f32 ? v : k.extend(v);
   }
 };
 

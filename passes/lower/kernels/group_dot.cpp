@@ -6,14 +6,21 @@ using namespace mlir;
 namespace smelt {
 
 ByteForm GroupDot::form(const KernelBuilder &k, const WeightReader &weights) {
-  if (!weights.signedBytes)
-    return ByteForm::Code;
+  return weights.signedBytes ? signedForm(k) : ByteForm::Code;
+}
+
+ByteForm GroupDot::signedForm(const KernelBuilder &k) {
   return k.target.dot == DotKind::Vnni512 ? ByteForm::Offset : ByteForm::Signed;
 }
 
 GroupDot::GroupDot(KernelBuilder &k, const WeightReader &weights, Value start)
-    : k(k), signedBytes(weights.signedBytes), start(start),
-      most(signedBytes ? 1 : 32767 / (2 * 127 * ((1 << weights.info.bits) - 1))) {
+    : GroupDot(k, weights.signedBytes, weights.info.bits, start) {}
+
+GroupDot::GroupDot(KernelBuilder &k, Value start) : GroupDot(k, true, 8, start) {}
+
+GroupDot::GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start)
+    : k(k), signedBytes(signedBytes), start(start),
+      most(signedBytes ? 1 : 32767 / (2 * 127 * ((1 << bits) - 1))) {
   switch (k.target.dot) {
   case DotKind::Vnni512:
     sums = {start ? start : k.splatI(0)};

@@ -17,9 +17,13 @@ class GroupDot {
 public:
   /// The form in which a target wants the bytes of a format.
   static ByteForm form(const KernelBuilder &k, const WeightReader &weights);
+  /// The same of values in -128..127.
+  static ByteForm signedForm(const KernelBuilder &k);
 
   /// `start` (int32 of 16 rows, or null for 0) is part of the sum.
   GroupDot(KernelBuilder &k, const WeightReader &weights, Value start);
+  /// For bytes in signedForm().
+  GroupDot(KernelBuilder &k, Value start);
   /// Adds the bytes [16 rows x 4 inputs] times the four bytes of `x` (int32 scalar).
   void add(Value codes, Value x);
   /// The sum as int32 of 16 rows.
@@ -33,6 +37,7 @@ private:
   Values pairs;            ///< AVX2: int16 sums not yet widened, or null
   int64_t quads = 0, most; ///< AVX2: quads in `pairs`, and how many fit
 
+  GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start);
   void addMaddubs(int64_t half, Value codes, Value x);
   void widen();
 };

@@ -77,11 +77,16 @@ private:
     }
     Value position = places.position(row);
     Value cacheHead = cache.head(places.slot(row), kvHead);
-    storeKey(cacheHead, position);
+    if (cache.hasIntegerKeys())
+      storeIntegerKey(cacheHead, position);
+    else
+      storeKey(cacheHead, position);
     Buffer values = k.operand(2, k.f32);
     Value from = k.add(k.mul(row, k.spec.valueStride), k.mul(kvHead, k.spec.headDim));
     if (cache.packsValues())
       storePackedValue(values, from, cacheHead, position);
+    else if (cache.hasIntegerValues())
+      storeIntegerValue(values, from, cacheHead, position);
     else
       storeValue(values, from, cacheHead, position);
   }
@@ -90,37 +95,62 @@ private:
   void storeKey(Value cacheHead, Value position) {
     Value within = k.rem(position, lanes);
     Value lines = k.add(cache.keyLines(cacheHead, k.sub(position, within)), within);
-    Value inverse;
     auto scatter = [&](Value d, int64_t n) {
-      Value x = k.loadVector(turned, d, n);
-      Value v = inverse ? symmetricCodes(x, inverse) : cache.encode(x);
+      Value v = cache.encode(k.loadVector(turned, d, n));
       for (int64_t i = 0; i < n; ++i)
         k.store(cache.keys, k.add(lines, k.mul(k.add(d, i), lanes)), k.lane(v, i));
     };
-    // Quantized keys have a scale for every `unit` of the lines.
-    const int64_t unit = cache.scalesKeys() ? keyGroup : lanes;
+    const int64_t whole = k.spec.headDim / lanes * lanes;
+    k.loop(k.idx(0), k.idx(whole), lanes, [&](Value d) { scatter(d, lanes); });
+    for (Piece piece : pieces(k.spec.headDim - whole))
+      scatter(k.idx(whole + piece.first), piece.n);
+  }
+
+  /// One word of four dimensions of each line.
+  void storeIntegerKey(Value cacheHead, Value position) {
+    Value within = k.rem(position, lanes);
+    Value first =
+        k.add(cache.keyLines(cacheHead, k.sub(position, within)), k.mul(within, dotBytes)); // byte
     auto group = [&](Value d, int64_t n) {
-      if (cache.scalesKeys())
-        inverse = storeScale(turned, d, n, cache.keyScales,
-                             cache.keyScaleAt(cacheHead, position, k.div(d, keyGroup)));
-      for (Piece piece : pieces(n))
-        scatter(k.add(d, piece.first), piece.n);
+      Value inverse = storeScale(turned, d, n, cache.keyScales,
+                                 cache.keyScaleAt(cacheHead, position, k.div(d, keyGroup)));
+      for (Piece piece : pieces(n)) {
+        Value codes = symmetricCodes(k.loadVector(turned, k.add(d, piece.first), piece.n), inverse);
+        Value line = k.add(first, k.mul(k.add(d, piece.first / dotBytes * dotBytes), lanes));
+        if (piece.n < dotBytes) {
+          for (int64_t i = 0; i < piece.n; ++i)
+            k.store(cache.keys, k.add(line, piece.first % dotBytes + i), k.lane(codes, i));
+          continue;
+        }
+        Value words = k.bitcast(codes, k.vec(piece.n / dotBytes, k.i32));
+        for (int64_t i = 0; i < piece.n / dotBytes; ++i)
+          k.store(cache.keyWords, k.div(k.add(line, i * dotBytes * lanes), dotBytes),
+                  k.lane(words, i));
+      }
     };
-    const int64_t whole = k.spec.headDim / unit * unit;
-    k.loop(k.idx(0), k.idx(whole), unit, [&](Value d) { group(d, unit); });
+    const int64_t whole = k.spec.headDim / keyGroup * keyGroup;
+    k.loop(k.idx(0), k.idx(whole), keyGroup, [&](Value d) { group(d, keyGroup); });
     if (whole != k.spec.headDim)
       group(k.idx(whole), k.spec.headDim - whole);
   }
 
   void storeValue(Buffer in, Value from, Value cacheHead, Value position) {
-    Value inverse, to = cache.valueRow(cacheHead, position);
-    if (cache.scalesValues())
-      inverse = storeScale(in, from, k.spec.headDim, cache.valueScales,
-                           cache.valueScaleAt(cacheHead, position, k.idx(0)));
-    for (Piece piece : pieces(k.spec.headDim)) {
-      Value x = k.loadVector(in, k.add(from, piece.first), piece.n);
+    Value to = cache.valueRow(cacheHead, position);
+    for (Piece piece : pieces(k.spec.headDim))
       k.storeVector(cache.values, k.add(to, piece.first),
-                    inverse ? symmetricCodes(x, inverse) : cache.encode(x));
+                    cache.encode(k.loadVector(in, k.add(from, piece.first), piece.n)));
+  }
+
+  /// Every fourth byte: bytes, because other threads write the positions beside.
+  void storeIntegerValue(Buffer in, Value from, Value cacheHead, Value position) {
+    Value within = k.rem(position, dotBytes);
+    Value to = k.add(cache.valueRow(cacheHead, k.sub(position, within)), within);
+    Value inverse = storeScale(in, from, k.spec.headDim, cache.valueScales,
+                               cache.valueScaleAt(cacheHead, position, k.idx(0)));
+    for (Piece piece : pieces(k.spec.headDim)) {
+      Value codes = symmetricCodes(k.loadVector(in, k.add(from, piece.first), piece.n), inverse);
+      for (int64_t i = 0; i < piece.n; ++i)
+        k.store(cache.values, k.add(to, (piece.first + i) * dotBytes), k.lane(codes, i));
     }
   }
 
@@ -148,10 +178,11 @@ private:
     Value scale = k.fdiv(k.reduceMax(most), k.f32Const(127));
     return inverseOf(storeRounded(k.splat(scale), scales, at));
   }
+  /// q + 128 as bytes.
   Value symmetricCodes(Value x, Value inverse) {
     int64_t n = cast<VectorType>(x.getType()).getNumElements();
     Value code = k.roundEven(k.fmul(cache.limited(x), k.splat(inverse, n)));
-    return k.narrow(k.toInt(cache.limited(code, 127)), k.i8);
+    return k.narrow(k.iadd(k.toInt(cache.limited(code, 127)), k.splatI(128, n)), k.i8);
   }
 
   void storePackedValue(Buffer in, Value from, Value cacheHead, Value position) {

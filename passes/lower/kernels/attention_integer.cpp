@@ -1,0 +1,223 @@
+// Attention over keys and values of 8 bits: queries and weights are rounded too, and products are
+// exact integers.
+#include "passes/lower/kernels/attention_block.h"
+
+using namespace mlir;
+
+namespace smelt {
+
+namespace {
+
+/// The largest rounded weight: two planes of 7 bits, so that its bytes are never negative.
+constexpr int64_t mostWeight = 16383, planeBits = 7, planes = 2;
+/// Words of one plane of a pair's weights.
+constexpr int64_t planeWords = attentionBlock / dotBytes;
+/// Blocks whose largest weight is smaller count as nothing: its inverse would not be finite.
+constexpr double leastWeight = 1e-30;
+
+/// 1 / scale times `most`, 0 unless scale > least.
+Value inverseOf(KernelBuilder &k, Value scale, double least, double most) {
+  Value some = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, scale, k.f32Const(least));
+  return k.select(some, k.fdiv(k.f32Const(most), scale), k.f32Const(0));
+}
+
+/// What takes the offset of bytes in Offset form off a dot product; none in Signed form.
+Value startOf(KernelBuilder &k, Buffer offsets, Value at) {
+  return GroupDot::signedForm(k) == ByteForm::Offset ? k.splat(k.load(offsets, at)) : Value();
+}
+
+/// 64 stored bytes (q + 128) in the form that the target multiplies.
+Value inForm(KernelBuilder &k, Value bytes) {
+  return GroupDot::signedForm(k) == ByteForm::Offset ? bytes
+                                                     : k.ixor(bytes, splatByte(k, 0x80, 64));
+}
+
+} // namespace
+
+// --- Scores: lanes are positions.
+
+void AttentionBlock::encodeQuery(Value pair, Buffer from, Value at) {
+  auto group = [&](Value g, int64_t dims) {
+    Values x;
+    Value most;
+    for (int64_t d = 0; d < dims; d += lanes) {
+      Value first = k.add(k.add(at, k.mul(g, keyGroup)), d);
+      x.push_back(cache.limited(loadFirst(k, from, first, std::min(lanes, dims - d))));
+      Value magnitude = k.fabs(x.back());
+      most = most ? k.fmax(most, magnitude) : magnitude;
+    }
+    Value scale = k.fdiv(k.reduceMax(most), k.f32Const(127)), sum;
+    Value inverse = k.splat(inverseOf(k, scale, 0, 1));
+    for (auto [i, values] : llvm::enumerate(x)) {
+      Value code = cache.limited(k.roundEven(k.fmul(values, inverse)), 127);
+      sum = sum ? k.fadd(sum, code) : code; // small whole numbers: exact
+      Value words = k.bitcast(k.narrow(k.toInt(code), k.i8), k.vec(lanes / dotBytes, k.i32));
+      Value to = k.add(k.mul(pair, wordsOfQuery()), k.mul(g, keyGroup / dotBytes));
+      k.storeVector(queryWords, k.add(to, int64_t(i) * lanes / dotBytes), words);
+    }
+    Value place = k.add(k.mul(pair, queryGroups()), g);
+    k.store(queryScales, place, scale);
+    k.store(queryOffsets, place, k.toInt(k.fmul(k.reduceAdd(sum), k.f32Const(-128))));
+  };
+  const int64_t whole = k.spec.headDim / keyGroup, rest = k.spec.headDim % keyGroup;
+  k.loop(k.idx(0), k.idx(whole), 1, [&](Value g) { group(g, keyGroup); });
+  if (rest)
+    group(k.idx(whole), rest);
+}
+
+void AttentionBlock::integerScoreTile(Value head, Value start, Value chunk, int64_t firstPair,
+                                      int64_t held, int64_t chunks) {
+  const int64_t chunkBytes = cache.keyStride() * lanes;
+  Value first = k.add(cache.keyLines(head, start), k.mul(chunk, chunkBytes));
+  auto group = [&](Value g, int64_t dims, ValueRange carried) {
+    SmallVector<GroupDot> dots;
+    for (int64_t p = 0; p < held; ++p) {
+      Value place = k.add(g, (firstPair + p) * queryGroups());
+      for (int64_t c = 0; c < chunks; ++c)
+        dots.emplace_back(k, startOf(k, queryOffsets, place));
+    }
+    for (int64_t quad = 0; quad < roundUp(dims, dotBytes) / dotBytes; ++quad) {
+      Value word = k.add(k.mul(g, keyGroup / dotBytes), quad);
+      Values keys;
+      for (int64_t c = 0; c < chunks; ++c)
+        keys.push_back(inForm(
+            k, k.loadVector(cache.keys,
+                            k.add(k.add(first, k.mul(word, dotBytes * lanes)), c * chunkBytes), 64,
+                            64)));
+      for (int64_t p = 0; p < held; ++p) {
+        Value x = k.load(queryWords, k.add(word, (firstPair + p) * wordsOfQuery()));
+        for (int64_t c = 0; c < chunks; ++c)
+          dots[p * chunks + c].add(keys[c], x);
+      }
+    }
+    Values sums, scales;
+    for (int64_t c = 0; c < chunks; ++c) {
+      Value position = k.add(start, k.mul(k.add(chunk, c), lanes));
+      scales.push_back(cache.loadScales(cache.keyScales, cache.keyScaleAt(head, position, g)));
+    }
+    for (int64_t p = 0; p < held; ++p) {
+      Value scale = k.splat(k.load(queryScales, k.add(g, (firstPair + p) * queryGroups())));
+      for (int64_t c = 0; c < chunks; ++c)
+        sums.push_back(k.fma(k.toFloat(dots[p * chunks + c].finish()), k.fmul(scales[c], scale),
+                             carried[p * chunks + c]));
+    }
+    return sums;
+  };
+  Values acc(held * chunks, k.splatF(0));
+  const int64_t whole = k.spec.headDim / keyGroup, rest = k.spec.headDim % keyGroup;
+  acc = k.loop(k.idx(0), k.idx(whole), 1, acc,
+               [&](Value g, ValueRange carried) { return group(g, keyGroup, carried); });
+  if (rest)
+    acc = group(k.idx(whole), rest, acc);
+  for (int64_t p = 0; p < held; ++p)
+    for (int64_t c = 0; c < chunks; ++c)
+      k.storeVector(weights, k.add(k.mul(k.add(chunk, c), lanes), (firstPair + p) * attentionBlock),
+                    acc[p * chunks + c], 64);
+}
+
+// --- Values: lanes are dimensions.
+
+/// The weights p_t times the scales of their values, rounded; all pairs.
+void AttentionBlock::encodeWeights(Value head, Value start) {
+  Values scales;
+  for (int64_t c = 0; c < chunksOfBlock; ++c)
+    scales.push_back(cache.loadScales(cache.valueScales,
+                                      cache.valueScaleAt(head, k.add(start, c * lanes), k.idx(0))));
+  k.loop(k.idx(0), k.idx(pairs), 1, [&](Value pair) {
+    Values weighted;
+    Value most, sum;
+    for (int64_t c = 0; c < chunksOfBlock; ++c) {
+      Value at = k.add(k.mul(pair, attentionBlock), c * lanes);
+      weighted.push_back(k.fmul(k.loadVector(weights, at, lanes, 64), scales[c]));
+      most = most ? k.fmax(most, weighted[c]) : weighted[c];
+    }
+    Value largest = k.reduceMax(most);
+    Value inverse = k.splat(inverseOf(k, largest, leastWeight, mostWeight));
+    for (int64_t c = 0; c < chunksOfBlock; ++c) {
+      Value rounded = k.roundEven(k.fmul(weighted[c], inverse));
+      rounded = k.fmax(k.fmin(rounded, k.splatF(mostWeight)), k.splatF(0));
+      sum = sum ? k.fadd(sum, rounded) : rounded; // at most 64 * 16383: exact
+      Value code = k.toInt(rounded);
+      for (int64_t plane = 0; plane < planes; ++plane) {
+        Value bits =
+            plane == 0 ? k.shrLogic(code, planeBits) : k.iand(code, k.splatI((1 << planeBits) - 1));
+        k.storeVector(
+            weightWords,
+            k.add(k.mul(k.add(k.mul(pair, planes), plane), planeWords), c * lanes / dotBytes),
+            k.bitcast(k.narrow(bits, k.i8), k.vec(lanes / dotBytes, k.i32)));
+      }
+    }
+    k.store(weightFactors, pair, k.fdiv(largest, k.f32Const(mostWeight)));
+    k.store(weightOffsets, pair, k.toInt(k.fmul(k.reduceAdd(sum), k.f32Const(-128))));
+  });
+}
+
+void AttentionBlock::integerValues(Value head, Value start, Value first, Value count,
+                                   const std::function<void(int64_t, Value, Value)> &write) {
+  encodeWeights(head, start);
+  const int64_t headDim = k.spec.headDim, pairStep = pairsAtOnce(planes);
+  Value row = cache.valueRow(head, start);
+  for (int64_t firstPair = 0; firstPair < pairs; firstPair += pairStep) {
+    const int64_t held = std::min(pairStep, pairs - firstPair);
+    int64_t together = std::max<int64_t>(1, std::min<int64_t>(4, headDim / lanes));
+    while (together > 1 && !fitsRegisters(k.target.dot, held * planes * together, together))
+      --together;
+    auto tile = [&](Value column, int64_t vectors, int64_t dims) {
+      integerValueTile(row, first, count, firstPair, held, column, vectors, dims, write);
+    };
+    const int64_t step = lanes * together, whole = headDim / step * step;
+    k.loop(k.idx(0), k.idx(whole), step, [&](Value column) { tile(column, together, step); });
+    for (int64_t column = whole; column < headDim; column += lanes)
+      tile(k.idx(column), 1, std::min(lanes, headDim - column));
+  }
+}
+
+/// `vectors` of 16 dimensions from `column` on, of which `dims` exist: what is read for the others
+/// lies within the cache.
+void AttentionBlock::integerValueTile(Value row, Value first, Value count, int64_t firstPair,
+                                      int64_t held, Value column, int64_t vectors, int64_t dims,
+                                      const std::function<void(int64_t, Value, Value)> &write) {
+  const int64_t headDim = k.spec.headDim, quadsOfChunk = lanes / dotBytes;
+  auto pairAt = [&](int64_t p) { return k.idx(firstPair + p); };
+  Values sums(held * vectors * planes, k.splatI(0));
+  Value begin = k.div(first, lanes), end = k.ceilDiv(k.add(first, count), lanes);
+  // Positions of the first and last chunk that are not asked for have weight 0.
+  sums = k.loop(begin, end, 1, sums, [&](Value chunk, ValueRange carried) {
+    SmallVector<GroupDot> dots;
+    for (Value sum : carried)
+      dots.emplace_back(k, sum);
+    for (int64_t i = 0; i < quadsOfChunk; ++i) {
+      Value quad = k.add(k.mul(chunk, quadsOfChunk), i);
+      Value from = k.add(k.add(row, k.mul(quad, headDim * dotBytes)), k.mul(column, dotBytes));
+      Values codes;
+      for (int64_t v = 0; v < vectors; ++v)
+        codes.push_back(inForm(k, k.loadVector(cache.values, k.add(from, v * lanes * dotBytes), 64,
+                                               headDim % lanes == 0 ? 64 : 4)));
+      for (int64_t p = 0; p < held; ++p)
+        for (int64_t plane = 0; plane < planes; ++plane) {
+          Value at = k.add(quad, ((firstPair + p) * planes + plane) * planeWords);
+          Value x = k.load(weightWords, at);
+          for (int64_t v = 0; v < vectors; ++v)
+            dots[(p * planes + plane) * vectors + v].add(codes[v], x);
+        }
+    }
+    Values next;
+    for (GroupDot &dot : dots)
+      next.push_back(dot.finish());
+    return next;
+  });
+  for (int64_t p = 0; p < held; ++p) {
+    Value factor = k.splat(k.load(weightFactors, pairAt(p)));
+    Value offset = startOf(k, weightOffsets, pairAt(p));
+    for (int64_t v = 0; v < vectors; ++v) {
+      Value total = k.iadd(k.shl(sums[p * planes * vectors + v], planeBits),
+                           sums[(p * planes + 1) * vectors + v]);
+      Value o = k.fmul(k.toFloat(offset ? k.iadd(total, offset) : total), factor);
+      for (Piece piece : pieces(std::clamp<int64_t>(dims - v * lanes, 0, lanes)))
+        write(firstPair + p, k.add(column, v * lanes + piece.first),
+              piece.n == lanes ? o : k.slice(o, piece.first, piece.n));
+    }
+  }
+}
+
+} // namespace smelt
