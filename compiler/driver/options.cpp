@@ -99,7 +99,7 @@ Status readScheme(const cli::Arguments &arguments, CompileOptions &options) {
   if (exact && !arguments.given("activations"))
     scheme.activation = ActivationFormat::F32;
 
-  options.lower.cache = exact ? CacheFormat::F32 : CacheFormat::F16;
+  options.lower.cache = exact ? CacheFormat::F32 : CacheFormat::Int8;
   if (arguments.given("kv")) {
     Result<CacheFormat> cache = findCacheFormat(arguments.text("kv"));
     if (!cache)

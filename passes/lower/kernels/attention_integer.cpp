@@ -74,7 +74,7 @@ void AttentionBlock::integerScoreTile(Value head, Value start, Value chunk, int6
     for (int64_t p = 0; p < held; ++p) {
       Value place = k.add(g, (firstPair + p) * queryGroups());
       for (int64_t c = 0; c < chunks; ++c)
-        dots.emplace_back(k, startOf(k, queryOffsets, place));
+        dots.emplace_back(k, startOf(k, queryOffsets, place), false);
     }
     for (int64_t quad = 0; quad < roundUp(dims, dotBytes) / dotBytes; ++quad) {
       Value word = k.add(k.mul(g, keyGroup / dotBytes), quad);
@@ -185,7 +185,7 @@ void AttentionBlock::integerValueTile(Value row, Value first, Value count, int64
   sums = k.loop(begin, end, 1, sums, [&](Value chunk, ValueRange carried) {
     SmallVector<GroupDot> dots;
     for (Value sum : carried)
-      dots.emplace_back(k, sum);
+      dots.emplace_back(k, sum, true);
     for (int64_t i = 0; i < quadsOfChunk; ++i) {
       Value quad = k.add(k.mul(chunk, quadsOfChunk), i);
       Value from = k.add(k.add(row, k.mul(quad, headDim * dotBytes)), k.mul(column, dotBytes));

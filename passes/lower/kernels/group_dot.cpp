@@ -14,12 +14,13 @@ ByteForm GroupDot::signedForm(const KernelBuilder &k) {
 }
 
 GroupDot::GroupDot(KernelBuilder &k, const WeightReader &weights, Value start)
-    : GroupDot(k, weights.signedBytes, weights.info.bits, start) {}
+    : GroupDot(k, weights.signedBytes, weights.info.bits, start, false) {}
 
-GroupDot::GroupDot(KernelBuilder &k, Value start) : GroupDot(k, true, 8, start) {}
+GroupDot::GroupDot(KernelBuilder &k, Value start, bool countsUp)
+    : GroupDot(k, true, 8, start, countsUp) {}
 
-GroupDot::GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start)
-    : k(k), signedBytes(signedBytes), start(start),
+GroupDot::GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start, bool countsUp)
+    : k(k), signedBytes(signedBytes), countsUp(countsUp), start(start),
       most(signedBytes ? 1 : 32767 / (2 * 127 * ((1 << bits) - 1))) {
   switch (k.target.dot) {
   case DotKind::Vnni512:
@@ -59,7 +60,9 @@ void GroupDot::add(Value codes, Value x) {
 }
 
 void GroupDot::addMaddubs(int64_t half, Value codes, Value x) {
-  if (signedBytes) { // |q| x (sign of q): the first factor must be unsigned
+  if (countsUp) { // the first factor is unsigned, the second signed
+    std::swap(codes, x);
+  } else if (signedBytes) { // |q| x (sign of q)
     x = intrinsic(k, "llvm.x86.avx2.psign.b", k.vec(32, k.i8), {x, codes});
     codes = math::AbsIOp::create(k.b, codes);
   }

@@ -22,8 +22,8 @@ public:
 
   /// `start` (int32 of 16 rows, or null for 0) is part of the sum.
   GroupDot(KernelBuilder &k, const WeightReader &weights, Value start);
-  /// For bytes in signedForm().
-  GroupDot(KernelBuilder &k, Value start);
+  /// For bytes in signedForm(). `countsUp`: the bytes of every x are 0..127.
+  GroupDot(KernelBuilder &k, Value start, bool countsUp);
   /// Adds the bytes [16 rows x 4 inputs] times the four bytes of `x` (int32 scalar).
   void add(Value codes, Value x);
   /// The sum as int32 of 16 rows.
@@ -31,13 +31,13 @@ public:
 
 private:
   KernelBuilder &k;
-  bool signedBytes;
+  bool signedBytes, countsUp;
   Value start;
   Values sums;             ///< int32
   Values pairs;            ///< AVX2: int16 sums not yet widened, or null
   int64_t quads = 0, most; ///< AVX2: quads in `pairs`, and how many fit
 
-  GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start);
+  GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start, bool countsUp);
   void addMaddubs(int64_t half, Value codes, Value x);
   void widen();
 };
