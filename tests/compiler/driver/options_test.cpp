@@ -31,7 +31,7 @@ TEST(Options, DefaultsNeedNoManual) {
   EXPECT_EQ(options->scheme.head, WeightFormat::S8C);
   EXPECT_EQ(options->scheme.embedding, WeightFormat::S8C);
   EXPECT_EQ(options->scheme.activation, ActivationFormat::A8G32);
-  EXPECT_EQ(options->lower.cache, CacheFormat::F16);
+  EXPECT_EQ(options->lower.cache, CacheFormat::Int8);
   EXPECT_TRUE(options->lower.compactRotary);
   EXPECT_FALSE(options->algorithm.has_value());
   EXPECT_EQ(options->targets.size(), kernelTargets().size());
