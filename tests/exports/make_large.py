@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes a Llama-shaped model with random float32 weights of any size, in the form of onnxruntime-genai's builder.
 
-    make_large.py FOLDER [--shape llama-3.2-1b]
+    make_large.py FOLDER [--shape llama-3.2-1b] [--repeat]
 
-The weights go to model.onnx.data as they are made, so that no size needs more memory than one matrix.
+The weights go to model.onnx.data as they are made, so that no size needs more memory than one matrix. With --repeat, matrices of one
+size lie in one place of it: 8 billion parameters are then a file of 3 GB, and cost the compiler and the runtime what others cost.
 """
 import argparse
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ POSITIONS = 4096
 
 
 class Writer:
-    def __init__(self, folder):
+    def __init__(self, folder, repeat):
+        self.repeat, self.places = repeat, {}
         self.data = open(folder / "model.onnx.data", "wb")
         self.initializers, self.nodes = [], []
         self.random = np.random.default_rng(1)
@@ -44,15 +46,22 @@ class Writer:
     def add(self, name, values):
         """Appends an array to the data file, on a page of its own as exporters do."""
         self.data.seek((self.data.tell() + 4095) // 4096 * 4096)
-        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=values.shape,
-                             data_location=TensorProto.EXTERNAL)
-        for key, value in (("location", "model.onnx.data"), ("offset", self.data.tell()), ("length", values.nbytes)):
-            tensor.external_data.add(key=key, value=str(value))
+        self.declare(name, values.shape, self.data.tell())
         values.tofile(self.data)
-        self.initializers.append(tensor)
         return name
 
+    def declare(self, name, shape, offset):
+        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape,
+                             data_location=TensorProto.EXTERNAL)
+        for key, value in (("location", "model.onnx.data"), ("offset", offset), ("length", 4 * int(np.prod(shape)))):
+            tensor.external_data.add(key=key, value=str(value))
+        self.initializers.append(tensor)
+
     def matrix(self, name, rows, cols):
+        if self.repeat and rows * cols in self.places:
+            self.declare(name, (rows, cols), self.places[rows * cols])
+            return name
+        self.places[rows * cols] = (self.data.tell() + 4095) // 4096 * 4096
         return self.add(name, self.random.standard_normal((rows, cols), np.float32) * np.float32(rows**-0.5))
 
     def node(self, op, inputs, outputs, domain="", **attributes):
@@ -104,9 +113,9 @@ def add_layer(writer, shape, layer, x, skip, lengths):
     return norm(f"model.layers.{layer + 1}.input_layernorm.weight", y)
 
 
-def make(folder, shape):
+def make(folder, shape, repeat):
     folder.mkdir(parents=True, exist_ok=True)
-    writer = Writer(folder)
+    writer = Writer(folder, repeat)
     angles = np.outer(np.arange(POSITIONS), shape.base ** (-np.arange(0, shape.head_size, 2) / shape.head_size))
     writer.add("cos_cache", np.cos(angles).astype(np.float32))
     writer.add("sin_cache", np.sin(angles).astype(np.float32))
@@ -146,8 +155,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="llama-3.2-1b")
+    parser.add_argument("--repeat", action="store_true", help="matrices of one size share their weights in the file")
     arguments = parser.parse_args()
-    make(arguments.folder, SHAPES[arguments.shape])
+    make(arguments.folder, SHAPES[arguments.shape], arguments.repeat)
 
 
 if __name__ == "__main__":
