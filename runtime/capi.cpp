@@ -6,6 +6,7 @@
 #include "runtime/model/encoder.h"
 #include "runtime/model/generate.h"
 #include "runtime/model/model.h"
+#include "runtime/model/prefix_cache.h"
 #include "runtime/model/session.h"
 #include "runtime/model/tensor_session.h"
 
@@ -308,6 +309,24 @@ smelt_status smelt_truncate(smelt_session *session, int32_t slot, uint32_t lengt
   return guarded([&]() -> Status {
     SMELT_NEED(session);
     return session->session->truncate(slot, length);
+  });
+}
+
+smelt_status smelt_slot_save(const smelt_session *session, int32_t slot, const char *path) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(session);
+    SMELT_NEED(path);
+    const Session &own = *session->session;
+    bool exists = slot >= 0 && uint32_t(slot) < own.slots();
+    return savePrefix(own, slot, exists ? uint32_t(own.cached(slot).size()) : 0, path);
+  });
+}
+
+smelt_status smelt_slot_load(smelt_session *session, int32_t slot, const char *path) {
+  return guarded([&]() -> Status {
+    SMELT_NEED(session);
+    SMELT_NEED(path);
+    return loadPrefix(*session->session, slot, path).status();
   });
 }
 

@@ -105,6 +105,8 @@ std::span<const std::byte> Artifact::section(SectionKind kind, uint32_t target) 
   return {};
 }
 
+uint64_t Artifact::identity() const { return xxh64(std::as_bytes(table)); }
+
 std::string_view Artifact::text(SectionKind kind) const {
   auto found = section(kind);
   return {reinterpret_cast<const char *>(found.data()), found.size()};

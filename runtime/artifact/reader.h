@@ -41,6 +41,8 @@ public:
   std::string_view text(format::SectionKind kind) const;
   std::span<const std::byte> weights() const { return weightBytes; }
   uint64_t fileBytes() const { return bytes.size(); }
+  /// Checksum of all sections' checksums: artifacts that differ anywhere differ in it.
+  uint64_t identity() const;
 
   /// Program: names of kernels, and instructions that refer to them by index.
   const std::vector<const char *> &kernelNames() const { return names; }

@@ -15,8 +15,6 @@ constexpr CacheInfo cacheTable[] = {
 #include "runtime/formats/caches.def"
 };
 
-constexpr int64_t scaleBytes = 2; ///< float16
-
 } // namespace
 
 uint32_t cacheFormatCount() { return uint32_t(std::size(cacheTable)); }
@@ -34,19 +32,28 @@ Result<CacheFormat> findCacheFormat(std::string_view name) {
                          known);
 }
 
+CacheSizes cacheSizes(CacheFormat format, int64_t headDim) {
+  const CacheInfo &info = cacheInfo(format);
+  const int64_t keyGroups = roundUp(headDim, keyGroup) / keyGroup;
+  const int64_t valueGroups = roundUp(headDim, valueGroup) / valueGroup;
+  CacheSizes sizes{};
+  sizes.keyCodes =
+      uint64_t(info.keyBits == 8 ? roundUp(headDim, dotBytes) : headDim * info.keyBits / 8);
+  sizes.keyPlanes = uint64_t(info.keyBits == 8 ? keyGroups : 0);
+  sizes.valueCodes =
+      uint64_t(info.valueBits == 4 ? valueGroups * valueGroup / 2 : headDim * info.valueBits / 8);
+  sizes.valuePlanes = uint64_t(info.valueBits == 4 ? 2 * valueGroups : info.valueBits == 8 ? 1 : 0);
+  return sizes;
+}
+
 int64_t keyBytes(CacheFormat format, int64_t headDim) {
-  const int bits = cacheInfo(format).keyBits;
-  if (bits == 8)
-    return roundUp(headDim, dotBytes) + roundUp(headDim, keyGroup) / keyGroup * scaleBytes;
-  return headDim * bits / 8;
+  const CacheSizes sizes = cacheSizes(format, headDim);
+  return int64_t(sizes.keyCodes) + int64_t(sizes.keyPlanes) * scaleBytes;
 }
 
 int64_t valueBytes(CacheFormat format, int64_t headDim) {
-  const int bits = cacheInfo(format).valueBits;
-  if (bits == 4)
-    return roundUp(headDim, valueGroup) / 2 +
-           roundUp(headDim, valueGroup) / valueGroup * 2 * scaleBytes;
-  return headDim * bits / 8 + (bits == 8 ? scaleBytes : 0);
+  const CacheSizes sizes = cacheSizes(format, headDim);
+  return int64_t(sizes.valueCodes) + int64_t(sizes.valuePlanes) * scaleBytes;
 }
 
 } // namespace smelt

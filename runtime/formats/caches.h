@@ -43,6 +43,15 @@ const CacheInfo &cacheInfo(CacheFormat format);
 /// By name; the error lists what there is.
 Result<CacheFormat> findCacheFormat(std::string_view name);
 
+inline constexpr int64_t cachedTogether = 16; ///< positions whose codes may lie between each other
+inline constexpr int64_t scaleBytes = 2;      ///< float16
+
+/// Parts of one position of one kv head: bytes of codes, and numbers of scales and minima.
+struct CacheSizes {
+  uint64_t keyCodes, keyPlanes, valueCodes, valuePlanes;
+};
+CacheSizes cacheSizes(CacheFormat format, int64_t headDim);
+
 /// Bytes of one position of one kv head.
 int64_t keyBytes(CacheFormat format, int64_t headDim);
 int64_t valueBytes(CacheFormat format, int64_t headDim);

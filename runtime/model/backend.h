@@ -5,7 +5,9 @@
 #include "runtime/devices/threads.h"
 #include "runtime/model/model.h"
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -19,6 +21,9 @@ struct Token {
   int32_t slot;
   int32_t type = 0; ///< token type (segment), where the model has some
 };
+
+/// Sees a piece of a cache; false: no more.
+using PieceVisitor = std::function<bool(std::span<std::byte>)>;
 
 /// Gets steps that the session has checked.
 class Backend {
@@ -36,6 +41,10 @@ public:
   virtual uint64_t reservedBytes() const = 0;
   /// Whether a step may overwrite what a slot holds without running what was before it again.
   virtual bool rewinds() const = 0;
+  /// Calls `piece` for all memory that the first `length` positions of a slot are cached in, until
+  /// it returns false. Number, order and sizes of the pieces depend on the model and `length` only.
+  /// Unsupported: states that cannot be taken apart.
+  virtual Status visit(int32_t slot, uint32_t length, const PieceVisitor &piece) = 0;
 };
 
 /// Caches, scratch and logits for the token program; allocates everything at once. `context`,

@@ -29,9 +29,7 @@ Status Drafter::begin(std::span<const int32_t> prompt, const std::atomic<bool> *
   if (!model || prompt.size() > model->context())
     return {};
   // The last token stays: every draft begins with at least one that has not run.
-  std::span<const int32_t> cached = model->cached(slot);
-  synced = commonPrefix(cached, prompt.first(prompt.size() - 1));
-  SMELT_TRY(model->truncate(slot, uint32_t(synced)));
+  SMELT_ASSIGN(synced, model->reuse(slot, prompt.first(prompt.size() - 1)));
   if (synced + 1 < prompt.size())
     SMELT_TRY(model->append(slot, prompt.subspan(synced, prompt.size() - 1 - synced), cancel));
   synced = prompt.size() - 1;

@@ -131,10 +131,9 @@ Result<GenerateResult> generate(Session &session, int32_t slot, std::span<const 
   Clock::time_point start = Clock::now();
 
   // The last prompt token always runs: its logits start the answer.
-  size_t shared = commonPrefix(session.cached(slot), prompt.first(prompt.size() - 1));
-  SMELT_TRY(session.truncate(slot, uint32_t(shared)));
+  SMELT_ASSIGN(uint32_t shared, session.reuse(slot, prompt.first(prompt.size() - 1)));
   result.promptTokens = uint32_t(prompt.size());
-  result.reusedTokens = uint32_t(shared);
+  result.reusedTokens = shared;
   std::optional<Drafter> drafter;
   if (options.speculate && session.rewinds()) {
     size_t room = session.context() - prompt.size() + 1;

@@ -59,8 +59,8 @@ private:
   bool found = false;
 };
 
-/// Puts `prompt` into the slot, reusing the longest cached beginning that it shares, and generates
-/// after it. The slot then holds prompt and answer, so a longer conversation with the same
+/// Puts `prompt` into the slot, reusing the longest beginning that any slot has cached, and
+/// generates after it. The slot then holds prompt and answer, so a longer conversation with the same
 /// beginning reads only what is new. Needs a tokenizer unless there is neither a callback nor a
 /// stop string: then the text stays empty. Cancellation is a result (FinishReason::Cancelled), not
 /// a failure.

@@ -190,6 +190,54 @@ Status Session::append(int32_t slot, std::span<const int32_t> tokens,
   return {};
 }
 
+Result<uint32_t> Session::reuse(int32_t slot, std::span<const int32_t> tokens) {
+  if (slot < 0 || uint32_t(slot) >= options.slots)
+    return invalidArgument("slot " + std::to_string(slot) + " of " + std::to_string(options.slots));
+  size_t shared = commonPrefix(cached(slot), tokens), best = shared;
+  int32_t from = slot;
+  for (int32_t other = 0; backend->rewinds() && uint32_t(other) < options.slots; ++other) {
+    if (size_t length = commonPrefix(cached(other), tokens); length > best) {
+      best = length;
+      from = other;
+    }
+  }
+  SMELT_TRY(truncate(slot, uint32_t(shared)));
+  if (from == slot)
+    return uint32_t(shared);
+  std::vector<std::span<std::byte>> pieces;
+  SMELT_TRY(backend->visit(from, uint32_t(best), [&](std::span<std::byte> piece) {
+    pieces.push_back(piece);
+    return true;
+  }));
+  auto next = pieces.begin();
+  SMELT_TRY(backend->visit(slot, uint32_t(best), [&](std::span<std::byte> piece) {
+    std::copy(next->begin(), next->end(), piece.begin());
+    ++next;
+    return true;
+  }));
+  histories[size_t(slot)].assign(tokens.begin(), tokens.begin() + std::ptrdiff_t(best));
+  return uint32_t(best);
+}
+
+Status Session::visit(int32_t slot, uint32_t length, const PieceVisitor &piece) const {
+  if (slot < 0 || uint32_t(slot) >= options.slots || length > options.context)
+    return invalidArgument("slot " + std::to_string(slot) + " of " + std::to_string(options.slots) +
+                           ", " + std::to_string(length) + " of " +
+                           std::to_string(options.context) + " positions");
+  return backend->visit(slot, length, piece);
+}
+
+Status Session::adopt(int32_t slot, std::span<const int32_t> tokens) {
+  const ModelConfig &config = shared->config();
+  uint32_t vocabulary = config.inputVocab != 0 ? config.inputVocab : config.vocabSize;
+  for (int32_t id : tokens)
+    if (id < 0 || uint32_t(id) >= vocabulary)
+      return corrupt("id " + std::to_string(id) + " is not in the vocabulary of " +
+                     std::to_string(vocabulary));
+  histories[size_t(slot)].assign(tokens.begin(), tokens.end());
+  return {};
+}
+
 Status Session::truncate(int32_t slot, uint32_t length) {
   if (slot < 0 || uint32_t(slot) >= options.slots)
     return invalidArgument("slot " + std::to_string(slot) + " of " + std::to_string(options.slots));

@@ -55,6 +55,15 @@ public:
   /// The tokens that the slot holds, by position.
   std::span<const int32_t> cached(int32_t slot) const { return histories[size_t(slot)]; }
 
+  /// Makes the slot hold the longest beginning of `tokens` that any slot holds, copied if it is
+  /// another one, and nothing else. Returns its length.
+  Result<uint32_t> reuse(int32_t slot, std::span<const int32_t> tokens);
+  /// Memory of the first `length` positions of a slot, see Backend::visit; `length` <= context().
+  Status visit(int32_t slot, uint32_t length, const PieceVisitor &piece) const;
+  /// States that the slot, which is empty, holds these tokens: their keys and values were put
+  /// where visit() says.
+  Status adopt(int32_t slot, std::span<const int32_t> tokens);
+
   /// Whether forgetting the last positions of a slot costs nothing: then steps may try tokens.
   bool rewinds() const { return backend->rewinds(); }
   /// A session of the draft model with the same slots, run by the same threads; null: none.

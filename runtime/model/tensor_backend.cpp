@@ -27,6 +27,9 @@ public:
   }
   uint64_t reservedBytes() const override { return session->peakBytes(); }
   bool rewinds() const override { return false; }
+  Status visit(int32_t, uint32_t, const PieceVisitor &) override {
+    return unsupported("the states of a graph cannot be taken apart");
+  }
 
 private:
   /// States after the first `length` tokens of the slot's history; later ones have not run yet.

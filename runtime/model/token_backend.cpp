@@ -1,6 +1,7 @@
 // Caches, scratch and address resolution of the token program.
 #include "runtime/model/backend.h"
 
+#include "runtime/formats/caches.h"
 #include "runtime/formats/formats.h"
 #include "runtime/model/pages.h"
 #include "runtime/model/resolve.h"
@@ -34,6 +35,7 @@ public:
   void setProfile(StepProfile *perLabel, std::vector<uint64_t> *) override { profile = perLabel; }
   uint64_t reservedBytes() const override { return reserved; }
   bool rewinds() const override { return true; }
+  Status visit(int32_t slot, uint32_t length, const PieceVisitor &piece) override;
 
 private:
   void *address(const Operand &operand);
@@ -142,6 +144,37 @@ Status TokenBackend::step(std::span<const Token> tokens, std::span<const int32_t
   info[FieldCapacity] = capacity;
   info[FieldSlots] = slots;
   team->run(program, info, profile);
+  return {};
+}
+
+/// Codes of a head's positions lie together, its scales in planes of `capacity` behind all codes.
+Status TokenBackend::visit(int32_t slot, uint32_t length, const PieceVisitor &piece) {
+  const Artifact &artifact = shared->artifact();
+  const auto cache = CacheFormat(shared->config().cacheFormat);
+  const uint64_t cached = uint64_t(slots) * capacity, whole = roundUp(length, cachedTogether);
+  for (const CacheLayer &layer : artifact.cacheLayers()) {
+    const CacheSizes sizes = cacheSizes(cache, layer.headDim);
+    struct Side {
+      std::byte *first;
+      uint64_t codes, planes;
+    };
+    const Side sides[] = {
+        {keys.data() + layer.keyOffsetPerPosition * cached, sizes.keyCodes, sizes.keyPlanes},
+        {values.data() + layer.valueOffsetPerPosition * cached, sizes.valueCodes,
+         sizes.valuePlanes}};
+    for (const Side &side : sides) {
+      const uint64_t head = (side.codes + side.planes * scaleBytes) * capacity;
+      for (uint32_t h = 0; h < layer.kvHeads; ++h) {
+        std::byte *at = side.first + (uint64_t(slot) * layer.kvHeads + h) * head;
+        if (!piece({at, whole * side.codes}))
+          return {};
+        at += side.codes * capacity;
+        for (uint64_t plane = 0; plane < side.planes; ++plane, at += scaleBytes * capacity)
+          if (!piece({at, length * scaleBytes}))
+            return {};
+      }
+    }
+  }
   return {};
 }
 

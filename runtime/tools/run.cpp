@@ -1,4 +1,5 @@
 // smelt run: one prompt, one answer.
+#include "runtime/model/prefix_cache.h"
 #include "runtime/tools/commands.h"
 #include "runtime/tools/common.h"
 
@@ -48,6 +49,14 @@ Result<std::vector<int32_t>> encodePrompt(const Model &model, const Arguments &a
   return model.encodeChat(messages);
 }
 
+/// Puts what an earlier run has cached into slot 0.
+Status loadCached(Session &session, const std::string &path) {
+  Result<uint32_t> loaded = loadPrefix(session, 0, path);
+  if (!loaded.ok() && loaded.status().code() != StatusCode::NotFound)
+    return std::move(loaded).status();
+  return {};
+}
+
 } // namespace
 
 Status commandRun(const Arguments &arguments) {
@@ -65,6 +74,8 @@ Status commandRun(const Arguments &arguments) {
   const Model &model = session->model();
   SMELT_ASSIGN(GenerateOptions options, generateOptions(arguments, model.config()));
   SMELT_ASSIGN(std::vector<int32_t> tokens, encodePrompt(model, arguments, prompt));
+  if (arguments.given("prompt-cache"))
+    SMELT_TRY(loadCached(*session, arguments.text("prompt-cache")));
   std::chrono::duration<double> opened = std::chrono::steady_clock::now() - start;
 
   InterruptGuard interrupt;
@@ -82,6 +93,10 @@ Status commandRun(const Arguments &arguments) {
     std::fprintf(stderr, "ready after %.3f s; ", opened.count());
     printStats(result);
   }
+  // A file that has helped with most of the prompt is left as it is.
+  if (arguments.given("prompt-cache") && session->cached(0).size() >= tokens.size() &&
+      2 * result.reusedTokens < result.promptTokens)
+    SMELT_TRY(savePrefix(*session, 0, result.promptTokens, arguments.text("prompt-cache")));
   return result.finish == FinishReason::Cancelled ? cancelled("interrupted") : Status();
 }
 

@@ -85,6 +85,31 @@ TEST_F(CapiTest, DraftsChangeNothing) {
   EXPECT_EQ(session.generatedTokens(), tokens);
 }
 
+TEST_F(CapiTest, SlotsGoToDiskAndBack) {
+  smelt::api::Model model(path);
+  std::string file = folder.path("slot");
+  auto prompt = model.tokenize("A LONG SYSTEM PROMPT");
+  {
+    smelt::api::Session session(model, 64, 2, 1);
+    session.append(1, prompt);
+    session.save(1, file);
+    EXPECT_EQ(smelt_slot_save(session.get(), 2, file.c_str()), SMELT_INVALID_ARGUMENT);
+  }
+  smelt::api::Session session(model, 64, 1, 1);
+  session.load(0, file);
+  EXPECT_EQ(session.length(0), int64_t(prompt.size()));
+  prompt.push_back(5);
+  smelt::api::GenerateOptions options(model);
+  options.sampling.max_tokens = 1;
+  EXPECT_EQ(session.generate(prompt, options).reused_tokens, prompt.size() - 1);
+  EXPECT_EQ(session.generatedTokens()[0], fakeNext(prompt));
+  EXPECT_EQ(smelt_slot_load(session.get(), 0, path.c_str()), SMELT_CORRUPT);
+  EXPECT_EQ(smelt_slot_load(session.get(), 0, "/no/such/file"), SMELT_NOT_FOUND);
+  EXPECT_EQ(smelt_slot_load(session.get(), 1, file.c_str()), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_slot_load(session.get(), 0, nullptr), SMELT_INVALID_ARGUMENT);
+  EXPECT_EQ(smelt_slot_save(nullptr, 0, file.c_str()), SMELT_INVALID_ARGUMENT);
+}
+
 TEST_F(CapiTest, InfoAndVersions) {
   EXPECT_EQ(smelt_api_version(), SMELT_API_VERSION);
   EXPECT_STRNE(smelt_version(), "");

@@ -162,6 +162,14 @@ SMELT_API int64_t smelt_slot_length(const smelt_session *session, int32_t slot);
 /* Forgets the positions of a slot from `length` on. */
 SMELT_API smelt_status smelt_truncate(smelt_session *session, int32_t slot, uint32_t length);
 
+/* Writes all that a slot holds into a file, so that a long prompt need not be computed again: smelt_slot_load() takes it
+ * with the same artifact, in any process and on any processor. Written beside `path` and renamed. SMELT_UNSUPPORTED for
+ * models that run as graphs. */
+SMELT_API smelt_status smelt_slot_save(const smelt_session *session, int32_t slot, const char *path);
+/* The slot then holds what was saved, and smelt_generate() reuses what its prompt shares with it. SMELT_NOT_FOUND: no
+ * such file; SMELT_CORRUPT: damaged; SMELT_INVALID_ARGUMENT: from another artifact. */
+SMELT_API smelt_status smelt_slot_load(smelt_session *session, int32_t slot, const char *path);
+
 /* ---- Generation ---- */
 
 /* A piece of the answer: whole UTF-8 characters, not zero-terminated. Return 0 to go on, anything else to stop. */
@@ -204,7 +212,7 @@ typedef struct smelt_generate_result {
   size_t struct_size;
   smelt_finish finish;
   uint32_t prompt_tokens;
-  uint32_t reused_tokens; /* of the prompt, found in the slot's cache */
+  uint32_t reused_tokens; /* of the prompt, found in the cache of this slot or another */
   uint32_t answer_tokens; /* the end token included */
   double prompt_seconds;
   double first_token_seconds;
@@ -215,7 +223,7 @@ typedef struct smelt_generate_result {
 #define SMELT_GENERATE_RESULT_INIT                                                                 \
   {sizeof(smelt_generate_result), SMELT_FINISH_END_TOKEN, 0, 0, 0, 0, 0, 0, 0, 0}
 
-/* Puts the prompt into the slot, reusing what the slot already holds of it, and generates after it. `options` and
+/* Puts the prompt into the slot, reusing what any slot already holds of it, and generates after it. `options` and
  * `result` may be NULL. Being cancelled is a result, not a failure. */
 SMELT_API smelt_status smelt_generate(smelt_session *session, int32_t slot, const int32_t *prompt,
                                       size_t count, const smelt_generate_options *options,

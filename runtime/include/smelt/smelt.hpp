@@ -137,6 +137,13 @@ public:
     check(smelt_append(get(), slot, tokens.data(), tokens.size()));
   }
   void truncate(int32_t slot, uint32_t length) { check(smelt_truncate(get(), slot, length)); }
+  /// What the slot holds, to a file and back.
+  void save(int32_t slot, const std::string &path) const {
+    check(smelt_slot_save(get(), slot, path.c_str()));
+  }
+  void load(int32_t slot, const std::string &path) {
+    check(smelt_slot_load(get(), slot, path.c_str()));
+  }
   int64_t length(int32_t slot) const { return smelt_slot_length(get(), slot); }
 
   /// Logits of a row of the last step; empty if it was not asked for.

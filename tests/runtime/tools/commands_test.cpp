@@ -175,6 +175,39 @@ TEST_F(CommandsTest, InspectRefusesDamage) {
   EXPECT_EQ(run({"inspect", model}).code, 1);
 }
 
+TEST_F(CommandsTest, PromptsAreKeptInAFile) {
+  const std::string cache = folder.path("cache");
+  auto ask = [&](const std::string &prompt) {
+    return run({"run", model, prompt, "--raw", "-n", "4", "--stats", "--prompt-cache", cache});
+  };
+  Outcome first = ask("A LONG PROMPT");
+  ASSERT_EQ(first.code, 0) << first.err;
+  EXPECT_NE(first.err.find("13 tokens (0 from the cache)"), std::string::npos) << first.err;
+  auto written = readFile(cache);
+  Outcome second = ask("A LONG PROMPT!");
+  EXPECT_EQ(second.out, answer("A LONG PROMPT!", 4) + "\n");
+  EXPECT_NE(second.err.find("14 tokens (13 from the cache)"), std::string::npos) << second.err;
+  EXPECT_EQ(readFile(cache), written);
+  Outcome other = ask("SOMETHING ELSE");
+  EXPECT_EQ(other.out, answer("SOMETHING ELSE", 4) + "\n");
+  EXPECT_NE(readFile(cache), written);
+  // What is no cached prompt is never overwritten.
+  writeFile(cache, std::as_bytes(std::span("my notes")));
+  Outcome refused = ask("A LONG PROMPT");
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_NE(refused.err.find("is not a cached prompt"), std::string::npos) << refused.err;
+  EXPECT_EQ(readFile(cache).size(), sizeof "my notes");
+}
+
+TEST_F(CommandsTest, DraftsChangeNothing) {
+  Outcome plain = run({"run", model, "HELLO", "--raw", "-n", "30", "--no-speculation", "--stats"});
+  EXPECT_NE(plain.err.find("0 of 0 drafted tokens"), std::string::npos) << plain.err;
+  Outcome drafts = run({"run", model, "HELLO", "--raw", "-n", "30", "--draft", model});
+  EXPECT_EQ(drafts.code, 0) << drafts.err;
+  EXPECT_EQ(drafts.out, plain.out);
+  EXPECT_EQ(run({"run", model, "HELLO", "--raw", "--draft", folder.path("none")}).code, 1);
+}
+
 TEST_F(CommandsTest, BenchMeasures) {
   Outcome json = run({"bench", model, "--json", "--profile", "--rounds", "1", "-j", "2"});
   ASSERT_EQ(json.code, 0) << json.err;
