@@ -1,173 +1,181 @@
-// The pass pipeline from kernels to the LLVM dialect, then LLVM's own to an object.
+// The list of (kernel, target) pairs, worked off by threads; what is cached is not compiled.
 #include "compiler/codegen/codegen.h"
 
 #include "compiler/codegen/link.h"
+#include "compiler/codegen/object_emitter.h"
 
-#include "mlir/Conversion/Passes.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
-#include "mlir/Dialect/MemRef/Transforms/Passes.h"
-#include "mlir/IR/Diagnostics.h"
-#include "mlir/Pass/PassManager.h"
-#include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
-#include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
-#include "mlir/Target/LLVMIR/Export.h"
-#include "mlir/Transforms/Passes.h"
-#include "llvm/IR/LegacyPassManager.h"
-#include "llvm/IR/Module.h"
-#include "llvm/MC/TargetRegistry.h"
-#include "llvm/Passes/PassBuilder.h"
+#include "passes/lower/kernels.h"
+
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/TargetSelect.h"
 #include "llvm/Support/raw_ostream.h"
-#include "llvm/Target/TargetMachine.h"
 #include "llvm/TargetParser/Triple.h"
-#include "llvm/Transforms/Utils/Cloning.h"
 
-#include <mutex>
-
-using namespace mlir;
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <set>
+#include <thread>
+#include <variant>
 
 namespace smelt {
 
 namespace {
 
-/// Kernels in upstream dialects -> LLVM dialect, module level.
-void addLoweringPasses(PassManager &passes) {
-  passes.addPass(createCanonicalizerPass());
-  passes.addPass(createCSEPass());
-  passes.addPass(memref::createExpandStridedMetadataPass());
-  passes.addPass(createSCFToControlFlowPass());
-  passes.addPass(
-      createConvertMathToLLVMPass()); // before vector: no math operation may be left behind
-  passes.addPass(createConvertVectorToLLVMPass());
-  passes.addPass(createFinalizeMemRefToLLVMConversionPass());
-  passes.addPass(createArithToLLVMConversionPass());
-  passes.addPass(createConvertIndexToLLVMPass());
-  passes.addPass(createUBToLLVMConversionPass());
-  ConvertFuncToLLVMPassOptions functions;
-  functions.useBarePtrCallConv = true;
-  passes.addPass(createConvertFuncToLLVMPass(functions));
-  passes.addPass(createConvertControlFlowToLLVMPass());
-  passes.addPass(createReconcileUnrealizedCastsPass());
-  passes.addPass(createCanonicalizerPass());
-  passes.addPass(createCSEPass());
-}
+struct Kernel {
+  std::variant<KernelSpec, TensorSpec> spec;
+  std::string name;
+};
 
-Status lowerToLLVMDialect(ModuleOp kernels) {
-  std::string diagnostics;
-  ScopedDiagnosticHandler handler(kernels.getContext(), [&](Diagnostic &diagnostic) {
-    diagnostics += diagnostic.str() + "\n";
-    return success();
-  });
-  PassManager passes(kernels.getContext());
-  addLoweringPasses(passes);
-  if (failed(passes.run(kernels)))
-    return internalError("lowering the kernels to LLVM failed: " + diagnostics);
-  return {};
-}
-
-void initializeTargets() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    llvm::InitializeAllTargetInfos();
-    llvm::InitializeAllTargets();
-    llvm::InitializeAllTargetMCs();
-    llvm::InitializeAllAsmPrinters();
-  });
-}
-
-/// "+a,+b" -> the target's own features; the vector width is the target's widest.
-void setTargetAttributes(llvm::Module &module, const KernelTarget &target) {
-  for (llvm::Function &function : module) {
-    if (function.isDeclaration())
-      continue;
-    function.addFnAttr("target-cpu", target.cpu);
-    if (!target.features.empty())
-      function.addFnAttr("target-features", target.features);
-    if (target.dot == DotKind::Vnni512)
-      function.addFnAttr("prefer-vector-width", "512");
-    function.addFnAttr(llvm::Attribute::NoUnwind);
-    function.addFnAttr("no-builtins"); // loops that clear or copy must not become calls to memset
+std::vector<Kernel> distinctKernels(std::span<const KernelSpec> specs,
+                                    std::span<const TensorSpec> tensorSpecs) {
+  std::vector<Kernel> kernels;
+  std::set<std::string> names;
+  auto add = [&](Kernel kernel) {
+    if (names.insert(kernel.name).second)
+      kernels.push_back(std::move(kernel));
+  };
+  for (const KernelSpec &spec : specs) {
+    add({spec, spec.name()});
+    if (spec.logitRows)
+      add({tokenForm(spec), tokenForm(spec).name()});
   }
+  for (const TensorSpec &spec : tensorSpecs)
+    add({spec, spec.name()});
+  return kernels;
 }
 
-void optimize(llvm::Module &module, llvm::TargetMachine &machine, int level) {
-  llvm::PipelineTuningOptions tuning;
-  tuning.LoopVectorization = false; // kernels are written in vectors; the rest is cold
-  tuning.SLPVectorization = false;
-  tuning.LoopUnrolling = false;
-  llvm::PassBuilder builder(&machine, tuning);
-  llvm::LoopAnalysisManager loops;
-  llvm::FunctionAnalysisManager functions;
-  llvm::CGSCCAnalysisManager callGraph;
-  llvm::ModuleAnalysisManager modules;
-  builder.registerModuleAnalyses(modules);
-  builder.registerCGSCCAnalyses(callGraph);
-  builder.registerFunctionAnalyses(functions);
-  builder.registerLoopAnalyses(loops);
-  builder.crossRegisterProxies(loops, functions, callGraph, modules);
-  auto optLevel = level >= 3   ? llvm::OptimizationLevel::O3
-                  : level == 2 ? llvm::OptimizationLevel::O2
-                               : llvm::OptimizationLevel::O1;
-  builder.buildPerModuleDefaultPipeline(optLevel).run(module, modules);
+std::string keyOf(const Kernel &kernel, const KernelTarget &target) {
+  return kernel.name + "\n" + std::string(target.name) + " " + std::string(target.triple) + " " +
+         std::string(target.cpu) + " " + std::string(target.features) + "\n" + generatorVersion();
 }
 
-/// Emits `module` as an object or, for people, as assembly; the module is changed by it.
-Status emit(llvm::Module &module, llvm::TargetMachine &machine, llvm::CodeGenFileType type,
-            llvm::raw_pwrite_stream &out) {
-  llvm::legacy::PassManager passes;
-  if (machine.addPassesToEmitFile(passes, out, nullptr, type))
-    return internalError("target " + machine.getTargetTriple().str() +
-                         " cannot emit this kind of file");
-  passes.run(module);
+/// The work of one call of generateCode.
+class Generation {
+public:
+  Generation(std::vector<Kernel> kernels, std::span<const KernelTarget *const> targets,
+             const CodegenOptions &options)
+      : kernels(std::move(kernels)), targets(targets), options(options),
+        objects(targets.size(), std::vector<std::string>(this->kernels.size())), assembly(objects) {
+  }
+
+  Status compile();
+  Result<std::vector<std::byte>> link(size_t target);
+
+private:
+  struct Item {
+    size_t target, kernel;
+  };
+
+  std::vector<Kernel> kernels;
+  std::span<const KernelTarget *const> targets;
+  const CodegenOptions &options;
+  std::vector<std::vector<std::string>> objects, assembly; ///< [target][kernel]
+  std::vector<Item> missing;
+  std::atomic<size_t> next = 0;
+
+  void lookUp();
+  Status work(bool reports);
+  Status compileItem(const Item &item, ObjectEmitter &emitter);
+  Status writeAssembly(size_t target);
+};
+
+/// Takes from the cache what is there; `missing` is the rest.
+void Generation::lookUp() {
+  for (size_t t = 0; t < targets.size(); ++t)
+    for (size_t i = 0; i < kernels.size(); ++i) {
+      std::optional<std::string> known;
+      if (options.cache && options.dumpAssembly.empty())
+        known = options.cache->find(keyOf(kernels[i], *targets[t]));
+      if (known)
+        objects[t][i] = *std::move(known);
+      else
+        missing.push_back({t, i});
+    }
+}
+
+Status Generation::compileItem(const Item &item, ObjectEmitter &emitter) {
+  const Kernel &kernel = kernels[item.kernel];
+  std::string *text = options.dumpAssembly.empty() ? nullptr : &assembly[item.target][item.kernel];
+  Result<std::string> object =
+      std::visit([&](const auto &spec) { return emitter.emit(spec, text); }, kernel.spec);
+  if (!object)
+    return Status(object.status())
+        .withContext("kernel " + kernel.name + " for " + std::string(targets[item.target]->name));
+  if (options.cache)
+    options.cache->keep(keyOf(kernel, *targets[item.target]), *object);
+  objects[item.target][item.kernel] = *std::move(object);
   return {};
+}
+
+/// One thread: the next item, until there is none.
+Status Generation::work(bool reports) {
+  std::map<size_t, std::unique_ptr<ObjectEmitter>> emitters; // by target
+  for (size_t i = next++; i < missing.size(); i = next++) {
+    std::unique_ptr<ObjectEmitter> &emitter = emitters[missing[i].target];
+    if (!emitter) {
+      SMELT_ASSIGN(emitter, ObjectEmitter::create(*targets[missing[i].target]));
+    }
+    SMELT_TRY(compileItem(missing[i], *emitter));
+    if (reports && options.progress)
+      options.progress(double(i + 1) / double(missing.size()));
+  }
+  return {};
+}
+
+Status Generation::compile() {
+  lookUp();
+  size_t workers = options.threads > 0 ? size_t(options.threads)
+                                       : std::max(1u, std::thread::hardware_concurrency());
+  workers = std::max<size_t>(1, std::min(workers, missing.size()));
+  std::vector<Status> statuses(workers);
+  std::vector<std::thread> others;
+  for (size_t i = 1; i < workers; ++i)
+    others.emplace_back([this, &statuses, i] { statuses[i] = work(false); });
+  statuses[0] = work(true);
+  for (std::thread &thread : others)
+    thread.join();
+  for (Status &status : statuses)
+    SMELT_TRY(std::move(status));
+  if (options.cache && !missing.empty())
+    options.cache->trim();
+  return {};
+}
+
+Status Generation::writeAssembly(size_t target) {
+  const std::string path = options.dumpAssembly + "/" + std::string(targets[target]->name) + ".s";
+  std::error_code failure;
+  llvm::raw_fd_ostream out(path, failure);
+  if (!failure)
+    for (const std::string &text : assembly[target])
+      out << text;
+  out.close();
+  if (!failure)
+    failure = out.error();
+  out.clear_error();
+  return failure ? exhausted("cannot write " + path + ": " + failure.message()) : Status();
+}
+
+Result<std::vector<std::byte>> Generation::link(size_t target) {
+  if (!options.dumpAssembly.empty())
+    SMELT_TRY(writeAssembly(target));
+  return linkSharedObject(objects[target], llvm::Triple(llvm::StringRef(targets[target]->triple)));
 }
 
 } // namespace
 
-Result<std::vector<std::byte>> compileKernels(ModuleOp kernels, const KernelTarget &target,
-                                              const CodegenOptions &options) {
-  initializeTargets();
-  SMELT_TRY(lowerToLLVMDialect(kernels));
-
-  // Translation.
-  registerBuiltinDialectTranslation(*kernels.getContext());
-  registerLLVMDialectTranslation(*kernels.getContext());
-  llvm::LLVMContext llvmContext;
-  std::unique_ptr<llvm::Module> module = translateModuleToLLVMIR(kernels, llvmContext, "kernels");
-  if (!module)
-    return internalError("translating the kernels to LLVM IR failed");
-
-  // Target machine.
-  std::string error;
-  llvm::Triple triple{llvm::StringRef(target.triple)};
-  const llvm::Target *llvmTarget = llvm::TargetRegistry::lookupTarget(triple, error);
-  if (!llvmTarget)
-    return unsupported("LLVM has no back end for " + std::string(target.triple) + ": " + error);
-  llvm::TargetOptions targetOptions;
-  targetOptions.AllowFPOpFusion = llvm::FPOpFusion::Strict; // fma only where it is written
-  std::unique_ptr<llvm::TargetMachine> machine(llvmTarget->createTargetMachine(
-      triple, llvm::StringRef(target.cpu), llvm::StringRef(target.features), targetOptions,
-      llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
-  module->setTargetTriple(triple);
-  module->setDataLayout(machine->createDataLayout());
-  setTargetAttributes(*module, target);
-  optimize(*module, *machine, options.optLevel);
-
-  if (!options.dumpAssembly.empty()) {
-    std::error_code failure;
-    llvm::raw_fd_ostream out(options.dumpAssembly, failure);
-    if (failure)
-      return exhausted("cannot write " + options.dumpAssembly + ": " + failure.message());
-    std::unique_ptr<llvm::Module> copy = llvm::CloneModule(*module);
-    SMELT_TRY(emit(*copy, *machine, llvm::CodeGenFileType::AssemblyFile, out));
+Result<std::vector<std::vector<std::byte>>>
+generateCode(std::span<const KernelSpec> specs, std::span<const TensorSpec> tensorSpecs,
+             std::span<const KernelTarget *const> targets, const CodegenOptions &options) {
+  Generation generation(distinctKernels(specs, tensorSpecs), targets, options);
+  SMELT_TRY(generation.compile());
+  std::vector<std::vector<std::byte>> code;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    Result<std::vector<std::byte>> linked = generation.link(t);
+    if (!linked)
+      return Status(linked.status()).withContext("code for " + std::string(targets[t]->name));
+    code.push_back(*std::move(linked));
   }
-  llvm::SmallVector<char, 0> object;
-  llvm::raw_svector_ostream stream(object);
-  SMELT_TRY(emit(*module, *machine, llvm::CodeGenFileType::ObjectFile, stream));
-  return linkSharedObject(std::span(object.data(), object.size()),
-                          triple.isAArch64() ? "aarch64elf" : "elf_x86_64");
+  return code;
 }
 
 } // namespace smelt

@@ -28,31 +28,53 @@ public:
   llvm::SmallString<128> path;
 };
 
+Status writeFile(const std::string &path, const std::string &bytes) {
+  std::error_code failure;
+  llvm::raw_fd_ostream out(path, failure);
+  if (!failure)
+    out << bytes;
+  out.close();
+  if (!failure)
+    failure = out.error();
+  out.clear_error();
+  return failure ? exhausted("cannot write " + path + ": " + failure.message()) : Status();
+}
+
+/// lld's name of the target.
+const char *emulationOf(const llvm::Triple &triple) {
+  return triple.isAArch64() ? "aarch64elf" : triple.isRISCV64() ? "elf64lriscv" : "elf_x86_64";
+}
+
 } // namespace
 
-Result<std::vector<std::byte>> linkSharedObject(std::span<const char> object,
-                                                std::string_view emulation) {
+Result<std::vector<std::byte>> linkSharedObject(std::span<const std::string> objects,
+                                                const llvm::Triple &triple) {
   TemporaryFolder folder;
   if (folder.failure)
     return internalError("no temporary folder for linking: " + folder.failure.message());
-  std::string objectPath = (folder.path + "/kernels.o").str(),
-              sharedPath = (folder.path + "/kernels.so").str();
-  {
-    std::error_code failure;
-    llvm::raw_fd_ostream out(objectPath, failure);
-    if (!failure)
-      out.write(object.data(), object.size());
-    out.close();
-    if (failure || out.has_error())
-      return exhausted("cannot write " + objectPath + ": " +
-                       (failure ? failure : out.error()).message());
+  const std::string sharedPath = (folder.path + "/kernels.so").str();
+  std::vector<std::string> paths;
+  for (const std::string &object : objects) {
+    paths.push_back((folder.path + "/" + llvm::Twine(paths.size()) + ".o").str());
+    SMELT_TRY(writeFile(paths.back(), object));
   }
 
-  std::string errors, emulationText(emulation);
+  std::string errors;
   llvm::raw_string_ostream errorStream(errors);
-  const char *arguments[] = {"ld.lld",      "-shared", "--no-undefined",      "-z",
-                             "now",         "-m",      emulationText.c_str(), "--build-id=none",
-                             "--threads=1", "-o",      sharedPath.c_str(),    objectPath.c_str()};
+  std::vector<const char *> arguments = {"ld.lld",
+                                         "-shared",
+                                         "--no-undefined",
+                                         "-z",
+                                         "now",
+                                         "-m",
+                                         emulationOf(triple),
+                                         "-Bsymbolic",
+                                         "--build-id=none",
+                                         "--threads=1",
+                                         "-o",
+                                         sharedPath.c_str()};
+  for (const std::string &path : paths)
+    arguments.push_back(path.c_str());
   {
     static std::mutex onlyOne; // lld keeps its state in globals
     std::lock_guard lock(onlyOne);

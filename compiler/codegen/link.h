@@ -1,18 +1,20 @@
-// Linking one object file into a shared object, in process.
+// Linking object files into a shared object, in process.
 #pragma once
 
 #include "runtime/base/status.h"
 
+#include "llvm/TargetParser/Triple.h"
+
 #include <cstddef>
 #include <span>
-#include <string_view>
+#include <string>
 #include <vector>
 
 namespace smelt {
 
-/// Links a relocatable ELF object with lld into a shared object without undefined symbols;
-/// `emulation` is lld's name of the target (elf_x86_64, aarch64elf).
-Result<std::vector<std::byte>> linkSharedObject(std::span<const char> object,
-                                                std::string_view emulation);
+/// Links relocatable ELF objects of one target with lld into a shared object without undefined
+/// symbols.
+Result<std::vector<std::byte>> linkSharedObject(std::span<const std::string> objects,
+                                                const llvm::Triple &triple);
 
 } // namespace smelt

@@ -15,13 +15,10 @@
 #include "compiler/graph/stored_weights.h"
 #include "compiler/onnx/dequantize.h"
 #include "passes/fuse/fuse.h"
-#include "passes/lower/kernels.h"
 #include "passes/tensor/lower.h"
 
-#include <atomic>
 #include <cstdio>
 #include <filesystem>
-#include <thread>
 
 namespace fs = std::filesystem;
 
@@ -79,7 +76,7 @@ Status holdBack(SampleSet &samples, std::vector<std::vector<int32_t>> &heldBack)
 class Compilation {
 public:
   explicit Compilation(const CompileOptions &options)
-      : options(options), pipeline(options.pipeline) {}
+      : options(options), pipeline(options.pipeline), kernelCache(options.kernelCache) {}
 
   Status run();
 
@@ -129,7 +126,8 @@ private:
   LoweredProgram program;
   std::vector<TensorSpec> tensorKernels;
   std::optional<TensorProgramImage> tensors; ///< of a graph that runs as it stands
-  std::vector<std::vector<std::byte>> code;  ///< per target
+  KernelCache kernelCache;
+  std::vector<std::vector<std::byte>> code; ///< per target
 };
 
 Status Compilation::openOutput() {
@@ -431,38 +429,12 @@ Status Compilation::lower() {
 }
 
 Status Compilation::generate(const Pipeline::Report &report) {
-  // Targets have nothing in common but their specs, so each has a context and a thread of its own.
-  size_t count = options.targets.size();
-  code.resize(count);
-  std::vector<Status> statuses(count);
-  std::atomic<size_t> next = 0;
-  auto work = [&](bool reports) {
-    for (size_t i = next++; i < count; i = next++) {
-      const KernelTarget &target = *options.targets[i];
-      mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
-      CodegenOptions codegen;
-      if (!options.pipeline.dump.empty())
-        codegen.dumpAssembly = (options.pipeline.dump / (std::string(target.name) + ".s")).string();
-      auto kernels = buildKernels(context, program.kernels, tensorKernels, target);
-      Result<std::vector<std::byte>> object = compileKernels(*kernels, target, codegen);
-      if (object)
-        code[i] = *std::move(object);
-      else
-        statuses[i] = Status(object.status()).withContext("code for " + std::string(target.name));
-      if (reports)
-        report(double(i + 1) / double(count));
-    }
-  };
-  size_t workers = options.threads > 0 ? size_t(options.threads)
-                                       : std::max(1u, std::thread::hardware_concurrency());
-  std::vector<std::thread> others;
-  for (size_t i = 1; i < std::min(workers, count); ++i)
-    others.emplace_back(work, false);
-  work(true);
-  for (std::thread &thread : others)
-    thread.join();
-  for (Status &status : statuses)
-    SMELT_TRY(std::move(status));
+  CodegenOptions codegen;
+  codegen.threads = options.threads;
+  codegen.cache = &kernelCache;
+  codegen.dumpAssembly = options.pipeline.dump;
+  codegen.progress = report;
+  SMELT_ASSIGN(code, generateCode(program.kernels, tensorKernels, options.targets, codegen));
   return {};
 }
 

@@ -33,6 +33,7 @@ struct CompileOptions {
   SampleOptions samples;
   std::string work; ///< folder for what calibration finds, kept; empty: `<output>.work`, removed
   std::vector<const KernelTarget *> targets;
+  std::string kernelCache; ///< folder of compiled kernels; empty: they are not kept
   LowerOptions lower;
   bool asIs = false; ///< the graph runs as it stands, raised or not
   int threads = 0;

@@ -231,6 +231,17 @@ Result<std::vector<const KernelTarget *>> readTargets(const std::string &text) {
   return targets;
 }
 
+/// Where compiled kernels are kept: as told, else in the user's cache (XDG Base Directory
+/// Specification); nowhere if there is none.
+std::string kernelCacheFolder(const std::string &given) {
+  if (!given.empty())
+    return given == "none" ? "" : given;
+  const char *cache = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
+  if (cache && *cache == '/')
+    return std::string(cache) + "/smelt/kernels";
+  return home && *home ? std::string(home) + "/.cache/smelt/kernels" : "";
+}
+
 /// "2/4": the second of four parts.
 Status readShard(const std::string &text, SampleOptions &samples) {
   unsigned shard = 0, shards = 0;
@@ -257,6 +268,7 @@ Result<CompileOptions> readCompileOptions(const cli::Arguments &arguments) {
   SMELT_TRY(readBudget(arguments, options));
   SMELT_TRY(readCalibration(arguments, options));
   SMELT_ASSIGN(options.targets, readTargets(arguments.text("target")));
+  options.kernelCache = kernelCacheFolder(arguments.text("kernel-cache"));
   options.lower.maxContext = arguments.whole("context");
   if (options.lower.maxContext < 1)
     return invalidArgument("--context must be at least 1");
@@ -270,8 +282,8 @@ Result<CompileOptions> readCompileOptions(const cli::Arguments &arguments) {
   options.pipeline.quiet = arguments.flag("quiet");
   // Provenance: what decides the bytes of the artifact.
   for (const cli::Option &option : optionTable) {
-    static constexpr std::string_view unrelated[] = {"output",     "threads", "licence", "work",
-                                                     "stop-after", "dump",    "quiet"};
+    static constexpr std::string_view unrelated[] = {
+        "output", "threads", "licence", "work", "stop-after", "dump", "quiet", "kernel-cache"};
     if (option.command == "compile" && arguments.given(option.name) &&
         std::find(std::begin(unrelated), std::end(unrelated), option.name) == std::end(unrelated)) {
       std::string value = option.type == OptionType::Flag ? "" : arguments.text(option.name);

@@ -32,7 +32,7 @@ enum class ElementwiseKind : uint32_t { Add, Mul, Scale, Softcap, Activation, Ga
 struct KernelSpec {
   KernelKind kind = KernelKind::Embed;
   bool one = false;        ///< for exactly one row; activations are then not interleaved
-  bool logitRows = false;  ///< works on the logit domain (row count from FieldLogitRows)
+  bool logitRows = false;  ///< works on the logit domain; not with `one`, where it is the same
   bool gatherRows = false; ///< input row r is row LogitRows[r] of the token domain
   WeightFormat format = WeightFormat::F32;
   ActivationFormat activation = ActivationFormat::F32;

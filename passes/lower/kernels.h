@@ -8,16 +8,18 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
 
-#include <span>
-
 namespace smelt {
 
-/// A module with one func.func per spec, named by its name(), for one target; specs of equal names
-/// give one function. Tensor specs have passed TensorSpec::check(). Needs the arith, func, llvm,
-/// math, memref, scf and vector dialects, which it loads into the context.
-mlir::OwningOpRef<mlir::ModuleOp> buildKernels(mlir::MLIRContext &context,
-                                               std::span<const KernelSpec> specs,
-                                               std::span<const TensorSpec> tensorSpecs,
-                                               const KernelTarget &target);
+/// A module with one func.func, named by the spec's name(), for one target. A kernel of the logit
+/// domain calls the one of tokenForm(spec), which the module only declares. Loads the arith, func,
+/// llvm, math, memref, scf and vector dialects into the context.
+mlir::OwningOpRef<mlir::ModuleOp> buildKernel(mlir::MLIRContext &context, const KernelSpec &spec,
+                                              const KernelTarget &target);
+/// The same for a spec that has passed TensorSpec::check().
+mlir::OwningOpRef<mlir::ModuleOp> buildKernel(mlir::MLIRContext &context, const TensorSpec &spec,
+                                              const KernelTarget &target);
+
+/// The kernel that does the work of `spec` on the rows of the token domain.
+KernelSpec tokenForm(KernelSpec spec);
 
 } // namespace smelt

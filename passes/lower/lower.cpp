@@ -106,6 +106,7 @@ Result<Location> Lowering::vectorWeight(Value weight) {
 
 int64_t Lowering::kernel(KernelSpec spec, bool one) {
   spec.one = one;
+  spec.logitRows &= !one; // one row is one row
   auto [entry, added] = kernelIndex.try_emplace(spec.name(), int64_t(program.kernels.size()));
   if (added)
     program.kernels.push_back(spec);

@@ -1,10 +1,7 @@
 // Every problem of problems.txt on every target that runs here: close to the definition, and the
 // same bits for every target, thread count and number of rows.
-#include "passes/lower/kernels.h"
 #include "tests/conformance/problem.h"
 #include "tests/conformance/target_run.h"
-
-#include "mlir/IR/MLIRContext.h"
 
 #include <cmath>
 #include <cstring>
@@ -25,14 +22,6 @@ std::vector<std::string> problemLines() {
 
 class Conformance : public testing::TestWithParam<std::string> {
 protected:
-  /// Compiles the problem's kernels; the path of the shared object.
-  std::string compile(const Problem &problem, const KernelTarget &target,
-                      const std::string &folder) {
-    mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
-    auto module = buildKernels(context, problem.specs, {}, target);
-    return compileToFile(*module, target, folder);
-  }
-
   void expectSameBits(const std::vector<float> &a, const std::vector<float> &b,
                       const std::string &what) {
     ASSERT_EQ(a.size(), b.size()) << what;
@@ -61,7 +50,7 @@ TEST_P(Conformance, AllTargets) {
     std::string name(target.name);
     if (where == Where::Nowhere)
       continue;
-    std::string library = compile(*problem, target, folder.path);
+    std::string library = compileToFile(problem->specs, {}, target, folder.path);
     ASSERT_FALSE(library.empty()) << name;
 
     // All runs in one job: many rows on several thread counts, then rows alone.

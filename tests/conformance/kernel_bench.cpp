@@ -1,10 +1,7 @@
 // Times the kernels of one problem on one thread: kernel_bench [--target NAME] [--assembly PATH]
 // PROBLEM...
 #include "compiler/codegen/codegen.h"
-#include "passes/lower/kernels.h"
 #include "tests/conformance/problem.h"
-
-#include "mlir/IR/MLIRContext.h"
 
 #include <cstdio>
 #include <cstring>
@@ -50,18 +47,18 @@ double bestTime(const Call &call, Job &job, format::KernelFunction function) {
 
 int benchProblem(const std::string &line, const KernelTarget &target, const std::string &assembly) {
   auto problem = makeProblem(line);
-  mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
-  auto module = buildKernels(context, problem->specs, {}, target);
   CodegenOptions options;
   options.dumpAssembly = assembly;
-  auto object = compileKernels(*module, target, options);
-  if (!object.ok()) {
-    std::fprintf(stderr, "%s\n", object.status().message().c_str());
+  const KernelTarget *only = &target;
+  auto code = generateCode(problem->specs, {}, {&only, 1}, options);
+  if (!code.ok()) {
+    std::fprintf(stderr, "%s\n", code.status().message().c_str());
     return 1;
   }
+  const std::vector<std::byte> &object = code->front();
   char path[] = "/tmp/smelt-bench-XXXXXX";
   int file = mkstemp(path);
-  bool written = write(file, object->data(), object->size()) == ssize_t(object->size());
+  bool written = write(file, object.data(), object.size()) == ssize_t(object.size());
   close(file);
   void *library = written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
   unlink(path);

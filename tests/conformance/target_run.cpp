@@ -32,15 +32,17 @@ Where whereRuns(const KernelTarget &target) {
   return Where::Nowhere;
 }
 
-std::string compileToFile(mlir::ModuleOp kernels, const KernelTarget &target,
+std::string compileToFile(std::span<const KernelSpec> specs,
+                          std::span<const TensorSpec> tensorSpecs, const KernelTarget &target,
                           const std::string &folder) {
-  auto object = compileKernels(kernels, target, {});
-  EXPECT_TRUE(object.ok()) << object.status().message();
-  if (!object.ok())
+  const KernelTarget *only = &target;
+  auto code = generateCode(specs, tensorSpecs, {&only, 1}, {});
+  EXPECT_TRUE(code.ok()) << code.status().message();
+  if (!code.ok())
     return {};
   std::string path = folder + "/" + std::string(target.name) + ".so";
   std::ofstream out(path, std::ios::binary);
-  out.write(reinterpret_cast<const char *>(object->data()), std::streamsize(object->size()));
+  out.write(reinterpret_cast<const char *>((*code)[0].data()), std::streamsize((*code)[0].size()));
   return path;
 }
 

@@ -1,11 +1,12 @@
 // Where the kernels of a target run, and running jobs there.
 #pragma once
 
+#include "passes/lower/kernel_spec.h"
 #include "passes/lower/target.h"
+#include "passes/lower/tensor_spec.h"
 #include "tests/conformance/job.h"
 
-#include "mlir/IR/BuiltinOps.h"
-
+#include <span>
 #include <string>
 
 namespace smelt::conformance {
@@ -21,7 +22,8 @@ enum class Where { Here, Emulator, Nowhere };
 Where whereRuns(const KernelTarget &target);
 
 /// Compiles kernels to a shared object in `folder`; its path, or a test failure and nothing.
-std::string compileToFile(mlir::ModuleOp kernels, const KernelTarget &target,
+std::string compileToFile(std::span<const KernelSpec> specs,
+                          std::span<const TensorSpec> tensorSpecs, const KernelTarget &target,
                           const std::string &folder);
 
 /// Runs the job here or in the emulator; empty, or what went wrong.

@@ -35,6 +35,23 @@ CodeBuilder::CodeBuilder(ModuleOp module, StringRef symbol, const KernelTarget &
 
 void CodeBuilder::finish() { func::ReturnOp::create(b); }
 
+void CodeBuilder::callForLogitRows(StringRef symbol) {
+  Type word = b.getI64Type();
+  Buffer given{function.getArgument(0)}, info = scratch(format::FieldCount, word);
+  for (int64_t i = 0; i < format::FieldCount; ++i)
+    store(info, idx(i), load(given, idx(i == format::FieldTokens ? format::FieldLogitRows : i)));
+  Values operands{info.memref};
+  operands.append(function.getArguments().begin() + 1, function.getArguments().end());
+  func::FuncOp other;
+  {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToEnd(module.getBody());
+    other = func::FuncOp::create(b, symbol, function.getFunctionType());
+    other.setPrivate();
+  }
+  func::CallOp::create(b, other, operands);
+}
+
 //===--- Operands -----------------------------------------------------------------------------===//
 
 Buffer CodeBuilder::operand(int i, Type elementType) {
@@ -61,7 +78,7 @@ KernelBuilder::KernelBuilder(ModuleOp module, const KernelSpec &spec, const Kern
 Value KernelBuilder::rowCount() {
   if (spec.one)
     return idx(1);
-  return field(spec.logitRows ? format::FieldLogitRows : format::FieldTokens);
+  return field(format::FieldTokens);
 }
 
 //===--- Index arithmetic ---------------------------------------------------------------------===//

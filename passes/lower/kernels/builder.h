@@ -42,6 +42,8 @@ public:
   CodeBuilder(mlir::ModuleOp module, llvm::StringRef symbol, const KernelTarget &target);
   /// Ends the function (func.return).
   void finish();
+  /// Calls the kernel `symbol` with this one's operands, the logit rows being the tokens.
+  void callForLogitRows(llvm::StringRef symbol);
 
   const KernelTarget &target;
   mlir::ImplicitLocOpBuilder b;

@@ -6,7 +6,6 @@
 #include "passes/lower/tensor_kernels/emit.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
-#include "llvm/ADT/StringSet.h"
 
 #include <charconv>
 
@@ -102,23 +101,33 @@ std::string KernelSpec::name() const {
   return text;
 }
 
-OwningOpRef<ModuleOp> buildKernels(MLIRContext &context, std::span<const KernelSpec> specs,
-                                   std::span<const TensorSpec> tensorSpecs,
-                                   const KernelTarget &target) {
+KernelSpec tokenForm(KernelSpec spec) {
+  spec.logitRows = false;
+  return spec;
+}
+
+static OwningOpRef<ModuleOp> emptyModule(MLIRContext &context) {
   context.loadDialect<arith::ArithDialect, func::FuncDialect, LLVM::LLVMDialect, math::MathDialect,
                       memref::MemRefDialect, scf::SCFDialect, vector::VectorDialect>();
-  OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
-  llvm::StringSet<> names;
-  for (const KernelSpec &spec : specs) {
-    if (!names.insert(spec.name()).second)
-      continue;
-    KernelBuilder builder(*module, spec, target);
+  return ModuleOp::create(UnknownLoc::get(&context));
+}
+
+OwningOpRef<ModuleOp> buildKernel(MLIRContext &context, const KernelSpec &spec,
+                                  const KernelTarget &target) {
+  OwningOpRef<ModuleOp> module = emptyModule(context);
+  KernelBuilder builder(*module, spec, target);
+  if (spec.logitRows)
+    builder.callForLogitRows(tokenForm(spec).name());
+  else
     families[static_cast<uint32_t>(spec.kind)].emit(builder);
-    builder.finish();
-  }
-  for (const TensorSpec &spec : tensorSpecs)
-    if (names.insert(spec.name()).second)
-      emitTensorKernel(*module, spec, target);
+  builder.finish();
+  return module;
+}
+
+OwningOpRef<ModuleOp> buildKernel(MLIRContext &context, const TensorSpec &spec,
+                                  const KernelTarget &target) {
+  OwningOpRef<ModuleOp> module = emptyModule(context);
+  emitTensorKernel(*module, spec, target);
   return module;
 }
 

@@ -5,6 +5,13 @@ using namespace mlir;
 
 namespace smelt {
 
+namespace {
+
+/// From so many rows on, the dot products of a block are a loop.
+constexpr int64_t rowsOfLoop = 4;
+
+} // namespace
+
 TileProduct::TileProduct(KernelBuilder &k)
     : k(k), weights(k, 1), layout(activationLayout(k.spec.activation, k.spec.cols, k.spec.one)),
       halves(weights.dotInputs < groupInputs), words(k.operand(0, k.i32)),
@@ -16,15 +23,21 @@ Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count)
   Value blocks = k.idx(layout.paddedCols / blockInputs);
   Value first = k.add(tile, weights.info.rowHeaderBytes);
   sums = k.loop(k.idx(0), blocks, 1, sums, [&](Value i, ValueRange carried) {
-    Values next(carried);
     Value at = k.add(first, k.mul(i, weights.info.blockBytes));
-    for (int64_t dot = 0; dot < dots; ++dot) {
-      Value group =
-          k.add(k.mul(i, blockInputs / groupInputs), dot * weights.dotInputs / groupInputs);
-      Value sumIndex = halves ? k.add(k.mul(i, dots), dot) : group;
+    auto emitDot = [&](Value dot, Values next) {
+      Value sumIndex = k.add(k.mul(i, dots), dot);
+      Value group = k.div(sumIndex, groupInputs / weights.dotInputs);
       const Place place{at, block, firstRow, group, sumIndex, dot, count};
       accumulate(place, layout.quantized ? integerDots(place) : floatDots(place), next);
-    }
+      return next;
+    };
+    // With many rows the loop costs little beside its body, and unrolled it takes long to compile.
+    if (count >= rowsOfLoop && !halves)
+      return k.loop(k.idx(0), k.idx(dots), 1, carried,
+                    [&](Value dot, ValueRange inner) { return emitDot(dot, Values(inner)); });
+    Values next(carried);
+    for (int64_t dot = 0; dot < dots; ++dot)
+      next = emitDot(k.idx(dot), next);
     return next;
   });
   return finish(tile, sums, count);
@@ -40,10 +53,10 @@ Value TileProduct::load(Buffer buffer, const Place &at, int64_t offset, Value it
 /// D (- offset * S) as float vectors, INT8 and INT16 activations.
 Values TileProduct::integerDots(const Place &at) {
   const ByteForm form = GroupDot::form(k, weights);
-  const int64_t firstRun = at.dot * weights.dotInputs / 8;
+  Value firstRun = k.mul(at.dot, weights.dotInputs / 8);
   SmallVector<std::pair<Value, Value>> runs;
   for (int64_t i = 0; i < weights.dotInputs / 8; ++i)
-    runs.push_back(weights.run(at.weights, k.idx(firstRun + i), form));
+    runs.push_back(weights.run(at.weights, k.add(firstRun, i), form));
   Value firstQuad = k.mul(at.sumIndex, weights.dotInputs / 4);
 
   SmallVector<Value> offsets(at.count), totals(at.count);
@@ -112,7 +125,7 @@ Values TileProduct::floatDots(const Place &at) {
   Values zeros(at.count, k.splatF(0));
   return k.loop(k.idx(0), k.idx(runs), 1, zeros, [&](Value r, ValueRange carried) {
     Values dots(carried);
-    Value inBlock = k.add(r, at.dot * runs);
+    Value inBlock = k.add(k.mul(at.dot, runs), r);
     std::pair<Value, Value> quads;
     if (!plain)
       quads = weights.run(at.weights, inBlock, form);

@@ -22,7 +22,7 @@ private:
     Value firstRow;
     Value group;    ///< of 32 inputs, along the whole row
     Value sumIndex; ///< of the dot product: `group`, or along the row in halves
-    int64_t dot;    ///< within the weight block
+    Value dot;      ///< within the weight block
     int64_t count;  ///< rows
   };
 

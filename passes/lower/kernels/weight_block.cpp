@@ -93,12 +93,17 @@ Value WeightReader::floats(Value block, Value input) {
 }
 
 /// 16 bytes of the header, as they are.
-Value WeightReader::headerBytes(Value block, int64_t offset) {
+Value WeightReader::headerBytes(Value block, Value offset) {
   return k.loadVector(bytes, k.add(block, offset), lanes, 16);
 }
 
-Value WeightReader::scale(Value block, int64_t dot) {
-  const int64_t first = groupOf(dot) * tileRows;
+/// The group of a dot product within its block.
+Value WeightReader::groupOf(Value dot) {
+  return info.group ? k.div(k.mul(dot, dotInputs), info.group) : k.idx(0);
+}
+
+Value WeightReader::scale(Value block, Value dot) {
+  Value first = k.mul(groupOf(dot), tileRows);
   switch (info.scales) {
   case ScaleStorage::None:
   case ScaleStorage::Row:
@@ -115,12 +120,14 @@ Value WeightReader::scale(Value block, int64_t dot) {
                                             : k.zeroExtend(codes, k.i32));
 }
 
-Value WeightReader::minimum(Value block, int64_t dot) {
-  return k.toFloat(k.zeroExtend(headerBytes(block, (groups() + groupOf(dot)) * tileRows), k.i32));
+Value WeightReader::minimum(Value block, Value dot) {
+  Value first = k.mul(k.add(groupOf(dot), groups()), tileRows);
+  return k.toFloat(k.zeroExtend(headerBytes(block, first), k.i32));
 }
 
-Value WeightReader::zeroPoint(Value block, int64_t dot) {
-  return k.zeroExtend(headerBytes(block, (4 * groups() + groupOf(dot)) * tileRows), k.i32);
+Value WeightReader::zeroPoint(Value block, Value dot) {
+  Value first = k.mul(k.add(groupOf(dot), 4 * groups()), tileRows);
+  return k.zeroExtend(headerBytes(block, first), k.i32);
 }
 
 Value WeightReader::rowScale(Value tile) {

@@ -37,13 +37,13 @@ public:
   /// Column `input` (index) of an f32 block.
   Value floats(Value block, Value input);
 
-  /// Scales of the 16 rows for dot product `dot` (of 64 / dotInputs) of a block; none in f32 and
-  /// s8c.
-  Value scale(Value block, int64_t dot);
+  /// Scales of the 16 rows for dot product `dot` (index, of 64 / dotInputs) of a block; none in f32
+  /// and s8c.
+  Value scale(Value block, Value dot);
   /// Minimums likewise, asymmetric formats.
-  Value minimum(Value block, int64_t dot);
+  Value minimum(Value block, Value dot);
   /// Zero points as int32, formats that the model file gives.
-  Value zeroPoint(Value block, int64_t dot);
+  Value zeroPoint(Value block, Value dot);
   /// Scales of the tile's rows: s8c, or ds; none in the others.
   Value rowScale(Value tile);
   /// dm of asymmetric formats.
@@ -55,9 +55,9 @@ private:
   int64_t alignment; ///< of lines
 
   Value line(Value block, int64_t offset, Value index);
-  Value headerBytes(Value block, int64_t offset);
+  Value headerBytes(Value block, Value offset);
   Value rowFactor(Value tile, int64_t i);
-  int64_t groupOf(int64_t dot) const { return info.group ? dot * dotInputs / info.group : 0; }
+  Value groupOf(Value dot);
   int64_t groups() const { return blockInputs / info.group; }
 };
 
