@@ -48,18 +48,23 @@ void fillMoments(const InputStatistics &statistics, double added, std::vector<fl
   }
 }
 
-} // namespace
-
-Result<ErrorFeedback> factorErrorFeedback(const InputStatistics &statistics) {
-  const int64_t cols = statistics.cols();
+/// Mean of E[x_k^2], of which damping is a part.
+Result<double> meanMoment(const InputStatistics &statistics) {
   if (!statistics.secondMoments)
     return invalidArgument("the statistics hold no second moments: calibrate with them");
   double mean = 0;
   for (double value : statistics.sumSquares)
-    mean += value / double(statistics.tokens) / double(cols);
+    mean += value / double(statistics.tokens) / double(statistics.cols());
   if (!(mean > 0) || !std::isfinite(mean))
     return invalidArgument("no token excited its input");
+  return mean;
+}
 
+} // namespace
+
+Result<ErrorFeedback> factorErrorFeedback(const InputStatistics &statistics) {
+  const int64_t cols = statistics.cols();
+  SMELT_ASSIGN(const double mean, meanMoment(statistics));
   ErrorFeedback feedback;
   feedback.order.resize(size_t(cols));
   std::iota(feedback.order.begin(), feedback.order.end(), 0);
@@ -112,6 +117,26 @@ Result<std::shared_ptr<const ErrorFeedback>> FeedbackCache::get(const InputStati
   if (!factors)
     return failure;
   return factors;
+}
+
+Result<std::shared_ptr<const std::vector<float>>>
+FeedbackCache::triangle(const InputStatistics &statistics) {
+  if (damped && triangleMoments == statistics.secondMoments)
+    return damped;
+  damped = nullptr;
+  SMELT_ASSIGN(const double mean, meanMoment(statistics));
+  const int64_t cols = statistics.cols();
+  const double scale = 1.0 / double(statistics.tokens);
+  std::vector<float> values(statistics.secondMoments->size());
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = float((*statistics.secondMoments)[i] * scale);
+  for (int64_t k = 0; k < cols; ++k) {
+    const size_t i = size_t(triangleRow(k, cols));
+    values[i] = float((*statistics.secondMoments)[i] * scale + firstDamping * mean);
+  }
+  triangleMoments = statistics.secondMoments;
+  damped = std::make_shared<const std::vector<float>>(std::move(values));
+  return damped;
 }
 
 } // namespace smelt

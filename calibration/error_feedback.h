@@ -34,11 +34,16 @@ class FeedbackCache {
 public:
   /// The factors of `statistics`, or why there are none.
   Result<std::shared_ptr<const ErrorFeedback>> get(const InputStatistics &statistics);
+  /// Only H with the first damping, upper triangle by rows (statistics.h), for what needs no
+  /// factors: they cost cols^3 / 3.
+  Result<std::shared_ptr<const std::vector<float>>> triangle(const InputStatistics &statistics);
 
 private:
   std::shared_ptr<const std::vector<double>> moments; ///< kept, so that its address stays its own
   std::shared_ptr<const ErrorFeedback> factors;
   Status failure;
+  std::shared_ptr<const std::vector<double>> triangleMoments; ///< those of `damped`
+  std::shared_ptr<const std::vector<float>> damped;
 };
 
 } // namespace smelt

@@ -1,6 +1,7 @@
 // Quantizes linears tile by tile; tiles are independent, so workers share them.
 #include "calibration/quantizer.h"
 #include "calibration/carried_codes.h"
+#include "calibration/coupled.h"
 #include "calibration/parallel.h"
 #include "calibration/tile_quantizer.h"
 
@@ -79,7 +80,8 @@ feedbackFor(const InputStatistics &statistics, FeedbackCache *cache, std::string
 /// What the algorithm promises must have happened: the losses are sums over rows of which none may
 /// have risen.
 Status checkReport(const QuantizationReport &report) {
-  if (report.feedbackLoss <= report.searchLoss && report.loss <= report.feedbackLoss)
+  if (report.feedbackLoss <= report.searchLoss && report.loss <= report.feedbackLoss &&
+      report.coupledLoss <= report.polishedCoupledLoss)
     return {};
   return internalError("its loss rose from " + std::to_string(report.searchLoss) + " to " +
                        std::to_string(report.feedbackLoss) + " to " + std::to_string(report.loss));
@@ -106,10 +108,50 @@ Status forTiles(int64_t tiles, int64_t stride, int threads, const Work &work,
   return {};
 }
 
+/// First row of each part of a linear, and the number of rows at the end.
+std::vector<int64_t> partStarts(const LinearWeights &linear) {
+  std::vector<int64_t> starts = {0};
+  for (const WeightView &part : linear.parts)
+    starts.push_back(starts.back() + part.rows);
+  return starts;
+}
+
+/// Copies the rows of a tile [16, cols] to their places in a matrix of all rows, without padding.
+void placeRows(const LinearWeights &linear, const std::vector<int64_t> &starts, int64_t tile,
+               const float *from, std::vector<float> &to) {
+  const int64_t cols = linear.parts[0].cols;
+  for (int64_t lane = 0; lane < lanes; ++lane)
+    if (const RowSource source = rowSource(linear, tile * lanes + lane); source.part >= 0)
+      std::copy_n(from + lane * cols, cols,
+                  to.data() + (starts[size_t(source.part)] + source.row) * cols);
+}
+
+/// A whole linear in memory, for what is decided between its tiles.
+struct Gathered {
+  const LinearWeights &linear;
+  const std::vector<int64_t> starts;
+  std::vector<float> errors; ///< [rows, cols] what is stored less the weights
+  std::vector<std::byte> bytes;
+
+  Gathered(const LinearWeights &linear, bool used) : linear(linear), starts(partStarts(linear)) {
+    if (used)
+      errors.resize(size_t(starts.back() * linear.parts[0].cols));
+  }
+  /// Called from several threads, a tile each.
+  void add(const TileQuantizer &quantizer, int64_t index, const Tile &tile) {
+    thread_local std::vector<float> decoded;
+    decoded.resize(tile.rows.size());
+    quantizer.decode(tile, decoded.data());
+    for (size_t i = 0; i < decoded.size(); ++i)
+      decoded[i] -= tile.rows[i];
+    placeRows(linear, starts, index, decoded.data(), errors);
+  }
+};
+
 Result<QuantizationReport> quantizeChecked(const LinearWeights &linear, WeightFormat format,
                                            Algorithm algorithm, const InputStatistics *statistics,
-                                           int threads, const ByteSink &sink,
-                                           FeedbackCache *cache) {
+                                           int threads, const ByteSink &sink, FeedbackCache *cache,
+                                           const OutputMoments *outputs) {
   QuantizationReport report;
   std::shared_ptr<const ErrorFeedback> feedback;
   const FormatInfo &info = formatInfo(format);
@@ -122,6 +164,8 @@ Result<QuantizationReport> quantizeChecked(const LinearWeights &linear, WeightFo
   }
   const TileQuantizer quantizer(linear, format, algorithm, statistics, feedback.get());
   const int64_t tiles = packedRows(linear) / lanes, size = tileBytes(format, linear.parts[0].cols);
+  const bool couples = algorithm == Algorithm::Coupled && feedback && outputs;
+  Gathered gathered(linear, couples);
   std::vector<std::byte> packed(size_t(std::min(waveTiles, tiles) * size));
   TileErrors total{};
   SMELT_TRY(forTiles(
@@ -136,13 +180,29 @@ Result<QuantizationReport> quantizeChecked(const LinearWeights &linear, WeightFo
         outcome = quantizer.run(index, tile);
         if (outcome.status.ok())
           quantizer.pack(tile, out);
+        if (couples && outcome.status.ok())
+          gathered.add(quantizer, index, tile);
         return outcome;
       },
       [&](int64_t, const std::vector<TileOutcome> &outcomes) {
         for (const TileOutcome &outcome : outcomes)
           addOutcome(report, total, outcome);
-        return sink(std::span(packed).first(outcomes.size() * size_t(size)));
+        const std::span<const std::byte> wave =
+            std::span(packed).first(outcomes.size() * size_t(size));
+        if (!couples)
+          return sink(wave);
+        gathered.bytes.insert(gathered.bytes.end(), wave.begin(), wave.end());
+        return Status();
       }));
+  if (couples) {
+    WorkerPool pool(threads);
+    SMELT_ASSIGN(CoupledLosses losses,
+                 quantizeCoupled(linear, quantizer, *feedback, *outputs, std::move(gathered.errors),
+                                 gathered.bytes, pool));
+    report.polishedCoupledLoss = losses.before;
+    report.coupledLoss = losses.after;
+    SMELT_TRY(sink(gathered.bytes));
+  }
   SMELT_TRY(checkReport(report));
   if (total.weightSquares > 0)
     report.weightError = total.squares / total.weightSquares;
@@ -163,13 +223,8 @@ Result<std::vector<float>> dequantizeChecked(const LinearWeights &linear, Weight
   }
   const TileQuantizer quantizer(linear, format, algorithm, statistics, feedback.get());
   const int64_t cols = linear.parts[0].cols;
-  std::vector<int64_t> starts; // first row of each part
-  int64_t rows = 0;
-  for (const WeightView &part : linear.parts) {
-    starts.push_back(rows);
-    rows += part.rows;
-  }
-  std::vector<float> values(size_t(rows * cols));
+  const std::vector<int64_t> starts = partStarts(linear);
+  std::vector<float> values(size_t(starts.back() * cols));
   SMELT_TRY(forTiles(
       packedRows(linear) / lanes, 1, threads,
       [&](int64_t index, int64_t, Tile &tile) {
@@ -177,70 +232,78 @@ Result<std::vector<float>> dequantizeChecked(const LinearWeights &linear, Weight
         thread_local std::vector<float> decoded;
         decoded.resize(size_t(lanes * cols));
         quantizer.decode(tile, decoded.data());
-        for (int64_t row = 0; row < outcome.rows; ++row) {
-          const RowSource source = rowSource(linear, index * lanes + row);
-          std::copy_n(decoded.data() + row * cols, cols,
-                      values.data() + (starts[source.part] + source.row) * cols);
-        }
+        placeRows(linear, starts, index, decoded.data(), values);
         return outcome;
       },
       [](int64_t, const std::vector<TileOutcome> &) { return Status(); }));
   return values;
 }
 
-Result<LinearLosses> measureChecked(const LinearWeights &linear,
-                                    std::span<const WeightFormat> formats, Algorithm algorithm,
-                                    const InputStatistics &statistics, int64_t stride, int threads,
-                                    FeedbackCache *cache) {
+Result<std::vector<double>> measureChecked(const LinearWeights &linear,
+                                           std::span<const WeightFormat> formats,
+                                           Algorithm algorithm, const InputStatistics &statistics,
+                                           int64_t stride, int threads, FeedbackCache &cache) {
+  std::vector<double> losses(formats.size(), 0.0);
+  Result<std::shared_ptr<const std::vector<float>>> triangle = cache.triangle(statistics);
+  if (!triangle) // no token excited the input: nothing that is stored for it is lost
+    return losses;
+  std::shared_ptr<const ErrorFeedback> feedback;
   std::string fallback;
-  SMELT_ASSIGN(std::shared_ptr<const ErrorFeedback> feedback,
-               feedbackFor(statistics, cache, fallback));
-  LinearLosses result;
-  result.losses.assign(formats.size(), 0.0);
-  if (!feedback) // no token excited the input: nothing that is stored for it is lost
-    return result;
+  if (needsSecondMoments(algorithm)) {
+    SMELT_ASSIGN(feedback, feedbackFor(statistics, &cache, fallback));
+  }
   std::vector<TileQuantizer> quantizers;
   for (WeightFormat format : formats) {
     if (formatInfo(format).grid == Grid::Given)
       return invalidArgument("its codes are given by the model file");
     quantizers.emplace_back(linear, format, algorithm, &statistics, feedback.get());
   }
-  const TileQuantizer plain(linear, WeightFormat::F32, algorithm, &statistics, feedback.get());
-  struct Losses {
-    double power = 0;
-    std::vector<double> ofFormats;
-  };
-  std::vector<Losses> wave(waveTiles);
+  const int64_t cols = linear.parts[0].cols, count = int64_t(formats.size());
+  std::vector<std::vector<double>> wave(waveTiles); // [formats, 16] of each tile
   int64_t rows = 0, all = 0;
   for (const WeightView &part : linear.parts)
     all += part.rows;
   SMELT_TRY(forTiles(
       packedRows(linear) / lanes, stride, threads,
       [&](int64_t index, int64_t place, Tile &tile) {
-        TileOutcome read = plain.run(index, tile);
-        wave[place].power = plain.power(tile, read.rows);
-        wave[place].ofFormats.clear();
-        for (const TileQuantizer &quantizer : quantizers) {
-          TileOutcome outcome = quantizer.run(index, tile);
-          wave[place].ofFormats.push_back(outcome.loss);
+        thread_local std::vector<float> errors; // [formats, cols, 16]
+        errors.resize(size_t(count * cols * lanes));
+        TileOutcome outcome;
+        for (int64_t f = 0; f < count; ++f) {
+          outcome = quantizers[size_t(f)].run(index, tile);
           if (!outcome.status.ok())
             return outcome;
+          quantizers[size_t(f)].errors(tile, errors.data() + f * cols * lanes);
         }
-        return read;
+        wave[size_t(place)].resize(size_t(count * lanes));
+        tileKernels().momentLosses((*triangle)->data(), cols, errors.data(), count,
+                                   wave[size_t(place)].data());
+        return outcome;
       },
       [&](int64_t, const std::vector<TileOutcome> &outcomes) {
         for (size_t i = 0; i < outcomes.size(); ++i) {
           rows += outcomes[i].rows;
-          result.power += wave[i].power;
-          for (size_t f = 0; f < formats.size(); ++f)
-            result.losses[f] += wave[i].ofFormats[f];
+          for (int64_t f = 0; f < count; ++f)
+            for (int64_t row = 0; row < outcomes[i].rows; ++row)
+              losses[size_t(f)] += wave[i][size_t(f * lanes + row)];
         }
         return Status();
       }));
-  const double scale = rows ? double(all) / double(rows) : 0;
-  result.power *= scale;
-  for (double &loss : result.losses)
-    loss *= scale;
+  for (double &loss : losses)
+    loss *= rows ? double(all) / double(rows) : 0;
+  return losses;
+}
+
+/// Calls `work` on a linear that passed the checks; what fails names the linear.
+template <typename Work>
+auto forLinear(const LinearWeights &linear, Algorithm algorithm, const InputStatistics *statistics,
+               const Work &work) -> decltype(work()) {
+  Status status = checkLinear(linear, algorithm, statistics);
+  if (!status.ok())
+    return std::move(status).withContext("linear '" + linear.name + "'");
+  auto result = work();
+  if (!result)
+    return std::move(result).status().withContext("linear '" + linear.name + "'");
   return result;
 }
 
@@ -279,42 +342,30 @@ int64_t packedRows(const LinearWeights &linear) {
 
 Result<QuantizationReport> quantizeLinear(const LinearWeights &linear, WeightFormat format,
                                           Algorithm algorithm, const InputStatistics *statistics,
-                                          int threads, const ByteSink &sink, FeedbackCache *cache) {
-  Status status = checkLinear(linear, algorithm, statistics);
-  if (!status.ok())
-    return std::move(status).withContext("linear '" + linear.name + "'");
-  Result<QuantizationReport> report =
-      quantizeChecked(linear, format, algorithm, statistics, threads, sink, cache);
-  if (!report)
-    return std::move(report).status().withContext("linear '" + linear.name + "'");
-  return report;
+                                          int threads, const ByteSink &sink, FeedbackCache *cache,
+                                          const OutputMoments *outputs) {
+  return forLinear(linear, algorithm, statistics, [&] {
+    return quantizeChecked(linear, format, algorithm, statistics, threads, sink, cache, outputs);
+  });
 }
 
 Result<std::vector<float>> dequantizeLinear(const LinearWeights &linear, WeightFormat format,
                                             Algorithm algorithm, const InputStatistics *statistics,
                                             int threads, FeedbackCache *cache) {
-  Status status = checkLinear(linear, algorithm, statistics);
-  if (!status.ok())
-    return std::move(status).withContext("linear '" + linear.name + "'");
-  Result<std::vector<float>> values =
-      dequantizeChecked(linear, format, algorithm, statistics, threads, cache);
-  if (!values)
-    return std::move(values).status().withContext("linear '" + linear.name + "'");
-  return values;
+  return forLinear(linear, algorithm, statistics, [&] {
+    return dequantizeChecked(linear, format, algorithm, statistics, threads, cache);
+  });
 }
 
-Result<LinearLosses> measureLinear(const LinearWeights &linear,
-                                   std::span<const WeightFormat> formats, Algorithm algorithm,
-                                   const InputStatistics &statistics, int64_t stride, int threads,
-                                   FeedbackCache *cache) {
-  Status status = checkLinear(linear, Algorithm::Search, &statistics);
-  if (!status.ok())
-    return std::move(status).withContext("linear '" + linear.name + "'");
-  Result<LinearLosses> losses =
-      measureChecked(linear, formats, algorithm, statistics, stride, threads, cache);
-  if (!losses)
-    return std::move(losses).status().withContext("linear '" + linear.name + "'");
-  return losses;
+Result<std::vector<double>> measureLinear(const LinearWeights &linear,
+                                          std::span<const WeightFormat> formats,
+                                          Algorithm algorithm, const InputStatistics &statistics,
+                                          int64_t stride, int threads, FeedbackCache *cache) {
+  FeedbackCache own;
+  return forLinear(linear, Algorithm::Search, &statistics, [&] {
+    return measureChecked(linear, formats, algorithm, statistics, stride, threads,
+                          cache ? *cache : own);
+  });
 }
 
 } // namespace smelt

@@ -3,6 +3,7 @@
 
 #include "calibration/error_feedback.h"
 #include "calibration/graph.h"
+#include "calibration/output_moments.h"
 #include "calibration/statistics.h"
 #include "runtime/base/status.h"
 #include "runtime/formats/formats.h"
@@ -48,6 +49,9 @@ struct QuantizationReport {
   double damping = 0;       ///< added to H_kk, relative to their mean
   int64_t deadColumns = 0;  ///< inputs that no token excited
   std::string fallback;     ///< why the whole linear kept its searched codes; empty if it did not
+  // coupled: tr(G D H D^T), G and H damped; otherwise 0. The losses above are then polish's.
+  double polishedCoupledLoss = 0; ///< of what polish left
+  double coupledLoss = 0;         ///< of the codes packed, never more
 };
 
 /// Receives packed bytes in order.
@@ -64,12 +68,14 @@ std::optional<WeightFormat> givenFormat(const LinearWeights &linear);
 /// Quantizes and packs all tiles of a linear into `sink` (packedBytes(format, packedRows(linear),
 /// cols) bytes in all). `statistics` may be null for algorithms that need none. Weights that are
 /// not finite, or too large for the format's scales, are refused with their place. Formats of given
-/// codes take givenFormat() linears only. Works on `threads` threads (0: all cores); the bytes do
+/// codes take givenFormat() linears only. `outputs` is what coupled needs; without it, coupled is
+/// polish. Works on `threads` threads (0: all cores); the bytes do
 /// not depend on them. `cache` shares factorisations between calls; may be null.
 Result<QuantizationReport> quantizeLinear(const LinearWeights &linear, WeightFormat format,
                                           Algorithm algorithm, const InputStatistics *statistics,
                                           int threads, const ByteSink &sink,
-                                          FeedbackCache *cache = nullptr);
+                                          FeedbackCache *cache = nullptr,
+                                          const OutputMoments *outputs = nullptr);
 
 /// The values that quantizeLinear's bytes decode to, to the bit: [rows, cols], the rows of the
 /// parts one after the other, without padding. Not for formats of given codes.
@@ -77,18 +83,14 @@ Result<std::vector<float>> dequantizeLinear(const LinearWeights &linear, WeightF
                                             Algorithm algorithm, const InputStatistics *statistics,
                                             int threads, FeedbackCache *cache = nullptr);
 
-/// Output errors of one linear in several formats.
-struct LinearLosses {
-  double power = 0;           ///< tr(W H W^T), H = E[x x^T] damped: the output's power
-  std::vector<double> losses; ///< tr(D H D^T) of each format, D = W_q - W; 0 for f32
-};
-
-/// What each format would lose after `algorithm`, measured on every `stride`-th tile and scaled up
-/// to all rows; nothing is packed. `statistics` must hold second moments, whatever the algorithm
-/// needs. Not for formats of given codes.
-Result<LinearLosses> measureLinear(const LinearWeights &linear,
-                                   std::span<const WeightFormat> formats, Algorithm algorithm,
-                                   const InputStatistics &statistics, int64_t stride, int threads,
-                                   FeedbackCache *cache = nullptr);
+/// The output error that each format would leave after `algorithm`: tr(D H D^T), D = W_q - W, H =
+/// E[x x^T] damped; measured on every `stride`-th tile and scaled up to all rows; nothing is
+/// packed. `statistics` must hold second moments, whatever the algorithm needs. Not for formats of
+/// given codes.
+Result<std::vector<double>> measureLinear(const LinearWeights &linear,
+                                          std::span<const WeightFormat> formats,
+                                          Algorithm algorithm, const InputStatistics &statistics,
+                                          int64_t stride, int threads,
+                                          FeedbackCache *cache = nullptr);
 
 } // namespace smelt

@@ -3,13 +3,12 @@
 #include "calibration/adjoint.h"
 #include "calibration/adjoint_kernels.h"
 #include "calibration/gemm.h"
-#include "calibration/kernels.h"
 #include "calibration/products.h"
+#include "calibration/sampled_labels.h"
 #include "calibration/segments.h"
 #include "runtime/formats/formats.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <map>
 #include <mutex>
@@ -21,29 +20,6 @@ namespace {
 constexpr int64_t rowBlock = 32; ///< rows that one item reads
 /// Elements of a matrix whose error is in memory at a time.
 constexpr int64_t errorElements = 1 << 22;
-
-/// Uniform in [0, 1) by place (SplitMix64's mixing, Steele et al., OOPSLA 2014), so that a label
-/// depends on neither threads nor tiles before it.
-double uniformAt(uint64_t seed, uint64_t tile, uint64_t row) {
-  uint64_t z = seed * 0x9e3779b97f4a7c15 + (tile << 32) + row + 1;
-  z *= 0x9e3779b97f4a7c15;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return double((z ^ (z >> 31)) >> 11) * 0x1p-53;
-}
-
-/// The samples to look at, cut to their length.
-std::vector<std::vector<int32_t>> pickWindows(const std::vector<std::vector<int32_t>> &samples,
-                                              const SensitivityOptions &options) {
-  const int64_t count = std::min(options.windows, int64_t(samples.size()));
-  std::vector<std::vector<int32_t>> windows;
-  for (int64_t i = 0; i < count; ++i) {
-    const std::vector<int32_t> &sample = samples[size_t(i) * samples.size() / size_t(count)];
-    windows.emplace_back(sample.begin(),
-                         sample.begin() + std::min(int64_t(sample.size()), options.tokens));
-  }
-  return windows;
-}
 
 class Measurement {
 public:
@@ -60,7 +36,9 @@ public:
     adjoint.release = options.release;
     adjoint.progress = options.progress;
     AdjointHooks hooks;
-    hooks.loss = [this](size_t tile, Matrix &logits) { return sampleLabels(tile, logits); };
+    hooks.loss = [this](size_t tile, Matrix &logits) {
+      return sampleLabels(logits, options.seed, tile, pool);
+    };
     hooks.visit = [this](const NodeGradient &seen) { return visit(seen); };
     SMELT_TRY(backpropagate(graph, tiles, pool, adjoint, hooks));
     Sensitivity result;
@@ -79,29 +57,6 @@ private:
       *value *= factor;
     for (double &value : sums.partKl)
       value *= factor;
-  }
-
-  /// Gradient of -log p(label) by the logits: p less one at a label drawn from p.
-  Status sampleLabels(size_t tile, Matrix &logits) {
-    std::atomic<bool> finite = true;
-    pool.run(logits.rows, [&](int64_t row) {
-      float *p = logits.row(row);
-      rowKernels().softmax(p, 0, logits.cols, logits.cols);
-      const double aim = uniformAt(options.seed, tile, uint64_t(row));
-      double sum = 0;
-      int64_t label = 0;
-      for (int64_t k = 0; k < logits.cols; ++k) {
-        if (sum <= aim && p[k] > 0)
-          label = k; // the last of positive probability that begins at or before `aim`
-        sum += double(p[k]);
-      }
-      if (!std::isfinite(sum))
-        finite = false;
-      p[label] -= 1.0f;
-    });
-    return finite ? Status()
-                  : invalidArgument("the logits are not finite: the float model overflows or its "
-                                    "weights hold NaN");
   }
 
   Status visit(const NodeGradient &seen) {
@@ -235,7 +190,8 @@ Result<Sensitivity> measureSensitivity(const Graph &graph,
                                        const StoredRows &stored,
                                        const SensitivityOptions &options) {
   SMELT_TRY(checkGraph(graph));
-  const std::vector<std::vector<int32_t>> windows = pickWindows(samples, options);
+  const std::vector<std::vector<int32_t>> windows =
+      pickWindows(samples, options.windows, options.tokens);
   for (const std::vector<int32_t> &window : windows)
     if (window.empty())
       return invalidArgument("a window of the sensitivity's samples has no tokens");

@@ -43,10 +43,45 @@ TileErrors measure(const TileProblem &problem, const TileGrid &grid, const int8_
   return total;
 }
 
+/// d^T H d = sum_k d_k (H_kk d_k + 2 sum_{j>k} H_kj d_j). Four rows of H at a time pass all errors
+/// while they are in the cache.
+void momentLosses(const float *triangle, int64_t inputs, const float *errors, int64_t count,
+                  double *losses) {
+  for (int64_t i = 0; i < count * lanes; ++i)
+    losses[i] = 0;
+  for (int64_t first = 0; first < inputs; first += 4) {
+    const int64_t width = first + 4 <= inputs ? 4 : inputs - first, last = first + width;
+    const float *rows[4]; // row[j] is H of column j, j >= the row's own
+    for (int64_t i = 0; i < 4; ++i) {
+      const int64_t k = first + (i < width ? i : 0);
+      rows[i] = triangle + (k * inputs - k * (k - 1) / 2) - k;
+    }
+    for (int64_t e = 0; e < count; ++e) {
+      const float *d = errors + e * inputs * lanes;
+      Lanes sums[4] = {};
+      for (int64_t j = last; j < inputs; ++j) {
+        const Lanes v = load(d + j * lanes);
+        for (int64_t i = 0; i < 4; ++i)
+          sums[i] += rows[i][j] * v;
+      }
+      Doubles total{};
+      for (int64_t i = 0; i < width; ++i) {
+        const int64_t k = first + i;
+        for (int64_t j = k + 1; j < last; ++j)
+          sums[i] += rows[i][j] * load(d + j * lanes);
+        const Lanes own = load(d + k * lanes);
+        total += toDoubles(own) * toDoubles(rows[i][k] * own + 2.0f * sums[i]);
+      }
+      for (int64_t row = 0; row < lanes; ++row)
+        losses[e * lanes + row] += total[row];
+    }
+  }
+}
+
 } // namespace
 
 extern const TileKernels tileKernelTable;
-const TileKernels tileKernelTable = {searchScales, roundNearest, roundFeedback,
-                                     feedbackLoss, polish,       measure};
+const TileKernels tileKernelTable = {searchScales, roundNearest, roundFeedback, feedbackLoss,
+                                     polish,       momentLosses, measure};
 
 } // namespace smelt::SMELT_LEVEL

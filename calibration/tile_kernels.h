@@ -69,6 +69,10 @@ struct TileKernels {
   /// and grid. `scratch` is [2, cols, 16].
   void (*polish)(const TileProblem &problem, const TileGrid &grid, const float *moments,
                  int8_t *codes, float *scratch);
+  /// Losses d^T H d [count, 16] of several errors d [count, inputs, 16] by H itself, the upper
+  /// triangle by rows (statistics.h).
+  void (*momentLosses)(const float *triangle, int64_t inputs, const float *errors, int64_t count,
+                       double *losses);
   /// Errors of rows [0, rows) of the tile.
   TileErrors (*measure)(const TileProblem &problem, const TileGrid &grid, const int8_t *codes,
                         int64_t rows);

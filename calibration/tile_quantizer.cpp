@@ -124,11 +124,13 @@ FeedbackOrder TileQuantizer::feedbackOrder() const {
   return {feedback->order.data(), feedback->factors.data(), feedback->diagonal.data(), cols};
 }
 
-TileOutcome TileQuantizer::run(int64_t index, Tile &tile) const {
+TileOutcome TileQuantizer::run(int64_t index, Tile &tile, const float *shift) const {
   TileOutcome outcome;
   outcome.status = read(index, tile, outcome.rows);
   if (!outcome.status.ok())
     return outcome;
+  for (int64_t i = 0; shift && i < outcome.rows * cols; ++i)
+    tile.rows[i] += shift[i];
   weigh(tile);
   if (info.grid == Grid::Float)
     return outcome;
@@ -152,7 +154,7 @@ TileOutcome TileQuantizer::run(int64_t index, Tile &tile) const {
       feedForward(problem, grid, tile, outcome, losses);
     for (int64_t row = 0; row < outcome.rows; ++row)
       outcome.feedbackLoss += losses[row];
-    if (algorithm == Algorithm::Polish)
+    if (algorithm == Algorithm::Polish || algorithm == Algorithm::Coupled)
       descend(problem, grid, tile, outcome, losses);
     for (int64_t row = 0; row < outcome.rows; ++row)
       outcome.loss += losses[row];
@@ -223,19 +225,15 @@ void TileQuantizer::descend(const TileProblem &problem, const TileGrid &grid, Ti
   }
 }
 
-double TileQuantizer::power(Tile &tile, int64_t rows) const {
-  tile.otherCodes.assign(size_t(padded * lanes), 0);
-  std::vector<float> nothing(size_t(groups * lanes), 0.0f);
-  TileGrid zero{};
-  zero.groupCols = groupCols;
-  zero.steps = zero.offsets = nothing.data();
-  tile.scratch.resize(size_t(2 * padded * lanes));
-  double losses[lanes], sum = 0;
-  tileKernels().feedbackLoss(problemOf(tile), zero, feedbackOrder(), tile.otherCodes.data(),
-                             tile.scratch.data(), losses);
-  for (int64_t row = 0; row < rows; ++row)
-    sum += losses[row];
-  return sum;
+void TileQuantizer::errors(const Tile &tile, float *out) const {
+  for (int64_t k = 0; k < cols; ++k)
+    for (int64_t row = 0; row < lanes; ++row) {
+      const int64_t i = k / groupCols * lanes + row;
+      out[k * lanes + row] = info.grid == Grid::Float
+                                 ? 0.0f
+                                 : tile.steps[i] * float(tile.codes[k * lanes + row]) -
+                                       tile.offsets[i] - tile.weights[k * lanes + row];
+    }
 }
 
 void TileQuantizer::pack(Tile &tile, std::span<std::byte> out) const {

@@ -52,10 +52,11 @@ public:
   TileQuantizer(const LinearWeights &linear, WeightFormat format, Algorithm algorithm,
                 const InputStatistics *statistics, const ErrorFeedback *feedback);
 
-  /// Reads tile `index` and decides its grid and codes (not for formats of given codes).
-  TileOutcome run(int64_t index, Tile &tile) const;
-  /// Sum over the tile's rows of w^T H w; after run().
-  double power(Tile &tile, int64_t rows) const;
+  /// Reads tile `index` and decides its grid and codes (not for formats of given codes). What is
+  /// aimed at is the weights plus `shift` [16, cols], if that is given.
+  TileOutcome run(int64_t index, Tile &tile, const float *shift = nullptr) const;
+  /// What is stored less what was read, [cols, 16]; after run().
+  void errors(const Tile &tile, float *out) const;
   /// Bytes of the tile (tileBytes); after run().
   void pack(Tile &tile, std::span<std::byte> out) const;
   /// The values that the packed tile would decode to, [16, cols]; after run().

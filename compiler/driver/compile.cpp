@@ -8,6 +8,8 @@
 #include "compiler/driver/frontend.h"
 #include "compiler/driver/interrupt.h"
 #include "compiler/driver/metadata.h"
+#include "compiler/driver/output_folder.h"
+#include "compiler/driver/packed_folder.h"
 #include "compiler/driver/plan.h"
 #include "compiler/driver/text_use.h"
 #include "compiler/driver/verify.h"
@@ -85,8 +87,10 @@ private:
 
   Status openOutput();
   Status prepareStatistics(const Pipeline::Report &report);
+  CollectOptions collecting(const Pipeline::Report &report);
   Status collect(const Pipeline::Report &report);
   Status survey(const Pipeline::Report &report);
+  Status gatherOutputs(const Pipeline::Report &report);
   Status choose();
   Status attempt();
   Status attemptsUnderBudget();
@@ -112,7 +116,8 @@ private:
   std::optional<TokenizerImport> tokenizer;
   std::optional<Statistics> given; ///< read from --stats
   std::optional<WorkFolder> work;  ///< what calibration of this run found
-  StatisticsLookup statistics;     ///< of either; empty if there are none
+  std::optional<OutputFolder> outputs;
+  StatisticsLookup statistics; ///< of either; empty if there are none
   bool hasMoments = false;
   Algorithm algorithm = Algorithm::Rtn;
   SampleSet samples;
@@ -145,8 +150,21 @@ void Compilation::chooseAlgorithm() {
     algorithm = *options.algorithm;
   else
     algorithm = !statistics                        ? Algorithm::Mse
+                : hasMoments && options.effort > 2 ? Algorithm::Coupled
                 : hasMoments && options.effort > 1 ? Algorithm::Polish
                                                    : Algorithm::Search;
+}
+
+CollectOptions Compilation::collecting(const Pipeline::Report &report) {
+  CollectOptions how;
+  how.threads = options.threads;
+  how.secondMoments = hasMoments;
+  how.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
+  how.progress = [&report](double share) {
+    report(share);
+    return true;
+  };
+  return how;
 }
 
 /// Runs the float model over the calibration text; what an earlier run that was stopped has found
@@ -164,15 +182,7 @@ Status Compilation::collect(const Pipeline::Report &report) {
   SMELT_ASSIGN(work,
                WorkFolder::open(options.work.empty() ? options.output + ".work" : options.work,
                                 workKey(source, samples, hasMoments)));
-  CollectOptions collecting;
-  collecting.threads = options.threads;
-  collecting.secondMoments = hasMoments;
-  collecting.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
-  collecting.progress = [&](double share) {
-    report(share);
-    return true;
-  };
-  SMELT_TRY(collectSegments(source.graph, samples.samples, collecting, *work));
+  SMELT_TRY(collectSegments(source.graph, samples.samples, collecting(report), *work));
   if (work->resumed() > 0 && options.work.empty())
     pipeline.warn("went on with calibration where the last run was stopped, after " +
                   std::to_string(work->resumed()) + " parts of the model");
@@ -191,14 +201,7 @@ Status Compilation::collectWithoutText(const Pipeline::Report &report) {
       randomSamples(source.graph, count, std::min(length, positionLimit(source.graph)));
   if (drawn.empty() || options.algorithm || options.scheme.decoder == WeightFormat::F32)
     return {};
-  CollectOptions collecting;
-  collecting.threads = options.threads;
-  collecting.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
-  collecting.progress = [&](double share) {
-    report(share);
-    return true;
-  };
-  SMELT_ASSIGN(given, collectStatistics(source.graph, drawn, collecting));
+  SMELT_ASSIGN(given, collectStatistics(source.graph, drawn, collecting(report)));
   statistics = lookUpIn(*given);
   return {};
 }
@@ -306,6 +309,26 @@ Status Compilation::survey(const Pipeline::Report &report) {
   return work->save(name, outlooksText(matrices, key));
 }
 
+/// How the errors of a linear's rows count together, for the algorithm that asks.
+Status Compilation::gatherOutputs(const Pipeline::Report &report) {
+  if (algorithm != Algorithm::Coupled || pipeline.runsTensors)
+    return {};
+  if (samples.samples.empty()) {
+    pipeline.warn("there is no text to take gradients of: the rows of a matrix are rounded one by "
+                  "one, as with --effort 2");
+    return {};
+  }
+  OutputMomentsOptions how;
+  how.threads = options.threads;
+  how.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
+  how.progress = [&](double share) {
+    report(share);
+    return true;
+  };
+  outputs.emplace(work->outputsPath());
+  return outputs->collect(source.graph, samples.samples, how);
+}
+
 /// The formats under the present goal.
 Status Compilation::choose() {
   if (!plansFormats()) {
@@ -327,34 +350,18 @@ Status Compilation::quantize(const Pipeline::Report &report) {
   PackOptions pack;
   pack.algorithm = algorithm;
   pack.statistics = statistics;
+  if (outputs)
+    pack.outputs = outputs->lookup();
   pack.threads = options.threads;
   pack.progress = [&](double share) {
     report(share);
     return true;
   };
   pack.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
-  // The divergence is one of next tokens, so the model must give them.
-  if (options.effort > 2 && !options.algorithm && !samples.samples.empty() &&
-      !pipeline.runsTensors && source.graph.vocabSize == tokenCount(source.graph)) {
-    // Codes take a small part of the time that learning takes.
-    constexpr double codesShare = 0.1;
-    pack.progress = [&](double share) {
-      report(codesShare * share);
-      return true;
-    };
-    pack.revise = [&](std::span<PackedLinear> linears) -> Status {
-      TuneOptions tune;
-      tune.threads = options.threads;
-      tune.progress = [&](double share, double) {
-        report(codesShare + (1 - codesShare) * share);
-        return true;
-      };
-      SMELT_ASSIGN(TuneReport learned, tunePacked(source.graph, samples.samples, linears, tune));
-      if (learned.after >= learned.before)
-        pipeline.warn("learning the scales did not bring the model closer to the float one on "
-                      "text that was held back: they stay as they were");
-      return {};
-    };
+  std::optional<PackedFolder> kept;
+  if (work) {
+    kept.emplace(work->packedPath(), provenance.algorithm);
+    pack.keeper = &*kept;
   }
   SMELT_ASSIGN(provenance.matrices, packWeights(*pipeline.module, source.resolve, *sink, pack));
   if (!pipeline.runsTensors) {
@@ -552,7 +559,11 @@ Status Compilation::run() {
   SMELT_TRY(runFrontend(pipeline, options.model, options.lower.maxContext,
                         options.asIs ? Fallback::Always : Fallback::AsIs, products, source));
   SMELT_TRY(pipeline.run(Phase::Calibrated, [&](const Report &r) { return prepareStatistics(r); }));
-  SMELT_TRY(pipeline.run(Phase::Surveyed, [&](const Report &r) { return survey(r); }));
+  SMELT_TRY(pipeline.run(Phase::Surveyed, [&](const Report &r) -> Status {
+    const double share = algorithm == Algorithm::Coupled ? 0.3 : 1.0; // of the time
+    SMELT_TRY(survey([&](double done) { r(share * done); }));
+    return gatherOutputs([&](double done) { r(share + (1 - share) * done); });
+  }));
   if (plansFormats() && options.budget)
     SMELT_TRY(attemptsUnderBudget());
   else {

@@ -23,8 +23,7 @@ struct CompileOptions {
   std::vector<WeightFormat> candidates;
   /// What the choice keeps to; MaxBytes counts the whole file. None: the bytes of `scheme`.
   std::optional<BudgetGoal> budget;
-  int effort =
-      2; ///< 0: no data; 1: weighted search; 2: error feedback and polish; 3: learned scales
+  int effort = 2; ///< 0: no data; 1: weighted search; 2: error feedback and polish; 3: coupled rows
   bool keepQuantization = false;      ///< weights that come quantized keep their codes and scales
   std::optional<Algorithm> algorithm; ///< none: as `effort` says
   bool calibrates = false;            ///< on `data`, or the built-in samples if there is none

@@ -78,6 +78,9 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
                                         {"rows_polished", error.rowsPolished},
                                         {"damping", error.damping},
                                         {"dead_columns", error.deadColumns}};
+    if (const QuantizationReport &error = matrix.error; error.polishedCoupledLoss > 0)
+      linear["coupled"] =
+          Object{{"polished_loss", error.polishedCoupledLoss}, {"loss", error.coupledLoss}};
     if (!matrix.error.fallback.empty())
       linear["fallback"] = matrix.error.fallback;
     if (auto found = provenance.predicted.find(matrix.name); found != provenance.predicted.end())

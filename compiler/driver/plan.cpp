@@ -186,14 +186,14 @@ Status Survey::measureLosses() {
         return invalidArgument("the statistics do not fit linear '" + outlook.name +
                                "'; collect them again");
     }
-    SMELT_ASSIGN(LinearLosses losses,
+    SMELT_ASSIGN(std::vector<double> losses,
                  measureLinear(source.weights, formats, options.algorithm, *statistics,
                                strideOf(outlook.rows), options.threads, &cache));
-    source.referenceLoss = losses.losses[0];
+    source.referenceLoss = losses[0];
     for (size_t i = 1; i < formats.size(); ++i) {
       outlook.formats.push_back(formats[i]);
       outlook.bytes.push_back(packedBytes(formats[i], packedRows(source.weights), outlook.cols));
-      outlook.kl.push_back(losses.losses[i]);
+      outlook.kl.push_back(losses[i]);
     }
     done += double(outlook.rows) * double(outlook.cols);
     if (options.release)

@@ -19,13 +19,14 @@ namespace {
 
 constexpr const char *stateName = "state.json";
 
+} // namespace
+
 std::string hexDigits(uint64_t value) {
   char text[17];
   std::snprintf(text, sizeof text, "%016llx", (unsigned long long)value);
   return text;
 }
 
-/// Writes beside and renames.
 Status writeWhole(const fs::path &path, const std::function<void(std::ofstream &)> &content) {
   fs::path partial = path;
   partial += ".partial";
@@ -44,8 +45,6 @@ Status writeWhole(const fs::path &path, const std::function<void(std::ofstream &
   }
   return {};
 }
-
-} // namespace
 
 std::string hashStatistics(const Statistics &statistics) {
   Xxh64 hash;
@@ -72,7 +71,7 @@ Result<WorkFolder> WorkFolder::open(const fs::path &path, const std::string &key
   // Another model, other data or another way: nothing of it can be used.
   work.segments.clear();
   for (const fs::directory_entry &entry : fs::directory_iterator(path, error))
-    fs::remove(entry.path(), error);
+    fs::remove_all(entry.path(), error);
   SMELT_TRY(writeWhole(path / "key", [&](std::ofstream &out) { out << key; }));
   return work;
 }

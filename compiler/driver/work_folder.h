@@ -7,6 +7,8 @@
 #include "runtime/base/status.h"
 
 #include <filesystem>
+#include <functional>
+#include <iosfwd>
 #include <optional>
 #include <string>
 #include <vector>
@@ -35,6 +37,10 @@ public:
   std::optional<std::string> load(const std::string &name) const;
   /// Where an artifact may be tried before it becomes the output.
   std::string trialPath() const { return (folder / "trial.smelt").string(); }
+  /// Where packed matrices are kept.
+  std::filesystem::path packedPath() const { return folder / "packed"; }
+  /// Where second moments of output gradients are kept.
+  std::filesystem::path outputsPath() const { return folder / "outputs"; }
   /// Deletes the folder: its contents are not needed any more.
   void remove();
 
@@ -55,6 +61,11 @@ private:
   int64_t resumedSegments = 0;
 };
 
+/// Writes a file beside its place and renames it: it appears only when it is whole.
+[[nodiscard]] Status writeWhole(const std::filesystem::path &path,
+                                const std::function<void(std::ofstream &)> &content);
+/// As 16 hexadecimal digits.
+std::string hexDigits(uint64_t value);
 /// XXH64 over names and sums, as 16 hexadecimal digits.
 std::string hashStatistics(const Statistics &statistics);
 

@@ -20,15 +20,11 @@ public:
   Packer(const WeightResolver &resolve, WeightSink &sink, const PackOptions &options, double total)
       : resolve(resolve), sink(sink), options(options), total(total) {}
 
-  /// Told where a matrix lies.
-  using Placed = std::function<void(int64_t offset)>;
-
+  /// Quantizes one matrix, or takes what was kept of it, and fills in where it lies.
   Status pack(const LinearWeights &weights, Algorithm algorithm, const InputStatistics *statistics,
-              PackedMatrix &matrix, Placed placed);
+              PackedMatrix &matrix);
   Status packLinear(slm::LinearOp linear);
   Status packEmbedding(slm::EmbeddingOp embedding);
-  /// Revises and writes what was held back.
-  Status finish();
 
   std::vector<PackedMatrix> packed;
 
@@ -40,9 +36,7 @@ private:
   WeightSink &sink;
   const PackOptions &options;
   FeedbackCache factors;
-  double total, done = 0;         ///< weights
-  std::vector<PackedLinear> held; ///< until they are revised
-  std::vector<Placed> heldPlaces;
+  double total, done = 0; ///< weights
 };
 
 Result<std::shared_ptr<const InputStatistics>> Packer::findStatistics(slm::LinearOp linear,
@@ -66,55 +60,50 @@ Result<std::shared_ptr<const InputStatistics>> Packer::findStatistics(slm::Linea
 }
 
 Status Packer::pack(const LinearWeights &weights, Algorithm algorithm,
-                    const InputStatistics *statistics, PackedMatrix &matrix, Placed placed) {
+                    const InputStatistics *statistics, PackedMatrix &matrix) {
   for (const WeightView &part : weights.parts)
     matrix.rows += part.rows;
   matrix.cols = weights.parts.front().cols;
   matrix.bytes = packedBytes(matrix.format, packedRows(weights), matrix.cols);
-  double share = double(matrix.rows) * double(matrix.cols);
+  const double share = double(matrix.rows) * double(matrix.cols);
+  SMELT_ASSIGN(matrix.offset, sink.begin());
 
-  const bool holds = bool(options.revise);
-  if (holds) {
-    held.push_back({weights, matrix.format, {}});
-    heldPlaces.push_back(std::move(placed));
+  std::optional<PackedKeeper::Kept> kept;
+  if (options.keeper)
+    kept = options.keeper->find(weights.name, matrix.format);
+  if (kept && int64_t(kept->bytes.size()) == matrix.bytes) {
+    matrix.error = std::move(kept->report);
+    SMELT_TRY(sink.write(kept->bytes));
   } else {
-    SMELT_ASSIGN(int64_t offset, sink.begin());
-    placed(offset);
-    matrix.offset = offset;
-  }
-  int64_t written = 0;
-  ByteSink counted = [&](std::span<const std::byte> bytes) -> Status {
-    written += int64_t(bytes.size());
-    if (options.progress &&
-        !options.progress((done + share * double(written) / double(matrix.bytes)) / total))
-      return cancelled("stopped while packing '" + weights.name + "'");
-    if (!holds)
+    kept.emplace();
+    int64_t written = 0;
+    ByteSink counted = [&](std::span<const std::byte> bytes) -> Status {
+      written += int64_t(bytes.size());
+      if (options.progress &&
+          !options.progress((done + share * double(written) / double(matrix.bytes)) / total))
+        return cancelled("stopped while packing '" + weights.name + "'");
+      if (options.keeper)
+        kept->bytes.insert(kept->bytes.end(), bytes.begin(), bytes.end());
       return sink.write(bytes);
-    held.back().bytes.insert(held.back().bytes.end(), bytes.begin(), bytes.end());
-    return {};
-  };
-  SMELT_ASSIGN(matrix.error, quantizeLinear(weights, matrix.format, algorithm, statistics,
-                                            options.threads, counted, &factors));
-  if (written != matrix.bytes)
-    return internalError("packing '" + weights.name + "' gave " + std::to_string(written) +
-                         " bytes, expected " + std::to_string(matrix.bytes));
+    };
+    std::shared_ptr<const OutputMoments> outputs;
+    if (options.outputs && statistics) {
+      SMELT_ASSIGN(outputs, options.outputs(weights.name));
+    }
+    SMELT_ASSIGN(matrix.error, quantizeLinear(weights, matrix.format, algorithm, statistics,
+                                              options.threads, counted, &factors, outputs.get()));
+    if (written != matrix.bytes)
+      return internalError("packing '" + weights.name + "' gave " + std::to_string(written) +
+                           " bytes, expected " + std::to_string(matrix.bytes));
+    if (options.keeper) {
+      kept->report = matrix.error;
+      SMELT_TRY(options.keeper->keep(weights.name, matrix.format, *kept));
+    }
+  }
   done += share;
   if (options.release)
     for (const WeightView &part : weights.parts)
       options.release(part);
-  return {};
-}
-
-Status Packer::finish() {
-  if (!options.revise)
-    return {};
-  SMELT_TRY(options.revise(held));
-  for (size_t i = 0; i < held.size(); ++i) {
-    SMELT_ASSIGN(int64_t offset, sink.begin());
-    heldPlaces[i](offset);
-    packed[i].offset = offset; // every matrix was held back
-    SMELT_TRY(sink.write(held[i].bytes));
-  }
   return {};
 }
 
@@ -128,8 +117,8 @@ Status Packer::packLinear(slm::LinearOp linear) {
   SMELT_ASSIGN(std::shared_ptr<const InputStatistics> statistics,
                findStatistics(linear, matrix.format));
   SMELT_TRY(pack(weights, statistics ? options.algorithm : withoutStatistics(options.algorithm),
-                 statistics.get(), matrix,
-                 [linear](int64_t offset) mutable { linear.setPackedOffset(uint64_t(offset)); }));
+                 statistics.get(), matrix));
+  linear.setPackedOffset(uint64_t(matrix.offset));
   packed.push_back(std::move(matrix));
   return {};
 }
@@ -142,9 +131,8 @@ Status Packer::packEmbedding(slm::EmbeddingOp embedding) {
   SMELT_ASSIGN(WeightView view, resolve(embedding.getTable()));
   LinearWeights weights{matrix.name, {std::move(view)}, false};
   // Its inputs are ids, of which no statistics could say anything.
-  SMELT_TRY(
-      pack(weights, withoutStatistics(options.algorithm), nullptr, matrix,
-           [embedding](int64_t offset) mutable { embedding.setPackedOffset(uint64_t(offset)); }));
+  SMELT_TRY(pack(weights, withoutStatistics(options.algorithm), nullptr, matrix));
+  embedding.setPackedOffset(uint64_t(matrix.offset));
   packed.push_back(std::move(matrix));
   return {};
 }
@@ -179,7 +167,6 @@ Result<std::vector<PackedMatrix>> packWeights(ModuleOp module, const WeightResol
   for (auto &[embedding, tied] : embeddings)
     if (tied == linears.size())
       SMELT_TRY(packer.packEmbedding(embedding));
-  SMELT_TRY(packer.finish());
   for (auto &[embedding, tied] : embeddings) {
     if (tied == linears.size())
       continue;

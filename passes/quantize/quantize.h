@@ -4,7 +4,6 @@
 
 #include "calibration/quantizer.h"
 #include "calibration/statistics.h"
-#include "calibration/tune_packed.h"
 #include "passes/weight_sink.h"
 
 #include "compiler/dialect/slm.h"
@@ -14,7 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <span>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -71,22 +70,38 @@ struct PackedMatrix {
   WeightFormat format = WeightFormat::F32;
   ActivationFormat activation = ActivationFormat::F32;
   int64_t bytes = 0;
-  int64_t offset = 0; ///< in the weights section
+  int64_t offset = 0;  ///< in the weights section
   bool shared = false; ///< an embedding reads it too
   QuantizationReport error;
+};
+
+/// Keeps packed matrices from one attempt or run to the next. What the bytes depend on beside the
+/// name and the format is the keeper's business.
+class PackedKeeper {
+public:
+  struct Kept {
+    std::vector<std::byte> bytes;
+    QuantizationReport report;
+  };
+
+  virtual ~PackedKeeper() = default;
+  /// What was kept of this matrix, or nothing.
+  virtual std::optional<Kept> find(const std::string &name, WeightFormat format) = 0;
+  [[nodiscard]] virtual Status keep(const std::string &name, WeightFormat format,
+                                    const Kept &matrix) = 0;
 };
 
 struct PackOptions {
   Algorithm algorithm = Algorithm::Rtn;
   StatisticsLookup statistics; ///< needed if the algorithm says so
+  OutputMomentsLookup outputs; ///< for coupled; may be empty
   int threads = 0;             ///< 0: all cores; the bytes do not depend on it
   /// Called with the share of weights packed, 0..1; returning false cancels.
   std::function<bool(double)> progress;
   /// Called when the pages of a view are not needed for now.
   std::function<void(const WeightView &)> release;
-  /// Sees all matrices as they are packed and may change their bytes; empty: bytes are written as
-  /// they come, and never lie in memory all at once.
-  std::function<Status(std::span<PackedLinear>)> revise;
+  /// Asked before a matrix is quantized and told after; may be null.
+  PackedKeeper *keeper = nullptr;
 };
 
 /// Packs every linear and embedding of `module` into `sink`, in program order, and sets

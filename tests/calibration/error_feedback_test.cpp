@@ -78,8 +78,7 @@ TEST(ErrorFeedback, KernelComputesTheQuadraticForm) {
   const TileProblem problem{weights.data(), weights.data(), importance.data(), cols, cols};
   GridKind kind;
   kind.highest = 15;
-  const TileGrid grid{kind,    cols,    steps.data(), offsets.data(),
-                      nullptr, nullptr, nullptr,      nullptr};
+  const TileGrid grid{kind, cols, steps.data(), offsets.data(), nullptr, nullptr, nullptr, nullptr};
   const FeedbackOrder order{feedback->order.data(), feedback->factors.data(),
                             feedback->diagonal.data(), cols};
   double givenLoss[16], fedLoss[16];
@@ -100,6 +99,29 @@ TEST(ErrorFeedback, KernelComputesTheQuadraticForm) {
     EXPECT_NEAR(fedLoss[row], loss(fed), 1e-4 * loss(fed));
     EXPECT_LT(fedLoss[row], givenLoss[row]);
   }
+}
+
+TEST(ErrorFeedback, LossesByTheTriangleAreThoseByTheFactors) {
+  const InputStatistics input = makeStatistics(200);
+  FeedbackCache cache;
+  auto triangle = cache.triangle(input);
+  ASSERT_TRUE(triangle.ok());
+  std::mt19937_64 random(8);
+  std::normal_distribution<float> normal;
+  std::vector<float> errors(3 * cols * 16);
+  for (float &error : errors)
+    error = normal(random);
+  double losses[3 * 16];
+  tileKernels().momentLosses((*triangle)->data(), cols, errors.data(), 3, losses);
+  for (int64_t e = 0; e < 3; ++e)
+    for (int64_t row = 0; row < 16; ++row) {
+      double sum = 0;
+      for (int64_t a = 0; a < cols; ++a)
+        for (int64_t b = 0; b < cols; ++b)
+          sum += double(errors[(e * cols + a) * 16 + row]) * errors[(e * cols + b) * 16 + row] *
+                 moment(input, a, b);
+      EXPECT_NEAR(losses[e * 16 + row], sum, 1e-5 * sum);
+    }
 }
 
 TEST(ErrorFeedback, CacheSharesAndForgets) {

@@ -155,6 +155,12 @@ std::vector<double> everyTileKernel(const TileKernels &kernels) {
       keep(steps);
       kernels.feedbackLoss(problem, grid, feedback, fed.data(), scratch.data(), polishedLoss);
       keep(polishedLoss);
+      std::vector<float> triangle, apart = normals(2 * 27 * 16, 1, 7);
+      for (int64_t k = 0; k < 27; ++k) // no multiple of four
+        triangle.insert(triangle.end(), &moments[k * cols + k], &moments[k * cols + 27]);
+      double apartLosses[32];
+      kernels.momentLosses(triangle.data(), 27, apart.data(), 2, apartLosses);
+      keep(apartLosses);
       const TileErrors total = kernels.measure(problem, grid, fed.data(), 13);
       keep(std::array{total.squares, total.weighted});
     }

@@ -1,4 +1,5 @@
 // A calibration that is stopped goes on from its work folder and finds the same.
+#include "compiler/driver/packed_folder.h"
 #include "compiler/driver/work_folder.h"
 #include "tests/calibration/random_model.h"
 
@@ -119,6 +120,42 @@ TEST_F(WorkFolderTest, DamagedFilesAreNotUsed) {
     expectAll(second);
     second.remove();
   }
+}
+
+TEST_F(WorkFolderTest, KeepsPackedMatricesByKeyNameAndFormat) {
+  WorkFolder work = open("a");
+  PackedFolder folder(work.packedPath(), "polish"), other(work.packedPath(), "search");
+  const std::string name = "/layers.0/q proj";
+  EXPECT_FALSE(folder.find(name, WeightFormat::A4G32));
+  PackedKeeper::Kept matrix{std::vector<std::byte>(100, std::byte(3)), {}};
+  matrix.report.weightError = 1.0 / 3;
+  matrix.report.rowsPolished = 5;
+  matrix.report.fallback = "why";
+  ASSERT_TRUE(folder.keep(name, WeightFormat::A4G32, matrix).ok());
+  auto found = folder.find(name, WeightFormat::A4G32);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->bytes, matrix.bytes);
+  EXPECT_EQ(found->report.weightError, 1.0 / 3);
+  EXPECT_EQ(found->report.rowsPolished, 5);
+  EXPECT_EQ(found->report.fallback, "why");
+  EXPECT_FALSE(folder.find(name, WeightFormat::A5G32));
+  EXPECT_FALSE(folder.find("another", WeightFormat::A4G32));
+  EXPECT_FALSE(other.find(name, WeightFormat::A4G32));
+
+  // A file that lost its end or a bit is as good as none.
+  const fs::path file = fs::directory_iterator(work.packedPath())->path();
+  const auto size = fs::file_size(file);
+  std::fstream(file, std::ios::in | std::ios::out).seekp(std::streamoff(size) - 20).put(7);
+  EXPECT_FALSE(folder.find(name, WeightFormat::A4G32));
+  ASSERT_TRUE(folder.keep(name, WeightFormat::A4G32, matrix).ok());
+  EXPECT_TRUE(folder.find(name, WeightFormat::A4G32));
+  fs::resize_file(file, size - 1);
+  EXPECT_FALSE(folder.find(name, WeightFormat::A4G32));
+
+  // Another model or other data: the folder is emptied.
+  ASSERT_TRUE(folder.keep(name, WeightFormat::A4G32, matrix).ok());
+  PackedFolder anew(open("b").packedPath(), "polish");
+  EXPECT_FALSE(anew.find(name, WeightFormat::A4G32));
 }
 
 } // namespace

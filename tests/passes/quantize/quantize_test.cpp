@@ -302,41 +302,59 @@ TEST_F(QuantizeTest, RefusesStatisticsOfAnotherModel) {
   EXPECT_NE(narrow.status().message().find("found 24 columns, expected 40"), std::string::npos);
 }
 
-TEST_F(QuantizeTest, RevisedBytesAreWrittenInTheirPlaces) {
+/// Keeps everything in memory and counts.
+struct MemoryKeeper : PackedKeeper {
+  std::map<std::pair<std::string, WeightFormat>, Kept> matrices;
+  int found = 0, kept = 0;
+
+  std::optional<Kept> find(const std::string &name, WeightFormat format) override {
+    auto place = matrices.find({name, format});
+    if (place == matrices.end())
+      return std::nullopt;
+    ++found;
+    return place->second;
+  }
+  Status keep(const std::string &name, WeightFormat format, const Kept &matrix) override {
+    ++kept;
+    matrices[{name, format}] = matrix;
+    return {};
+  }
+};
+
+TEST_F(QuantizeTest, KeptMatricesAreNotPackedAgain) {
   for (bool tied : {true, false}) {
-    auto module = parse(tied), other = parse(tied);
+    MemoryKeeper keeper;
+    PackOptions options;
+    options.keeper = &keeper;
+    MemorySink first, second, third;
     QuantizeScheme scheme;
     scheme.head = scheme.embedding = WeightFormat::S8C;
-    for (ModuleOp op : {*module, *other})
-      ASSERT_EQ(run(op, createAssignSchemePass(scheme)), "");
-    MemorySink plain, revised;
-    ASSERT_TRUE(pack(*module, plain).ok());
-    PackOptions options;
-    std::vector<std::string> names;
-    options.revise = [&](std::span<PackedLinear> linears) -> Status {
-      for (PackedLinear &linear : linears) {
-        names.push_back(linear.weights.name);
-        EXPECT_EQ(
-            int64_t(linear.bytes.size()),
-            packedBytes(linear.format, packedRows(linear.weights), linear.weights.parts[0].cols));
-        if (linear.weights.name == "down")
-          linear.bytes[7] ^= std::byte(0xff);
-      }
-      return {};
-    };
-    ASSERT_TRUE(pack(*other, revised, options).ok());
-    EXPECT_EQ(names, tied ? (std::vector<std::string>{"qk", "gate_up", "down", "head"})
-                          : (std::vector<std::string>{"qk", "gate_up", "down", "head", "embed"}));
-    for (const char *name : {"qk", "gate_up", "down", "head"})
-      EXPECT_EQ(linear(*module, name).getPackedOffset(), linear(*other, name).getPackedOffset());
-    EXPECT_EQ(embedding(*module).getPackedOffset(), embedding(*other).getPackedOffset());
-    const size_t changed = size_t(*linear(*other, "down").getPackedOffset()) + 7;
-    ASSERT_LT(changed, plain.bytes.size());
-    plain.bytes[changed] ^= std::byte(0xff);
-    EXPECT_EQ(plain.bytes, revised.bytes);
+    auto module = parse(tied), again = parse(tied), other = parse(tied);
+    ASSERT_EQ(run(*module, createAssignSchemePass(scheme)), "");
+    ASSERT_EQ(run(*again, createAssignSchemePass(scheme)), "");
+    scheme.matrices["down"] = {WeightFormat::A5G32, ActivationFormat::A8G32};
+    ASSERT_EQ(run(*other, createAssignSchemePass(scheme)), "");
 
-    options.revise = [](std::span<PackedLinear>) { return internalError("no"); };
-    EXPECT_FALSE(pack(*other, revised, options).ok());
+    auto packed = pack(*module, first, options);
+    ASSERT_TRUE(packed.ok());
+    const int all = tied ? 4 : 5;
+    EXPECT_EQ(keeper.kept, all);
+    EXPECT_EQ(keeper.found, 0);
+    keeper.matrices.at({"down", WeightFormat::A4G32}).report.weightError = 7;
+    auto reused = pack(*again, second, options);
+    ASSERT_TRUE(reused.ok());
+    EXPECT_EQ(keeper.kept, all);
+    EXPECT_EQ(keeper.found, all);
+    EXPECT_EQ(first.bytes, second.bytes);
+    EXPECT_EQ(linear(*module, "down").getPackedOffset(), linear(*again, "down").getPackedOffset());
+    EXPECT_EQ(embedding(*module).getPackedOffset(), embedding(*again).getPackedOffset());
+    for (size_t i = 0; i < packed->size(); ++i)
+      EXPECT_EQ((*reused)[i].error.weightError,
+                (*packed)[i].name == "down" ? 7 : (*packed)[i].error.weightError);
+    // Another format is another matrix; bytes of the wrong size are not used.
+    keeper.matrices.at({"qk", WeightFormat::A4G32}).bytes.pop_back();
+    ASSERT_TRUE(pack(*other, third, options).ok());
+    EXPECT_EQ(keeper.kept, all + 2);
   }
 }
 

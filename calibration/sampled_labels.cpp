@@ -1,0 +1,54 @@
+// Softmax, and a label by inverting its cumulative sum.
+#include "calibration/sampled_labels.h"
+#include "calibration/kernels.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+
+namespace smelt {
+
+/// Uniform in [0, 1) by place (SplitMix64's mixing, Steele et al., OOPSLA 2014), so that a label
+/// depends on neither threads nor tiles before it.
+static double uniformAt(uint64_t seed, uint64_t tile, uint64_t row) {
+  uint64_t z = seed * 0x9e3779b97f4a7c15 + (tile << 32) + row + 1;
+  z *= 0x9e3779b97f4a7c15;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return double((z ^ (z >> 31)) >> 11) * 0x1p-53;
+}
+
+std::vector<std::vector<int32_t>> pickWindows(const std::vector<std::vector<int32_t>> &samples,
+                                              int64_t most, int64_t tokens) {
+  const int64_t count = std::min(most, int64_t(samples.size()));
+  std::vector<std::vector<int32_t>> windows;
+  for (int64_t i = 0; i < count; ++i) {
+    const std::vector<int32_t> &sample = samples[size_t(i) * samples.size() / size_t(count)];
+    windows.emplace_back(sample.begin(), sample.begin() + std::min(int64_t(sample.size()), tokens));
+  }
+  return windows;
+}
+
+Status sampleLabels(Matrix &logits, uint64_t seed, size_t tile, WorkerPool &pool) {
+  std::atomic<bool> finite = true;
+  pool.run(logits.rows, [&](int64_t row) {
+    float *p = logits.row(row);
+    rowKernels().softmax(p, 0, logits.cols, logits.cols);
+    const double aim = uniformAt(seed, tile, uint64_t(row));
+    double sum = 0;
+    int64_t label = 0;
+    for (int64_t k = 0; k < logits.cols; ++k) {
+      if (sum <= aim && p[k] > 0)
+        label = k; // the last of positive probability that begins at or before `aim`
+      sum += double(p[k]);
+    }
+    if (!std::isfinite(sum))
+      finite = false;
+    p[label] -= 1.0f;
+  });
+  return finite ? Status()
+                : invalidArgument("the logits are not finite: the float model overflows or its "
+                                  "weights hold NaN");
+}
+
+} // namespace smelt
