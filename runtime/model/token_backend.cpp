@@ -170,7 +170,7 @@ Status TokenBackend::visit(int32_t slot, uint32_t length, const PieceVisitor &pi
           return {};
         at += side.codes * capacity;
         for (uint64_t plane = 0; plane < side.planes; ++plane, at += scaleBytes * capacity)
-          if (!piece({at, length * scaleBytes}))
+          if (!piece({at, uint64_t(length) * uint64_t(scaleBytes)}))
             return {};
       }
     }
