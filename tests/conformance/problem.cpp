@@ -119,7 +119,8 @@ template <typename Visit>
 void walkActivations(const ActivationLayout &layout, int64_t count, Visit visit) {
   for (int64_t row = 0; row < count; ++row) {
     int64_t block = row / layout.interleave * layout.blockBytes, lane = row % layout.interleave;
-    auto place = [&](int64_t i) { return block + (i * layout.interleave + lane) * 4; };
+    const int64_t width = interleaveOf(layout, row, count);
+    auto place = [&](int64_t i) { return block + (i * width + lane) * 4; };
     for (int64_t i = 0; i < layout.paddedCols; ++i)
       visit(layout.quantized ? place(i / 4) + i % 4 : place(i), Item::Code, row, i);
     for (int64_t g = 0; g < layout.groups; ++g) {

@@ -201,6 +201,11 @@ void CodeBuilder::storePartial(Buffer buffer, Value at, Value value, Value n) {
   vector::MaskedStoreOp::create(b, buffer.memref, ValueRange{at}, mask, value);
 }
 
+void CodeBuilder::prefetch(Buffer buffer, Value at) {
+  constexpr uint32_t keepInAllLevels = 3;
+  memref::PrefetchOp::create(b, buffer.memref, ValueRange{at}, false, keepInAllLevels, true);
+}
+
 Buffer CodeBuilder::scratch(int64_t n, Type elementType) {
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(&function.getBody().front());

@@ -95,6 +95,8 @@ public:
   /// First n lanes only; the rest of the load is `zero`, of the store untouched.
   Value loadPartial(Buffer buffer, Value at, Value n);
   void storePartial(Buffer buffer, Value at, Value value, Value n);
+  /// Asks for the cache line of an element that will be read soon; any address is harmless.
+  void prefetch(Buffer buffer, Value at);
   /// n elements of private memory on the stack, 64-byte aligned; call it at function level, not in
   /// a loop.
   Buffer scratch(int64_t n, Type elementType);

@@ -3,13 +3,16 @@
 
 #include "passes/lower/kernel_spec.h"
 
+#include <algorithm>
+#include <bit>
 #include <cstdint>
 
 namespace smelt {
 
-/// Activations lie in blocks of `interleave` rows: 1 in one-row kernels, 8 in many-row kernels.
-/// Within a block, K padded to 64 with zeros, G = Kpadded / 32 groups of 32 inputs, 2 G halves of
-/// 16:
+/// Activations lie in blocks of `interleave` rows: 1 in one-row kernels, 8 in many-row kernels,
+/// where the last block's rows lie in 1, 2, 4 or 8 (interleaveOf), as if its arrays were for so
+/// many: they begin where those of 8 do. Within a block, K padded to 64 with zeros, G = Kpadded /
+/// 32 groups of 32 inputs, 2 G halves of 16:
 ///   INT8, INT16:
 ///          dword codes[planes][Kpadded / 4][interleave]  (byte b of dword d = input 4d + b, two's
 ///          complement; INT8: one plane; INT16: the high and the low one, code = 255 * high + low,
@@ -30,6 +33,11 @@ struct ActivationLayout {
   int64_t blockBytes; ///< multiple of 64
 };
 inline constexpr int64_t manyInterleave = 8;
+/// Rows side by side in the block that holds `row`, of `rows` in all.
+inline int64_t interleaveOf(const ActivationLayout &layout, int64_t row, int64_t rows) {
+  int64_t inBlock = std::min(rows - row / layout.interleave * layout.interleave, layout.interleave);
+  return int64_t(std::bit_ceil(uint64_t(inBlock)));
+}
 /// INT16 codes are highFactor * high + low: with this factor both planes are symmetric.
 inline constexpr int64_t highFactor = 255;
 

@@ -41,7 +41,8 @@ public:
   void emit() {
     auto [begin, end] = k.threadShare(k.idx(outputTiles));
     if (k.spec.one) {
-      k.loop(begin, end, 1, [&](Value tile) { emitTile(tile, k.idx(0), k.idx(0), k.idx(0), 1); });
+      k.loop(begin, end, 1,
+             [&](Value tile) { emitTile(tile, k.idx(0), k.idx(0), k.idx(0), k.idx(1), 1, 1); });
       return;
     }
     // A panel of tiles stays in the second-level cache while all blocks of rows pass over it.
@@ -68,34 +69,38 @@ private:
   int64_t outputTiles, oneTile;
   ActivationLayout layout;
 
-  /// Up to 8 rows of one block, as many at a time as the registers hold, the rest by halves.
+  /// The rows of one block, as many at a time as the registers hold: the last few together with
+  /// repetitions that are not stored, so that every weight is read once.
   void emitRowBlock(Value tile, Value block, Value firstRow, Value inBlock) {
-    const int64_t most = k.target.rowBlock;
-    Value whole = k.mul(k.div(inBlock, most), most);
-    k.loop(k.idx(0), whole, most, [&](Value row) { emitTile(tile, block, firstRow, row, most); });
-    Value done = whole;
-    for (int64_t count = most / 2; count >= 1; count /= 2) {
-      Value fits = k.lessEqual(k.add(done, count), inBlock);
-      k.ifThen(fits, [&] { emitTile(tile, block, firstRow, done, count); });
-      done = k.select(fits, k.add(done, count), done);
+    for (int64_t width = manyInterleave; width >= 1; width /= 2) {
+      Value mine = k.iand(k.less(k.idx(width / 2), inBlock), k.lessEqual(inBlock, k.idx(width)));
+      const int64_t count = std::min(width, k.target.rowBlock);
+      k.ifThen(mine, [&] {
+        k.loop(k.idx(0), k.idx(width), count,
+               [&](Value row) { emitTile(tile, block, firstRow, row, inBlock, count, width); });
+      });
     }
   }
 
   /// `row` is the first row within the block, firstRow + row within the batch.
-  void emitTile(Value tile, Value block, Value firstRow, Value row, int64_t count) {
+  void emitTile(Value tile, Value block, Value firstRow, Value row, Value inBlock, int64_t count,
+                int64_t width) {
     Values results;
     if (gated) {
       Value at = k.mul(tile, 2 * oneTile);
-      Values gate = product.emit(at, block, row, count);
-      Values up = product.emit(k.add(at, oneTile), block, row, count);
+      Values gate = product.emit(at, block, row, count, width);
+      Values up = product.emit(k.add(at, oneTile), block, row, count, width);
       for (int64_t r = 0; r < count; ++r)
         results.push_back(k.fmul(k.activate(k.spec.activationKind, gate[r]), up[r]));
     } else {
-      results = product.emit(k.mul(tile, oneTile), block, row, count);
+      results = product.emit(k.mul(tile, oneTile), block, row, count, width);
     }
     Value column = k.mul(tile, tileRows);
-    for (int64_t r = 0; r < count; ++r)
-      storeRow(column, k.add(k.add(firstRow, row), r), results[r]);
+    for (int64_t r = 0; r < count; ++r) {
+      Value inRow = k.add(row, r);
+      k.ifThen(k.less(inRow, inBlock),
+               [&] { storeRow(column, k.add(firstRow, inRow), results[r]); });
+    }
   }
 
   void storeRow(Value column, Value row, Value y) {

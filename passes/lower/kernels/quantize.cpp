@@ -22,11 +22,24 @@ Buffer viewAs(KernelBuilder &k, Buffer bytes, Type elementType) {
   return {memref::ViewOp::create(k.b, type, bytes.memref, k.idx(0), ValueRange{})};
 }
 
+/// Where a row lies: its block's byte, its place among the block's rows, and how many lie side by
+/// side.
+struct RowPlace {
+  Value block, lane, width;
+};
+
 /// Item `i` of an interleaved array of 4-byte elements at byte `offset` of the block.
-Value place(KernelBuilder &k, const ActivationLayout &layout, Value block, int64_t offset, Value i,
-            Value row) {
-  Value first = k.add(k.div(block, 4), offset / 4);
-  return k.add(k.add(first, k.mul(i, layout.interleave)), row);
+Value place(KernelBuilder &k, const RowPlace &row, int64_t offset, Value i) {
+  Value first = k.add(k.div(row.block, 4), offset / 4);
+  return k.add(k.add(first, k.mul(i, row.width)), row.lane);
+}
+
+/// interleaveOf(): rows side by side in a block of `inBlock` rows.
+Value widthOf(KernelBuilder &k, Value inBlock) {
+  Value width = k.idx(manyInterleave);
+  for (int64_t fits = manyInterleave / 2; fits >= 1; fits /= 2)
+    width = k.select(k.lessEqual(inBlock, k.idx(fits)), k.idx(fits), width);
+  return width;
 }
 
 /// Codes of 16 inputs as int32.
@@ -52,25 +65,25 @@ Values planeBytes(KernelBuilder &k, const ActivationLayout &layout, Value low, V
   return bytes;
 }
 
-void writeCodes(KernelBuilder &k, Buffer out, const ActivationLayout &layout, Value block,
-                Value row, Value group, Value low, Value high, Value inverse, Value scale) {
+void writeCodes(KernelBuilder &k, Buffer out, const ActivationLayout &layout, const RowPlace &row,
+                Value group, Value low, Value high, Value inverse, Value scale) {
   Value codes[2] = {codesOf(k, low, inverse), codesOf(k, high, inverse)};
   Buffer words = viewAs(k, out, k.i32), floats = viewAs(k, out, k.f32);
   for (auto [plane, bytes] : llvm::enumerate(planeBytes(k, layout, codes[0], codes[1]))) {
     const int64_t start = int64_t(plane) * layout.planeBytes;
     if (layout.interleave == 1) {
-      k.storeVector(out, k.add(k.add(block, start), k.mul(group, groupInputs)), bytes);
+      k.storeVector(out, k.add(k.add(row.block, start), k.mul(group, groupInputs)), bytes);
       continue;
     }
     Value quads = k.bitcast(bytes, k.vec(groupInputs / 4, k.i32));
-    Value first = place(k, layout, block, start, k.mul(group, groupInputs / 4), row);
+    Value first = place(k, row, start, k.mul(group, groupInputs / 4));
     for (int64_t i = 0; i < groupInputs / 4; ++i)
-      k.store(words, k.add(first, i * layout.interleave), k.lane(quads, i));
+      k.store(words, k.add(first, k.mul(row.width, i)), k.lane(quads, i));
   }
-  k.store(floats, place(k, layout, block, layout.scaleOffset, group, row), scale);
+  k.store(floats, place(k, row, layout.scaleOffset, group), scale);
   auto writeSums = [&](int64_t offset, int64_t scaled, Value item, Value sum) {
-    k.store(words, place(k, layout, block, offset, item, row), k.imul(sum, k.i32Const(-128)));
-    k.store(floats, place(k, layout, block, scaled, item, row), k.fmul(scale, k.toFloat(sum)));
+    k.store(words, place(k, row, offset, item), k.imul(sum, k.i32Const(-128)));
+    k.store(floats, place(k, row, scaled, item), k.fmul(scale, k.toFloat(sum)));
   };
   Value sums[2];
   for (int64_t half = 0; half < 2; ++half) {
@@ -81,10 +94,10 @@ void writeCodes(KernelBuilder &k, Buffer out, const ActivationLayout &layout, Va
   writeSums(layout.sumOffset, layout.scaledSumOffset, group, k.iadd(sums[0], sums[1]));
 }
 
-void writeFloats(KernelBuilder &k, Buffer out, const ActivationLayout &layout, Value block,
-                 Value row, Value group, Value low, Value high) {
+void writeFloats(KernelBuilder &k, Buffer out, const ActivationLayout &layout, const RowPlace &row,
+                 Value group, Value low, Value high) {
   Buffer floats = viewAs(k, out, k.f32);
-  Value first = place(k, layout, block, 0, k.mul(group, groupInputs), row);
+  Value first = place(k, row, 0, k.mul(group, groupInputs));
   Value sum = k.f32Const(0);
   for (int64_t half = 0; half < 2; ++half) {
     Value v = half ? high : low, halfSum = k.f32Const(0);
@@ -95,13 +108,11 @@ void writeFloats(KernelBuilder &k, Buffer out, const ActivationLayout &layout, V
       sum = k.fadd(sum, x);
       halfSum = k.fadd(halfSum, x);
       if (layout.interleave != 1)
-        k.store(floats, k.add(first, (half * lanes + i) * layout.interleave), x);
+        k.store(floats, k.add(first, k.mul(row.width, half * lanes + i)), x);
     }
-    k.store(floats,
-            place(k, layout, block, layout.halfSumOffset, k.add(k.mul(group, 2), half), row),
-            halfSum);
+    k.store(floats, place(k, row, layout.halfSumOffset, k.add(k.mul(group, 2), half)), halfSum);
   }
-  k.store(floats, place(k, layout, block, layout.sumOffset, group, row), sum);
+  k.store(floats, place(k, row, layout.sumOffset, group), sum);
 }
 
 /// amax / most and most / amax with the largest code, both 0 where amax <= 2^-100; of a scalar or
@@ -118,13 +129,13 @@ std::pair<Value, Value> quantizationScale(KernelBuilder &k, Value amax) {
 }
 
 /// One group of one row; `inverse` and `scale` are the row's for a8t, else null.
-void writeGroup(KernelBuilder &k, Buffer out, const ActivationLayout &layout, Value block,
-                Value row, Value group, Value low, Value high, Value inverse, Value scale) {
+void writeGroup(KernelBuilder &k, Buffer out, const ActivationLayout &layout, const RowPlace &row,
+                Value group, Value low, Value high, Value inverse, Value scale) {
   if (!layout.quantized)
-    return writeFloats(k, out, layout, block, row, group, low, high);
+    return writeFloats(k, out, layout, row, group, low, high);
   if (!inverse)
     std::tie(scale, inverse) = quantizationScale(k, k.reduceMax(k.fmax(k.fabs(low), k.fabs(high))));
-  writeCodes(k, out, layout, block, row, group, low, high, inverse, scale);
+  writeCodes(k, out, layout, row, group, low, high, inverse, scale);
 }
 
 /// Scale and inverse of a whole row.
@@ -136,17 +147,17 @@ std::pair<Value, Value> rowScale(KernelBuilder &k, const ColumnSource &input) {
   return quantizationScale(k, k.reduceMax(most));
 }
 
-/// Groups [begin, end) of one row.
-void writeRow(KernelBuilder &k, Buffer out, Value row, Value begin, Value end,
+/// Groups [begin, end) of one row; `width` rows of its block lie side by side.
+void writeRow(KernelBuilder &k, Buffer out, Value row, Value width, Value begin, Value end,
               const ColumnSource &input) {
   const ActivationLayout layout = activationLayout(k.spec.activation, k.spec.cols, k.spec.one);
   Value inverse, scale;
   if (k.spec.activation == ActivationFormat::A8T)
     std::tie(scale, inverse) = rowScale(k, input);
-  Value block = k.mul(k.div(row, layout.interleave), layout.blockBytes);
-  Value rowInBlock = k.rem(row, layout.interleave);
+  const RowPlace at{k.mul(k.div(row, layout.interleave), layout.blockBytes),
+                    k.rem(row, layout.interleave), width};
   forUnits(k, k.spec.cols, groupInputs, layout.groups, begin, end, [&](Value column, int64_t n) {
-    writeGroup(k, out, layout, block, rowInBlock, k.div(column, groupInputs), input(column, n),
+    writeGroup(k, out, layout, at, k.div(column, groupInputs), input(column, n),
                input(k.add(column, lanes), n - lanes), inverse, scale);
   });
 }
@@ -202,7 +213,8 @@ void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, ArrayRef<ColumnSou
   const ActivationLayout layout = activationLayout(k.spec.activation, k.spec.cols, false);
   constexpr int64_t rows = manyInterleave;
   Buffer words = viewAs(k, out, k.i32), floats = viewAs(k, out, k.f32);
-  Value block = k.mul(rowBlock, layout.blockBytes), none = k.idx(0);
+  Value none = k.idx(0);
+  const RowPlace all{k.mul(rowBlock, layout.blockBytes), none, k.idx(rows)};
   Value wholeScale, wholeInverse;
   if (k.spec.activation == ActivationFormat::A8T) {
     Values scales, inverses;
@@ -239,17 +251,14 @@ void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, ArrayRef<ColumnSou
             quads[plane].push_back(k.bitcast(bytes, k.vec(groupInputs / 4, k.i32)));
         }
         for (int64_t plane = 0; plane < layout.planes; ++plane) {
-          Value first = place(k, layout, block, plane * layout.planeBytes,
-                              k.mul(group, groupInputs / 4), none);
+          Value first = place(k, all, plane * layout.planeBytes, k.mul(group, groupInputs / 4));
           for (auto [i, quad] : llvm::enumerate(transpose8(k, quads[plane])))
             k.storeVector(words, k.add(first, int64_t(i) * rows), quad, rows * 4);
         }
-        k.storeVector(floats, place(k, layout, block, layout.scaleOffset, group, none), scale);
+        k.storeVector(floats, place(k, all, layout.scaleOffset, group), scale);
         auto writeSums = [&](int64_t offset, int64_t scaled, Value item, Value sum) {
-          k.storeVector(words, place(k, layout, block, offset, item, none),
-                        k.imul(sum, k.splatI(-128, rows)));
-          k.storeVector(floats, place(k, layout, block, scaled, item, none),
-                        k.fmul(scale, k.toFloat(sum)));
+          k.storeVector(words, place(k, all, offset, item), k.imul(sum, k.splatI(-128, rows)));
+          k.storeVector(floats, place(k, all, scaled, item), k.fmul(scale, k.toFloat(sum)));
         };
         Value halves[2];
         for (int64_t half = 0; half < 2; ++half) {
@@ -266,14 +275,17 @@ void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, ArrayRef<ColumnSou
 void emitActivations(KernelBuilder &k, Buffer out,
                      const std::function<ColumnSource(Value row)> &open) {
   const ActivationLayout layout = activationLayout(k.spec.activation, k.spec.cols, k.spec.one);
+  Value rows = k.rowCount();
   if (k.spec.one || !layout.quantized) {
     forRows(k, layout.groups, [&](Value row, Value begin, Value end) {
-      writeRow(k, out, row, begin, end, open(row));
+      Value firstOfBlock = k.sub(row, k.rem(row, layout.interleave));
+      Value width = k.spec.one ? k.idx(1) : widthOf(k, k.sub(rows, firstOfBlock));
+      writeRow(k, out, row, width, begin, end, open(row));
     });
     return;
   }
-  // Threads take whole blocks of eight rows; the last one may be short.
-  Value rows = k.rowCount();
+  // Threads take whole blocks of eight rows; the last one may be short: what lies beside its rows
+  // repeats the last one, for it is multiplied too.
   auto [begin, end] = k.threadShare(k.ceilDiv(rows, manyInterleave));
   k.loop(begin, end, 1, [&](Value rowBlock) {
     Value first = k.mul(rowBlock, manyInterleave);
@@ -287,8 +299,10 @@ void emitActivations(KernelBuilder &k, Buffer out,
           return {};
         },
         [&]() -> Values {
-          k.loop(first, rows, 1, [&](Value row) {
-            writeRow(k, out, row, k.idx(0), k.idx(layout.groups), open(row));
+          Value width = widthOf(k, k.sub(rows, first)), last = k.sub(rows, k.idx(1));
+          k.loop(k.idx(0), width, 1, [&](Value lane) {
+            Value row = k.add(first, lane);
+            writeRow(k, out, row, width, k.idx(0), k.idx(layout.groups), open(k.min(row, last)));
           });
           return {};
         });

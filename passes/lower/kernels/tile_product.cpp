@@ -17,17 +17,24 @@ TileProduct::TileProduct(KernelBuilder &k)
       halves(weights.dotInputs < groupInputs), words(k.operand(0, k.i32)),
       floats(k.operand(0, k.f32)) {}
 
-Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count) {
+Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count,
+                         int64_t interleave) {
   Values sums(count * (weights.asymmetric ? 2 : 1), k.splatF(0));
   const int64_t dots = blockInputs / weights.dotInputs;
   Value blocks = k.idx(layout.paddedCols / blockInputs);
   Value first = k.add(tile, weights.info.rowHeaderBytes);
   sums = k.loop(k.idx(0), blocks, 1, sums, [&](Value i, ValueRange carried) {
     Value at = k.add(first, k.mul(i, weights.info.blockBytes));
+    // With several rows, first-level misses of activations lie among those of the weights, and the
+    // processor's own prefetching of the weights breaks off (2 rows of K = 4096: half the
+    // bandwidth).
+    constexpr int64_t ahead = 4096;
+    if (!k.spec.one)
+      weights.prefetch(k.add(at, ahead));
     auto emitDot = [&](Value dot, Values next) {
       Value sumIndex = k.add(k.mul(i, dots), dot);
       Value group = k.div(sumIndex, groupInputs / weights.dotInputs);
-      const Place place{at, block, firstRow, group, sumIndex, dot, count};
+      const Place place{at, block, firstRow, group, sumIndex, dot, count, interleave};
       accumulate(place, layout.quantized ? integerDots(place) : floatDots(place), next);
       return next;
     };
@@ -47,7 +54,7 @@ Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count)
 Value TileProduct::load(Buffer buffer, const Place &at, int64_t offset, Value item, int64_t r) {
   Value first = k.add(k.div(at.rows, 4), offset / 4);
   Value row = k.add(at.firstRow, r);
-  return k.load(buffer, k.add(k.add(first, k.mul(item, layout.interleave)), row));
+  return k.load(buffer, k.add(k.add(first, k.mul(item, at.interleave)), row));
 }
 
 /// D (- offset * S) as float vectors, INT8 and INT16 activations.

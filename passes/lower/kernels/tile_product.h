@@ -11,8 +11,9 @@ public:
   explicit TileProduct(KernelBuilder &k);
 
   /// y[row] (vector of 16 outputs) for rows [firstRow, firstRow + count) of the activation block at
-  /// byte `block`; `tile` is the byte offset of the packed tile.
-  Values emit(Value tile, Value block, Value firstRow, int64_t count);
+  /// byte `block`, which has `interleave` rows side by side; `tile` is the byte offset of the
+  /// packed tile.
+  Values emit(Value tile, Value block, Value firstRow, int64_t count, int64_t interleave);
 
 private:
   /// Where the operands of one dot product lie.
@@ -24,6 +25,7 @@ private:
     Value sumIndex; ///< of the dot product: `group`, or along the row in halves
     Value dot;      ///< within the weight block
     int64_t count;  ///< rows
+    int64_t interleave;
   };
 
   KernelBuilder &k;

@@ -88,6 +88,11 @@ std::pair<Value, Value> WeightReader::run(Value block, Value run, ByteForm form)
   return {finish(low), finish(high)};
 }
 
+void WeightReader::prefetch(Value block) {
+  for (int64_t line = 0; line < info.blockBytes; line += 64)
+    k.prefetch(bytes, k.add(block, line));
+}
+
 Value WeightReader::floats(Value block, Value input) {
   return k.loadVector(words, k.add(k.div(block, 4), k.mul(input, lanes)), lanes, 64);
 }

@@ -34,6 +34,8 @@ public:
   /// The bytes [16 rows x 4 inputs] of inputs 8 run .. 8 run + 3 and of the next four; `run`
   /// (index) counts in the block at byte `block`. Not for f32.
   std::pair<Value, Value> run(Value block, Value run, ByteForm form);
+  /// Asks for the lines of a block that will be read soon.
+  void prefetch(Value block);
   /// Column `input` (index) of an f32 block.
   Value floats(Value block, Value input);
 
