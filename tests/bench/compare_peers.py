@@ -60,7 +60,7 @@ openvino_genai.LLMPipeline(sys.argv[1], "CPU", enable_save_ov_model=True)
 
 
 def say(text: str):
-    print(f"compare_peers: {text}", file=sys.stderr, flush=True)
+    print(f"{Path(sys.argv[0]).stem}: {text}", file=sys.stderr, flush=True)
 
 
 def call(*command, **how) -> str:

@@ -2,21 +2,21 @@
 """Compares what quantization costs: smelt's files against llama.cpp's and onnxruntime's of no fewer bytes, on the same weights and texts.
 
 usage: compare_quality.py MODEL.onnx --hf FOLDER --gguf FILE --calibration TEXT --text TEXT... --out FOLDER [--windows 16] [--smelt BINARY]
-                          [--llama KIND ...] [--onnxruntime BITS ...] [--activations KIND] [--json OUT]
+                          [--llama KIND ...] [--onnxruntime BITS ...] [--activations KIND] [--sizes BYTES ...] [--json OUT]
 
 MODEL.onnx is a float32 export of the checkpoint in the Hugging Face FOLDER; the GGUF is any of the same architecture, its metadata and
 tokenizer are copied. llama.cpp's importance matrix and smelt's statistics come from the same windows of the calibration text. Windows of
 512 tokens, second half scored, each engine against its own float32 run (llama.cpp's convention); bytes are those of the whole file,
-tokenizer included (onnxruntime: the folder's graph and weights). For each peer's file smelt compiles one of at most its bytes. Every
-step's result is kept in the --out folder and not made again: another model or text wants another folder. Where the checkpoint came from
-a quantized file, permute it first (permute_channels.py).
+tokenizer included (onnxruntime: the folder's graph and weights). smelt compiles its defaults for 4 and 8 bits, and one file of at most
+the bytes of each peer's. Every step's result is kept in the --out folder and not made again: another model or text wants another folder.
+Where the checkpoint came from a quantized file, permute it first (permute_channels.py).
 """
 import argparse
 import json
 import os
 from pathlib import Path
 
-from compare_peers import CACHE, EXPORTERS, HERE, PACKAGES, ROOT, call, environment, say
+from compare_peers import EXPORTERS, HERE, PACKAGES, ROOT, call, environment, say
 
 KINDS = ["IQ4_NL", "Q4_0", "Q4_1", "Q4_K_M", "Q5_1", "Q5_K_M", "Q6_K", "Q8_0"]
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TQDM_DISABLE": "1"}
@@ -83,15 +83,16 @@ class Quality:
 
     def targets(self) -> list:
         """Sizes to compile for, from the smallest: every peer's file has one of at most its bytes and not much less."""
-        chosen = []
+        chosen = list(self.args.sizes or [])
+        if chosen:
+            return sorted(chosen)
         for size in sorted(s["bytes"] for name, s in self.scores.items() if not name.startswith("smelt")):
             if not chosen or chosen[-1] < NEAR * size:
                 chosen.append(size)
         return chosen
 
     def score_smelt(self):
-        eight = any(f"{engine}" in self.scores for engine in ("llama Q8_0", "ort int8"))
-        wanted = {f"smelt <= {size}": ["--max-size", size] for size in self.targets()} | ({"smelt int8": ["--weights", "int8"]} if eight else {})
+        wanted = {"smelt default": [], "smelt int8": ["--weights", "int8"]} | {f"smelt <= {size}": ["--max-size", size] for size in self.targets()}
         for name, options in wanted.items():
             if name in self.scores:
                 continue
@@ -127,7 +128,7 @@ class Quality:
             print(f"{name:48} KL share {share:.3f}, must be <= {limit}: {'met' if share <= limit else 'NOT MET'}")
 
     def shares(self) -> list:
-        """(peer's file, KL of the largest smelt file of no more bytes over the best KL of that engine at these bytes or fewer, limit)."""
+        """(peer's file, the least KL of smelt's files of no more bytes over its KL, limit)."""
         rows = []
         for engine, limit in (("llama", 0.4), ("ort", 0.2)):
             files = sorted((s["bytes"], name) for name, s in self.scores.items() if name.startswith(engine + " "))
@@ -162,6 +163,7 @@ def main():
     parser.add_argument("--llama", nargs="*", default=KINDS, help="llama.cpp's file types")
     parser.add_argument("--onnxruntime", nargs="*", default=["4", "8"], help="bits of onnxruntime's files")
     parser.add_argument("--activations", default="int8-group", help="smelt's inputs of quantized linears")
+    parser.add_argument("--sizes", type=int, nargs="*", help="bytes to compile smelt files for [those of every peer's file]")
     parser.add_argument("--json", type=Path, help="write every score here")
     args = parser.parse_args()
     for path in (args.model, args.hf, args.gguf, args.calibration, *args.text, args.smelt):

@@ -133,16 +133,17 @@ def llama_quantize(source: str, target: str, kind: str, matrix: str):
 
 
 def ort_quantize(source: str, target: str, bits: str):
-    """onnxruntime's quantizer with what onnxruntime-genai's builder asks of it by default: symmetric blocks of 32, embedding and head too."""
+    """A folder made by onnxruntime's quantizer with what onnxruntime-genai's builder asks of it by default: symmetric blocks of 32, embedding and head too."""
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     quantizer = MatMulNBitsQuantizer(onnx.load(source), bits=int(bits), block_size=32, is_symmetric=True, accuracy_level=4,
                                      op_types_to_quantize=("MatMul", "Gather"))
     quantizer.process()
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    quantizer.model.save_model_to_file(target, True)
-    return {"bytes": sum(f.stat().st_size for f in Path(target).parent.iterdir())}
+    folder = Path(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    quantizer.model.save_model_to_file(str(folder / "model.onnx"), True)
+    return {"bytes": sum(f.stat().st_size for f in folder.iterdir())}
 
 
 # Scores
