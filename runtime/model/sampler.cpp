@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 namespace smelt {
@@ -18,6 +19,13 @@ constexpr float impossible = -std::numeric_limits<float>::infinity();
 constexpr auto likelier = [](const auto &a, const auto &b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 };
+
+/// Logits whose maximum is taken together when the likeliest K are looked for.
+constexpr size_t blockLogits = 32;
+
+/// A token whose weight is exp(-48) of the likeliest's is never drawn: a million of them weigh less
+/// than the last bit of a sum and of the random number.
+constexpr float mostRange = 48;
 
 /// Candidates of a nucleus that are sorted at a time.
 constexpr size_t sortedPiece = 256;
@@ -83,6 +91,7 @@ Result<Sampler> Sampler::create(const SamplingOptions &options, uint32_t vocabSi
     sampler.marked.resize(vocabSize);
   }
   if (options.temperature > 0) {
+    sampler.blockMaxima.reserve(vocabSize / blockLogits + 1);
     sampler.candidates.reserve(vocabSize);
     sampler.weights.reserve(vocabSize);
   }
@@ -116,13 +125,30 @@ void Sampler::penalize(std::span<const float> logits, std::span<const int32_t> s
       marked[size_t(id)] = 0;
 }
 
-/// All possible tokens, less those that top-k drops. An infinite logit becomes the largest finite
-/// one.
+/// All tokens that can be drawn, less those that top-k drops. An infinite logit becomes the largest
+/// finite one.
 void Sampler::collect(std::span<const float> logits) {
+  constexpr float largest = std::numeric_limits<float>::max();
   candidates.clear();
+  blockMaxima.clear();
+  float most = impossible;
+  for (size_t first = 0; first < logits.size(); first += blockLogits) {
+    float best = impossible;
+    for (float logit : logits.subspan(first, std::min(blockLogits, logits.size() - first)))
+      best = logit > best ? logit : best;
+    blockMaxima.push_back(best);
+    most = std::max(most, best);
+  }
+  float least = std::min(most, largest) - mostRange * options.temperature;
+  // K blocks hold a logit of at least the K-th largest maximum: what is below is not among the K.
+  if (options.topK != 0 && options.topK < blockMaxima.size()) {
+    auto last = blockMaxima.begin() + options.topK - 1;
+    std::nth_element(blockMaxima.begin(), last, blockMaxima.end(), std::greater<>());
+    least = std::max(least, *last);
+  }
   for (size_t id = 0; id < logits.size(); ++id)
-    if (logits[id] > impossible)
-      candidates.push_back({std::min(logits[id], std::numeric_limits<float>::max()), int32_t(id)});
+    if (logits[id] >= least && logits[id] > impossible)
+      candidates.push_back({std::min(logits[id], largest), int32_t(id)});
   if (options.topK != 0 && options.topK < candidates.size()) {
     std::nth_element(candidates.begin(), candidates.begin() + options.topK, candidates.end(),
                      likelier);

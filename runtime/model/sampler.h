@@ -49,6 +49,7 @@ private:
   uint64_t state[4];
   std::vector<float> penalized;
   std::vector<uint8_t> marked; ///< ids that are penalized already, all zero between calls
+  std::vector<float> blockMaxima;
   std::vector<Candidate> candidates;
   std::vector<double> weights;
 };

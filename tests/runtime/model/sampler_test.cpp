@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -78,6 +79,40 @@ TEST(Sampler, TopKKeepsTheLikeliest) {
   EXPECT_EQ(found.size(), 2u);
   EXPECT_NEAR(found[1], 4.0 / 7, tolerance);
   EXPECT_NEAR(found[2], 3.0 / 7, tolerance);
+}
+
+TEST(Sampler, TopKOfManyIsThatOfASort) {
+  // Long enough for blocks, with equal logits, and rows of equal ones longer than a block.
+  for (size_t size : {33, 1000, 5000}) {
+    std::vector<float> logits(size);
+    for (size_t i = 0; i < size; ++i)
+      logits[i] = float(i * 7919 % 101) * 0.01f;
+    std::fill(logits.begin() + 10, logits.begin() + 20, 2.0f);
+    logits[5] = nan;
+    logits[6] = -infinity;
+    for (uint32_t topK : {1u, 12u, 31u}) {
+      std::vector<int32_t> ids;
+      for (size_t i = 0; i < size; ++i)
+        if (logits[i] > -infinity)
+          ids.push_back(int32_t(i));
+      std::stable_sort(ids.begin(), ids.end(),
+                       [&](int32_t a, int32_t b) { return logits[size_t(a)] > logits[size_t(b)]; });
+      ids.resize(topK);
+      auto found = shares({.temperature = 4, .topK = topK}, logits, 3000);
+      EXPECT_EQ(found.size(), topK);
+      for (int32_t id : ids)
+        EXPECT_TRUE(found.contains(id)) << size << " " << topK << " " << id;
+    }
+  }
+}
+
+TEST(Sampler, FarBehindTheLikeliestNothingIsDrawn) {
+  auto found = shares({.temperature = 0.5f}, {30, 29.9f, 6.5f, -infinity, 5.5f}, 2000);
+  EXPECT_EQ(found.size(), 2u);
+  EXPECT_TRUE(found.contains(1));
+  // At another temperature the same logits are near.
+  EXPECT_EQ(shares({.temperature = 50}, {30, 29.9f, 6.5f, -infinity, 5.5f}, 2000).size(), 4u);
+  EXPECT_EQ(shares({.temperature = 1e6f}, {infinity, 0, -3e38f}, 2000).size(), 1u);
 }
 
 TEST(Sampler, TopPKeepsTheNucleus) {
