@@ -99,7 +99,10 @@ Status readScheme(const cli::Arguments &arguments, CompileOptions &options) {
   if (exact && !arguments.given("activations"))
     scheme.activation = ActivationFormat::F32;
 
-  options.lower.cache = exact ? CacheFormat::F32 : CacheFormat::Int8;
+  // Beside weights of 8 bits an INT8 cache would be most of the loss.
+  options.lower.cache = exact                                  ? CacheFormat::F32
+                        : formatInfo(scheme.decoder).bits >= 8 ? CacheFormat::F16
+                                                               : CacheFormat::Int8;
   if (arguments.given("kv")) {
     Result<CacheFormat> cache = findCacheFormat(arguments.text("kv"));
     if (!cache)

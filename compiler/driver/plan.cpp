@@ -273,8 +273,9 @@ struct SharedInput {
 };
 
 /// INT16 inputs cost twice the products in prefill: this share of the decoder's weights may have
-/// them. The head's run for few rows only.
-constexpr double preciseShare = 1.0 / 8;
+/// them, or more while inputs lose more than weights do: finer weights would be wasted on them. The
+/// head's run for few rows only.
+constexpr double preciseShare = 1.0 / 8, largePreciseShare = 1.0 / 2;
 /// A gain below this share of the whole divergence is not worth any speed.
 constexpr double leastGain = 0.01;
 
@@ -304,7 +305,8 @@ void choosePreciseInputs(const std::vector<MatrixOutlook> &matrices, FormatPlan 
   for (const SharedInput *input : order) {
     if (input->gain < leastGain * whole / double(std::max<size_t>(1, order.size())))
       continue;
-    if (!input->isHead && spent + input->weights > preciseShare * decoder)
+    const double share = plan.activationKl > plan.weightKl ? largePreciseShare : preciseShare;
+    if (!input->isHead && spent + input->weights > share * decoder)
       continue;
     spent += input->isHead ? 0 : input->weights;
     plan.activationKl -= input->gain;
