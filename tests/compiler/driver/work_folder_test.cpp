@@ -1,4 +1,5 @@
 // A calibration that is stopped goes on from its work folder and finds the same.
+#include "compiler/driver/output_folder.h"
 #include "compiler/driver/packed_folder.h"
 #include "compiler/driver/work_folder.h"
 #include "tests/calibration/random_model.h"
@@ -156,6 +157,46 @@ TEST_F(WorkFolderTest, KeepsPackedMatricesByKeyNameAndFormat) {
   ASSERT_TRUE(folder.keep(name, WeightFormat::A4G32, matrix).ok());
   PackedFolder anew(open("b").packedPath(), "polish");
   EXPECT_FALSE(anew.find(name, WeightFormat::A4G32));
+}
+
+TEST_F(WorkFolderTest, KeepsOutputMoments) {
+  WorkFolder work = open("a");
+  OutputFolder outputs(work.outputsPath());
+  OutputMomentsOptions how;
+  how.threads = 1;
+  how.progress = [](double share) { return share < 0.6; };
+  EXPECT_FALSE(outputs.collect(model.graph, samples, how).ok()); // killed on the way
+  how.progress = {};
+  ASSERT_TRUE(outputs.collect(model.graph, samples, how).ok());
+
+  std::string first;
+  OutputMomentsLookup lookup = outputs.lookup();
+  ASSERT_TRUE(
+      collectOutputMoments(model.graph, samples, how,
+                           [&](const std::string &linear, OutputMoments moments) -> Status {
+                             first = linear;
+                             auto found = lookup(linear);
+                             EXPECT_TRUE(found.ok() && *found) << linear;
+                             SMELT_TRY(found.status());
+                             EXPECT_EQ((*found)->blocks.size(), moments.blocks.size());
+                             for (size_t b = 0; b < moments.blocks.size(); ++b) {
+                               EXPECT_EQ((*found)->blocks[b].first, moments.blocks[b].first);
+                               EXPECT_EQ((*found)->blocks[b].values, moments.blocks[b].values);
+                             }
+                             return Status();
+                           })
+          .ok());
+  auto none = lookup("no such linear");
+  EXPECT_TRUE(none.ok() && !*none);
+
+  // What is there is not collected again, and what is damaged is named.
+  how.progress = [](double) { return false; };
+  EXPECT_TRUE(outputs.collect(model.graph, samples, how).ok());
+  for (const fs::directory_entry &entry : fs::directory_iterator(work.outputsPath()))
+    fs::resize_file(entry.path(), fs::file_size(entry.path()) / 2);
+  auto damaged = lookup(first);
+  ASSERT_FALSE(damaged.ok());
+  EXPECT_NE(damaged.status().message().find("'" + first + "'"), std::string::npos);
 }
 
 } // namespace
