@@ -95,8 +95,10 @@ TEST(Sampler, TopKOfManyIsThatOfASort) {
       for (size_t i = 0; i < size; ++i)
         if (logits[i] > -infinity)
           ids.push_back(int32_t(i));
-      std::stable_sort(ids.begin(), ids.end(),
-                       [&](int32_t a, int32_t b) { return logits[size_t(a)] > logits[size_t(b)]; });
+      std::sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) {
+        float x = logits[size_t(a)], y = logits[size_t(b)];
+        return x != y ? x > y : a < b;
+      });
       ids.resize(topK);
       auto found = shares({.temperature = 4, .topK = topK}, logits, 3000);
       EXPECT_EQ(found.size(), topK);
