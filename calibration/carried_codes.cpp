@@ -32,7 +32,7 @@ std::optional<GivenPlace> givenPlace(const WeightView &view, int64_t row) {
 std::optional<WeightFormat> givenFormat(const LinearWeights &linear) {
   int bits = 0;
   for (const WeightView &part : linear.parts) {
-    if (!part.given || part.given->floatZeros)
+    if (!part.given || part.given->floatZeros || part.transform)
       return std::nullopt;
     const GivenCodes &given = *part.given;
     const std::optional<GivenPlace> first = givenPlace(part, 0);

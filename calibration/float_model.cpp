@@ -142,10 +142,10 @@ struct Piece {
   int64_t firstToken, tokens;
 };
 
-/// The weights as an array of floats if the file holds aligned floats, otherwise null.
+/// The weights as an array of floats if the file holds them as aligned floats, otherwise null.
 const float *mappedFloats(const WeightView &view) {
   const bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0;
-  return view.type == DataType::F32 && aligned ? reinterpret_cast<const float *>(view.data)
+  return view.type == DataType::F32 && aligned && !view.transform ? reinterpret_cast<const float *>(view.data)
                                                : nullptr;
 }
 /// The same if every row, or every column, lies together.

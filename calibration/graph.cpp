@@ -1,5 +1,6 @@
 // Reading of weight rows and the check that a graph is well formed before anything runs it.
 #include "calibration/graph.h"
+#include "calibration/hadamard.h"
 #include "runtime/formats/formats.h"
 
 #include <algorithm>
@@ -89,6 +90,63 @@ void readGiven(const WeightView &view, int64_t first, int64_t count, float *out)
     }
 }
 
+void readStored(const WeightView &view, int64_t first, int64_t count, float *out) {
+  switch (view.type) {
+  case DataType::F32:
+    return readTyped<DataType::F32>(view, first, count, out);
+  case DataType::F16:
+    return readTyped<DataType::F16>(view, first, count, out);
+  case DataType::BF16:
+    return readTyped<DataType::BF16>(view, first, count, out);
+  case DataType::Given:
+    return readGiven(view, first, count, out);
+  }
+}
+
+void scaleRow(const std::vector<float> &factors, int64_t row, int64_t cols, float *values) {
+  if (!factors.empty())
+    for (int64_t k = 0; k < cols; ++k)
+      values[k] *= factors[size_t(row)];
+}
+
+/// Rows of R diag(rowFactors) W: a rotated row needs all rows of its block, also those that a view
+/// of a part of the matrix leaves out.
+void readRotatedRows(const WeightView &view, int64_t first, int64_t count, float *out) {
+  const WeightTransform &transform = *view.transform;
+  const int64_t size = transform.rowBlock, end = view.transformRow + first + count;
+  thread_local std::vector<float> block; // [size, cols]
+  block.resize(size_t(size * view.cols));
+  for (int64_t row = view.transformRow + first; row < end;) {
+    const int64_t start = row / size * size, last = std::min(start + size, end);
+    readStored(view, start - view.transformRow, size, block.data());
+    for (int64_t i = 0; i < size; ++i)
+      scaleRow(transform.rowFactors, start + i, view.cols, block.data() + i * view.cols);
+    rotateRows(block.data(), size, view.cols);
+    std::copy(block.begin() + (row - start) * view.cols, block.begin() + (last - start) * view.cols,
+              out);
+    out += (last - row) * view.cols;
+    row = last;
+  }
+}
+
+void readTransformed(const WeightView &view, int64_t first, int64_t count, float *out) {
+  const WeightTransform &transform = *view.transform;
+  if (transform.rowBlock)
+    readRotatedRows(view, first, count, out);
+  else
+    readStored(view, first, count, out);
+  for (int64_t i = 0; i < count; ++i) {
+    float *row = out + i * view.cols;
+    if (!transform.rowBlock)
+      scaleRow(transform.rowFactors, view.transformRow + first + i, view.cols, row);
+    if (!transform.columnFactors.empty())
+      for (int64_t k = 0; k < view.cols; ++k)
+        row[k] *= transform.columnFactors[size_t(k)];
+    if (transform.columnBlock)
+      rotateBlocks(row, view.cols, transform.columnBlock);
+  }
+}
+
 } // namespace
 
 int GivenCodes::code(int64_t row, int64_t col) const {
@@ -112,16 +170,25 @@ float GivenCodes::zero(int64_t row, int64_t col) const {
 }
 
 void readRows(const WeightView &view, int64_t first, int64_t count, float *out) {
-  switch (view.type) {
-  case DataType::F32:
-    return readTyped<DataType::F32>(view, first, count, out);
-  case DataType::F16:
-    return readTyped<DataType::F16>(view, first, count, out);
-  case DataType::BF16:
-    return readTyped<DataType::BF16>(view, first, count, out);
-  case DataType::Given:
-    return readGiven(view, first, count, out);
-  }
+  if (view.transform)
+    return readTransformed(view, first, count, out);
+  readStored(view, first, count, out);
+}
+
+WeightView viewOfRows(const WeightView &view, int64_t first, int64_t count) {
+  WeightView part = view;
+  part.rows = count;
+  part.transformRow += first;
+  if (view.given)
+    part.givenOffset += first * view.rowStride;
+  else
+    part.data += first * view.rowStride * (view.type == DataType::F32 ? 4 : 2);
+  return part;
+}
+
+bool isSameView(const WeightView &a, const WeightView &b) {
+  return a.data == b.data && a.givenOffset == b.givenOffset && a.rows == b.rows &&
+         a.cols == b.cols && a.rowStride == b.rowStride && a.colStride == b.colStride;
 }
 
 namespace {

@@ -43,6 +43,17 @@ struct GivenCodes {
   float zero(int64_t row, int64_t col) const;
 };
 
+/// What an exact re-parameterisation of the model (calibration/fold.h) makes of a stored matrix W
+/// [rows, cols]: R diag(rowFactors) W diag(columnFactors) C, where R and C are block-diagonal with
+/// orthonormal Hadamard blocks (calibration/hadamard.h). It is applied whenever rows are read, so
+/// that nothing is copied.
+struct WeightTransform {
+  std::vector<float> rowFactors;    ///< [rows]; empty: ones
+  std::vector<float> columnFactors; ///< [cols]; empty: ones
+  int64_t rowBlock = 0;    ///< size of R's blocks, a power of two that divides rows; 0: no rotation
+  int64_t columnBlock = 0; ///< likewise of C's, divides cols
+};
+
 /// A view of a mapped matrix or vector; `data` outlives every user (the weight store owns the
 /// mapping).
 struct WeightView {
@@ -57,10 +68,19 @@ struct WeightView {
   /// are its codes.
   std::shared_ptr<const GivenCodes> given = nullptr;
   int64_t givenOffset = 0;
+  /// Null: the weights are as stored. `transformRow` is the row of the transform's matrix that is
+  /// row 0 of this view.
+  std::shared_ptr<const WeightTransform> transform = nullptr;
+  int64_t transformRow = 0;
 };
 
 /// Converts rows [first, first + count) to float, row-major [count, cols].
 void readRows(const WeightView &view, int64_t first, int64_t count, float *out);
+/// The view of rows [first, first + count).
+WeightView viewOfRows(const WeightView &view, int64_t first, int64_t count);
+/// Whether both name the same elements of one file in the same order, whatever transforms they
+/// have.
+bool isSameView(const WeightView &a, const WeightView &b);
 
 enum class ActivationKind : uint32_t { Identity, Relu, Relu2, Silu, GeluTanh, GeluErf };
 
@@ -100,13 +120,14 @@ struct Node {
   double softcap = 0.0;     ///< Attention: 0 = none, applied to scaled scores before the mask
   double epsilon = 0.0;
   int64_t heads = 0, kvHeads = 0, headDim = 0, rotaryDim = 0;
-  int64_t window = 0; ///< Attention: position i sees (i - window, i], or (i - window, i + window); 0: all
+  int64_t window =
+      0; ///< Attention: position i sees (i - window, i], or (i - window, i + window); 0: all
   bool bidirectional = false; ///< Attention
-  int64_t layer = -1; ///< Attention: index of its cache
+  int64_t layer = -1;         ///< Attention: index of its cache
   /// Attention: empty, or for each head the factor of (key position - query position) that is added
   /// to the scores.
   std::vector<double> slopes;
-  int64_t first = 0;  ///< Slice
+  int64_t first = 0; ///< Slice
   /// Embedding: -1 looks up tokens; otherwise row position + positionOffset is read.
   int64_t positionOffset = -1;
   bool tokenTypes = false; ///< Embedding: row 0 is read, the type of every token of a sample
@@ -119,7 +140,8 @@ struct Graph {
   int64_t layers = 0;
 };
 
-/// Token ids that the graph looks up: rows of the embedding that is read by them; 0 if there is none.
+/// Token ids that the graph looks up: rows of the embedding that is read by them; 0 if there is
+/// none.
 int64_t tokenCount(const Graph &graph);
 
 /// Refuses a graph whose node inputs, widths or weight shapes do not fit together; whoever runs a

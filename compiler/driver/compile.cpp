@@ -5,6 +5,7 @@
 #include "compiler/codegen/codegen.h"
 #include "compiler/driver/artifact_sink.h"
 #include "compiler/driver/calibrate.h"
+#include "compiler/driver/fold_model.h"
 #include "compiler/driver/frontend.h"
 #include "compiler/driver/interrupt.h"
 #include "compiler/driver/metadata.h"
@@ -89,6 +90,8 @@ private:
   Status prepareStatistics(const Pipeline::Report &report);
   CollectOptions collecting(const Pipeline::Report &report);
   Status collect(const Pipeline::Report &report);
+  Status fold(const Pipeline::Report &report);
+  FoldOptions foldOptions(const Pipeline::Report &report) const;
   Status survey(const Pipeline::Report &report);
   Status gatherOutputs(const Pipeline::Report &report);
   Status choose();
@@ -122,6 +125,7 @@ private:
   Algorithm algorithm = Algorithm::Rtn;
   SampleSet samples;
   std::vector<std::vector<int32_t>> heldBack; ///< windows that calibration does not see
+  std::string foldsKey;                       ///< what the folds depend on; empty: none were sought
   std::vector<MatrixOutlook> matrices;        ///< empty: formats are as the scheme says
   FormatPlan plan;
   BudgetGoal goal;        ///< of packed matrices, and of predictions
@@ -272,6 +276,61 @@ Status Compilation::keepOrSay() {
   return {};
 }
 
+FoldOptions Compilation::foldOptions(const Pipeline::Report &report) const {
+  FoldOptions how;
+  how.algorithms = options.folds;
+  // Formats that compete are chosen later: the first of them stands for all.
+  const QuantizeScheme &scheme = options.scheme;
+  const bool competes = !options.candidates.empty();
+  const FoldFormats decoder{competes ? options.candidates[0] : scheme.decoder, scheme.activation};
+  const FoldFormats head{competes ? options.candidates[0] : scheme.head, scheme.activation};
+  int32_t last = 0; // linear
+  for (size_t i = 0; i < source.graph.nodes.size(); ++i)
+    if (source.graph.nodes[i].kind == NodeKind::Linear)
+      last = int32_t(i);
+  how.formats = [=](int32_t node) { return node == last ? head : decoder; };
+  how.cache = options.lower.cache;
+  how.threads = options.threads;
+  how.progress = [&](double share) {
+    report(share);
+    return true;
+  };
+  how.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
+  return how;
+}
+
+/// Folds what pays; all that follows sees the folded weights and their statistics.
+Status Compilation::fold(const Pipeline::Report &report) {
+  if (options.folds.empty() || !statistics || pipeline.runsTensors)
+    return {};
+  const FoldOptions how = foldOptions(report);
+  foldsKey = "folds";
+  for (FoldAlgorithm algorithm : how.algorithms)
+    foldsKey += " " + std::string(foldName(algorithm));
+  const FoldFormats decoder = how.formats(0);
+  foldsKey += ", weights " + std::string(formatInfo(decoder.weights).name) + ", head " +
+              std::string(formatInfo(options.scheme.head).name) + ", inputs " +
+              std::string(activationName(decoder.activation)) + ", cache " +
+              std::string(cacheInfo(how.cache).name) + "; ";
+  const std::string name = "folds.json";
+  std::optional<std::vector<Fold>> folds;
+  if (work)
+    if (std::optional<std::string> text = work->load(name))
+      folds = readFolds(source.graph, *text, foldsKey);
+  if (!folds) {
+    SMELT_ASSIGN(folds, planFolds(source.graph, statistics, samples.samples, how));
+    if (work)
+      SMELT_TRY(work->save(name, foldsText(source.graph, *folds, foldsKey)));
+  }
+  foldModel(source, *folds);
+  statistics = lookUpFolded(source.graph, statistics, *folds);
+  for (const Fold &chosen : *folds)
+    for (int32_t consumer : chosen.place.consumers)
+      provenance.folds[source.graph.nodes[size_t(consumer)].name] = {
+          foldName(chosen.algorithm), chosen.exponent, chosen.after / chosen.before};
+  return {};
+}
+
 /// What each format would cost each matrix.
 Status Compilation::survey(const Pipeline::Report &report) {
   const bool hasText = !samples.samples.empty();
@@ -296,7 +355,7 @@ Status Compilation::survey(const Pipeline::Report &report) {
   };
   how.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
   const std::string name = "survey.json";
-  std::string key;
+  std::string key = foldsKey;
   for (WeightFormat format : options.candidates)
     key += std::string(formatInfo(format).name) + " ";
   if (std::optional<std::string> text = work->load(name))
@@ -559,6 +618,7 @@ Status Compilation::run() {
   SMELT_TRY(runFrontend(pipeline, options.model, options.lower.maxContext,
                         options.asIs ? Fallback::Always : Fallback::AsIs, products, source));
   SMELT_TRY(pipeline.run(Phase::Calibrated, [&](const Report &r) { return prepareStatistics(r); }));
+  SMELT_TRY(pipeline.run(Phase::Folded, [&](const Report &r) { return fold(r); }));
   SMELT_TRY(pipeline.run(Phase::Surveyed, [&](const Report &r) -> Status {
     const double share = algorithm == Algorithm::Coupled ? 0.3 : 1.0; // of the time
     SMELT_TRY(survey([&](double done) { r(share * done); }));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "calibration/budget.h"
+#include "calibration/fold.h"
 #include "compiler/driver/dataset.h"
 #include "compiler/driver/pipeline.h"
 #include "passes/lower/lower.h"
@@ -26,6 +27,7 @@ struct CompileOptions {
   int effort = 2; ///< 0: no data; 1: weighted search; 2: error feedback and polish; 3: coupled rows
   bool keepQuantization = false;      ///< weights that come quantized keep their codes and scales
   std::optional<Algorithm> algorithm; ///< none: as `effort` says
+  std::vector<FoldAlgorithm> folds;   ///< that compete wherever a fold is exact
   bool calibrates = false;            ///< on `data`, or the built-in samples if there is none
   std::vector<std::string> data;      ///< calibration files, or
   std::string statistics;             ///< a statistics file

@@ -37,6 +37,17 @@ static llvm::json::Object describeText(const Provenance &provenance) {
   return text;
 }
 
+/// How many linears read folded channels, by algorithm.
+static llvm::json::Object describeFolds(const Provenance &provenance) {
+  std::map<std::string_view, int64_t> counts;
+  for (const auto &[linear, fold] : provenance.folds)
+    ++counts[fold.algorithm];
+  llvm::json::Object folds;
+  for (const auto &[algorithm, count] : counts)
+    folds[llvm::StringRef(algorithm)] = count;
+  return folds;
+}
+
 /// How cosines and sines of positions are stored.
 static std::string describeRotary(const Provenance &provenance) {
   const char *combined = "positions 64 a + b combined from two tables";
@@ -85,6 +96,10 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
       linear["fallback"] = matrix.error.fallback;
     if (auto found = provenance.predicted.find(matrix.name); found != provenance.predicted.end())
       linear["kl"] = found->second;
+    if (auto found = provenance.folds.find(matrix.name); found != provenance.folds.end())
+      linear["fold"] = Object{{"algorithm", llvm::StringRef(found->second.algorithm)},
+                              {"exponent", found->second.exponent},
+                              {"error_left", found->second.errorLeft}};
     linears.push_back(std::move(linear));
   }
 
@@ -113,6 +128,8 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
     root["statistics"] = Object{{"hash", provenance.calibration.hash},
                                 {"samples", provenance.calibration.samples},
                                 {"tokens", provenance.calibration.tokens}};
+  if (Object folds = describeFolds(provenance); !folds.empty())
+    root["folds"] = std::move(folds);
   Array tried;
   for (const TriedPlan &plan : provenance.tried)
     tried.push_back(Object{{"name", plan.name}, {"bytes", plan.bytes}, {"kl", plan.kl}});

@@ -20,12 +20,20 @@ struct CalibrationRecord {
   int64_t samples = 0, tokens = 0;
 };
 
+/// How the channels that a linear reads were changed.
+struct FoldRecord {
+  std::string_view algorithm;
+  double exponent = 0;
+  double errorLeft = 0; ///< of the outputs of all linears that read them, of what it was
+};
+
 struct Provenance {
   std::string sourceFile, sourceHash;
   uint64_t sourceBytes = 0;
   std::string algorithm;
   CalibrationRecord calibration;
   std::map<std::string, double> predicted; ///< nats per token, by matrix; empty: not predicted
+  std::map<std::string, FoldRecord> folds; ///< by linear
   std::vector<TriedPlan> tried;            ///< other choices of formats, for the report
   std::vector<PackedMatrix> matrices;
   format::ModelConfig config{};

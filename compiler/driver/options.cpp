@@ -206,6 +206,40 @@ Status readCalibration(const cli::Arguments &arguments, CompileOptions &options)
   return {};
 }
 
+/// Folds that pay for what was asked for.
+std::vector<FoldAlgorithm> usualFolds(const CompileOptions &) { return {}; }
+
+Status readFolds(const cli::Arguments &arguments, CompileOptions &options) {
+  const std::string text = arguments.text("fold");
+  const bool hasStatistics = options.calibrates || !options.statistics.empty();
+  if (text == "auto") {
+    if (hasStatistics && !options.keepQuantization)
+      options.folds = usualFolds(options);
+    return {};
+  }
+  if (text == "none")
+    return {};
+  for (size_t at = 0; at <= text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    Result<FoldAlgorithm> found = findFold(text.substr(at, end - at));
+    if (!found)
+      return invalidArgument("--fold: " + found.status().message() + ", auto, none");
+    if (std::find(options.folds.begin(), options.folds.end(), *found) == options.folds.end())
+      options.folds.push_back(*found);
+    at = end + 1;
+  }
+  if (options.keepQuantization)
+    return invalidArgument("--fold changes the weights, --keep-quantization keeps them as they "
+                           "are: give one of them");
+  if (!hasStatistics)
+    return invalidArgument("--fold " + text +
+                           " chooses by calibration, of which there is none with " +
+                           (options.scheme.decoder == WeightFormat::F32 ? "float32 weights"
+                                                                        : "--effort 0 or this "
+                                                                          "algorithm"));
+  return {};
+}
+
 Result<std::vector<const KernelTarget *>> readTargets(const std::string &text) {
   std::vector<const KernelTarget *> targets;
   if (text == "portable") {
@@ -270,6 +304,7 @@ Result<CompileOptions> readCompileOptions(const cli::Arguments &arguments) {
   SMELT_TRY(readScheme(arguments, options));
   SMELT_TRY(readBudget(arguments, options));
   SMELT_TRY(readCalibration(arguments, options));
+  SMELT_TRY(readFolds(arguments, options));
   SMELT_ASSIGN(options.targets, readTargets(arguments.text("target")));
   options.kernelCache = kernelCacheFolder(arguments.text("kernel-cache"));
   options.lower.maxContext = arguments.whole("context");

@@ -61,15 +61,8 @@ LinearWeights rowsOf(const LinearWeights &linear, int64_t first, int64_t count) 
   for (const WeightView &part : linear.parts) {
     const int64_t begin = std::clamp<int64_t>(first, 0, part.rows),
                   end = std::clamp<int64_t>(first + count, 0, part.rows);
-    if (begin < end) {
-      WeightView view = part;
-      view.rows = end - begin;
-      if (part.given)
-        view.givenOffset += begin * part.rowStride;
-      else
-        view.data += begin * part.rowStride * (part.type == DataType::F32 ? 4 : 2);
-      rows.parts.push_back(std::move(view));
-    }
+    if (begin < end)
+      rows.parts.push_back(viewOfRows(part, begin, end - begin));
     first -= part.rows;
   }
   return rows;

@@ -299,8 +299,8 @@ private:
     report.set("report", reportVersion);
     report.set("file", fs::path(path).filename().string());
     report.set("bytes", artifact->fileBytes());
-    for (const char *key :
-         {"producer", "source", "options", "numerics", "statistics", "decoder_bits_per_weight"})
+    for (const char *key : {"producer", "source", "options", "numerics", "statistics", "folds",
+                            "decoder_bits_per_weight"})
       if (const Json *value = metadata.find(key))
         report.set(key, *value);
     Json::Array linears = linearsOf(metadata);

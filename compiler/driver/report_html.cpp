@@ -471,7 +471,7 @@ std::string originSection(const Json &report) {
   auto valueText = [](const Json &value) {
     return value.string() ? *value.string() : value.dump();
   };
-  for (const char *group : {"source", "options", "numerics", "statistics"})
+  for (const char *group : {"source", "options", "numerics", "statistics", "folds"})
     for (const auto &[name, value] : membersOf(report.find(group)))
       if (std::string shown = valueText(value); !shown.empty())
         row(std::string(group) + " " + name, shown);

@@ -287,7 +287,13 @@ Result<WeightView> WeightStore::view(int64_t id, int64_t offset, int64_t viewRow
   view.cols = viewCols;
   view.rowStride = rowStride;
   view.colStride = colStride;
+  const auto [begin, end] = transformed.equal_range(view.data);
+  for (auto found = begin; found != end; ++found)
+    if (isSameView(found->second, view))
+      view.transform = found->second.transform;
   return view;
 }
+
+void WeightStore::setTransform(const WeightView &view) { transformed.emplace(view.data, view); }
 
 } // namespace smelt

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -106,6 +107,8 @@ public:
   /// bf16.
   Result<WeightView> view(int64_t id, int64_t offset, int64_t viewRows, int64_t viewCols,
                           int64_t rowStride, int64_t colStride) const;
+  /// From now on view() gives views of these very elements the transform of `view`.
+  void setTransform(const WeightView &view);
 
 private:
   struct File {
@@ -119,6 +122,7 @@ private:
   std::vector<File> files;
   std::vector<std::vector<std::byte>> owned; ///< by row id; empty for mapped rows
   std::vector<WeightRow> rows;
+  std::multimap<const std::byte *, WeightView> transformed; ///< by their first element
 };
 
 } // namespace smelt

@@ -53,6 +53,7 @@ enum class SectionKind : uint32_t {
 //   source: {file, bytes, hash, ...}       what was compiled
 //   options: {name: value, ...}            how it was compiled
 //   statistics: {hash, samples, tokens}    what it was calibrated on
+//   folds: {algorithm: count, ...}         linears whose inputs were folded (calibration/folds.def)
 //   licence: string
 //   numerics: {name: value, ...}           declared precision: cache, accumulation, each named
 //   deviation linears: [{name, rows, cols, weights, activations, bytes, role}]

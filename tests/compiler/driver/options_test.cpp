@@ -121,6 +121,18 @@ TEST(Options, FormatsCompeteOnlyWhereNoneIsNamed) {
   EXPECT_TRUE(compileWith("--weights", "f32")->candidates.empty());
 }
 
+TEST(Options, Folds) {
+  auto options = compileWith("--fold", "smooth,awq,smooth");
+  ASSERT_TRUE(options.ok()) << options.status().message();
+  EXPECT_EQ(options->folds, (std::vector{FoldAlgorithm::Smooth, FoldAlgorithm::Awq}));
+  EXPECT_TRUE(compileWith("--fold", "none")->folds.empty());
+  expectContains(failureOf("--fold", "quarot"), "expected awq, smooth, hadamard, auto, none");
+  expectContains(failureOf("--fold", "awq", "--effort", "0"), "chooses by calibration");
+  expectContains(failureOf("--fold", "awq", "--weights", "f32"), "float32 weights");
+  expectContains(failureOf("--fold", "awq", "--keep-quantization", "--weights", "int4"),
+                 "--keep-quantization");
+}
+
 TEST(Options, TargetsByName) {
   auto options = compileWith("--target", "aarch64-dotprod,x86-64-v3,aarch64-dotprod");
   ASSERT_TRUE(options.ok()) << options.status().message();
@@ -131,8 +143,8 @@ TEST(Options, TargetsByName) {
 }
 
 TEST(Options, EveryPhaseCanBeNamed) {
-  for (const char *name : {"imported", "raised", "fused", "calibrated", "surveyed", "quantized",
-                           "lowered", "generated", "written"}) {
+  for (const char *name : {"imported", "raised", "fused", "calibrated", "folded", "surveyed",
+                           "quantized", "lowered", "generated", "written"}) {
     Result<Phase> phase = findPhase(name);
     ASSERT_TRUE(phase.ok());
     EXPECT_EQ(phaseName(*phase), name);

@@ -107,11 +107,11 @@ compile() {
 
   # Dumps have every phase, and stopping early writes no artifact.
   works compile "$llama" --stop-after quantized --dump dumps
-  for name in 0_imported 1_raised 2_fused 5_quantized; do
+  for name in 0_imported 1_raised 2_fused 6_quantized; do
     [ -s dumps/$name.mlir ] || fail "no dump $name"
   done
   grep -q "onnx.node" dumps/0_imported.mlir || fail "the import has no onnx.node"
-  grep -q "packed_offset" dumps/5_quantized.mlir || fail "the quantized model has no offsets"
+  grep -q "packed_offset" dumps/6_quantized.mlir || fail "the quantized model has no offsets"
   only model.smelt dumps
 
   # Killed in the middle: nothing that looks like an artifact, and nothing at all after the next compilation.
