@@ -206,15 +206,21 @@ Status readCalibration(const cli::Arguments &arguments, CompileOptions &options)
   return {};
 }
 
-/// Folds that pay for what was asked for.
-std::vector<FoldAlgorithm> usualFolds(const CompileOptions &) { return {}; }
+/// Folds that pay for the formats. One INT8 scale per token is where they do most: the mean KL
+/// divergence of SmolLM2-135M with s8c weights falls from 0.0296 to 0.0131 and from 0.0357 to
+/// 0.0181 on two texts.
+std::vector<FoldAlgorithm> usualFolds(const QuantizeScheme &scheme) {
+  if (scheme.activation == ActivationFormat::A8T)
+    return {FoldAlgorithm::Awq, FoldAlgorithm::Smooth, FoldAlgorithm::Hadamard};
+  return {};
+}
 
 Status readFolds(const cli::Arguments &arguments, CompileOptions &options) {
   const std::string text = arguments.text("fold");
   const bool hasStatistics = options.calibrates || !options.statistics.empty();
   if (text == "auto") {
     if (hasStatistics && !options.keepQuantization)
-      options.folds = usualFolds(options);
+      options.folds = usualFolds(options.scheme);
     return {};
   }
   if (text == "none")

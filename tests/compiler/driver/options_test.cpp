@@ -70,7 +70,8 @@ TEST(Options, UnknownNamesListTheKnown) {
   expectContains(failureOf("--weights", "int3"), "unknown weight format 'int3'");
   expectContains(failureOf("--weights", "int3"), "int4, int8");
   expectContains(failureOf("--activations", "half"), "int8-group, int8-token, int16-group, float");
-  expectContains(failureOf("--kv", "i8"), "--kv: unknown cache precision 'i8', expected one of f32, f16, int8, int8-int4");
+  expectContains(failureOf("--kv", "i8"),
+                 "--kv: unknown cache precision 'i8', expected one of f32, f16, int8, int8-int4");
   expectContains(failureOf("--algorithm", "magic"), "rtn");
   expectContains(failureOf("--target", "z80"), "x86-64-v3");
   expectContains(failureOf("--stop-after", "lunch"), "unknown phase 'lunch'");
@@ -126,6 +127,10 @@ TEST(Options, Folds) {
   ASSERT_TRUE(options.ok()) << options.status().message();
   EXPECT_EQ(options->folds, (std::vector{FoldAlgorithm::Smooth, FoldAlgorithm::Awq}));
   EXPECT_TRUE(compileWith("--fold", "none")->folds.empty());
+  EXPECT_TRUE(compileWith()->folds.empty());
+  EXPECT_EQ(compileWith("--activations", "int8-token")->folds.size(), 3u);
+  EXPECT_TRUE(compileWith("--activations", "int8-token", "--fold", "none")->folds.empty());
+  EXPECT_TRUE(compileWith("--activations", "int8-token", "--effort", "0")->folds.empty());
   expectContains(failureOf("--fold", "quarot"), "expected awq, smooth, hadamard, auto, none");
   expectContains(failureOf("--fold", "awq", "--effort", "0"), "chooses by calibration");
   expectContains(failureOf("--fold", "awq", "--weights", "f32"), "float32 weights");

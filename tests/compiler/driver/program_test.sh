@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The smelt program from outside: program_test.sh errors|inspect|compile|calibrate|report PROGRAM CASES
+# The smelt program from outside: program_test.sh errors|inspect|compile|calibrate|folds|report PROGRAM CASES
 set -uo pipefail
 part=$1 smelt=$2 cases=$3
 work=$(mktemp -d)
@@ -135,6 +135,36 @@ compile() {
   works compile "$llama" --weights int8 --target x86-64-v3 -o killed.smelt -q --threads 1
   only model.smelt killed.smelt
   cmp -s model.smelt killed.smelt || fail "two compilations differ"
+}
+
+folds() {
+  cp "$llama" model.onnx
+  make_tokenizer tokenizer.json
+  for _ in $(seq 60); do echo "the quick brown fox jumps over the lazy dog"; done >a.txt
+  # In a format that loses next to nothing, a fold that is not undone on the other side would show.
+  local exact=(model.onnx --data a.txt --weights s8g32 --head s8g32 --activations float --kv f16 --target native -q)
+  works compile "${exact[@]}" --fold awq,smooth,hadamard --work work -o folded.smelt
+  works inspect folded.smelt --json
+  python3 - <<'PY' || fail "inspect of a folded model"
+import json
+metadata = json.load(open("out.log"))["metadata"]
+assert sum(metadata["folds"].values()) >= 2, metadata.get("folds")
+folded = [linear["fold"] for linear in metadata["linears"] if "fold" in linear]
+assert len(folded) == sum(metadata["folds"].values())
+assert all(0 < fold["error_left"] < 0.97 + 1e-9 for fold in folded), folded
+PY
+  works eval folded.smelt -r model.onnx -t a.txt --context 64 --chunks 8 --json -q
+  python3 -c 'import json; kl = json.load(open("out.log"))["mean_kl"]; assert kl < 1e-3, kl' ||
+    fail "a fold changed the function: $(cat out.log)"
+  # The folds that were kept give the same bytes; without folds there are others, and nothing is said of any.
+  [ -s work/folds.json ] || fail "the work folder keeps no folds"
+  works compile "${exact[@]}" --fold awq,smooth,hadamard --work work -o again.smelt
+  cmp -s folded.smelt again.smelt || fail "folds that were kept gave other bytes"
+  works compile "${exact[@]}" --fold none --work work -o plain.smelt
+  works inspect plain.smelt --json
+  python3 -c 'import json; assert "folds" not in json.load(open("out.log"))["metadata"]' ||
+    fail "folds where none were asked for"
+  cmp -s folded.smelt plain.smelt && fail "the folds are not in the artifact"
 }
 
 calibrate() {
