@@ -384,7 +384,8 @@ Status Compilation::gatherOutputs(const Pipeline::Report &report) {
     report(share);
     return true;
   };
-  outputs.emplace(work->outputsPath());
+  // Gradients at folded rows are others.
+  outputs.emplace(work->outputsPath(foldsKey));
   return outputs->collect(source.graph, samples.samples, how);
 }
 
@@ -419,7 +420,7 @@ Status Compilation::quantize(const Pipeline::Report &report) {
   pack.release = [&](const WeightView &view) { releasePages(*source.weights, view); };
   std::optional<PackedFolder> kept;
   if (work) {
-    kept.emplace(work->packedPath(), provenance.algorithm);
+    kept.emplace(work->packedPath(), foldsKey + provenance.algorithm);
     pack.keeper = &*kept;
   }
   SMELT_ASSIGN(provenance.matrices, packWeights(*pipeline.module, source.resolve, *sink, pack));

@@ -220,6 +220,12 @@ std::optional<std::string> WorkFolder::load(const std::string &name) const {
   return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
 }
 
+fs::path WorkFolder::outputsPath(const std::string &key) const {
+  Xxh64 hash;
+  hash.update(std::as_bytes(std::span(key)));
+  return folder / (key.empty() ? "outputs" : "outputs-" + hexDigits(hash.digest()));
+}
+
 void WorkFolder::remove() {
   std::error_code ignored;
   fs::remove_all(folder, ignored);

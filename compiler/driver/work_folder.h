@@ -39,8 +39,9 @@ public:
   std::string trialPath() const { return (folder / "trial.smelt").string(); }
   /// Where packed matrices are kept.
   std::filesystem::path packedPath() const { return folder / "packed"; }
-  /// Where second moments of output gradients are kept.
-  std::filesystem::path outputsPath() const { return folder / "outputs"; }
+  /// Where second moments of output gradients are kept; `key` says what they depend on beside the
+  /// folder's own key, and may be empty.
+  std::filesystem::path outputsPath(const std::string &key) const;
   /// Deletes the folder: its contents are not needed any more.
   void remove();
 
