@@ -161,7 +161,8 @@ TEST_F(WorkFolderTest, KeepsPackedMatricesByKeyNameAndFormat) {
 
 TEST_F(WorkFolderTest, KeepsOutputMoments) {
   WorkFolder work = open("a");
-  OutputFolder outputs(work.outputsPath());
+  EXPECT_NE(work.outputsPath(""), work.outputsPath("folds awq"));
+  OutputFolder outputs(work.outputsPath(""));
   OutputMomentsOptions how;
   how.threads = 1;
   how.progress = [](double share) { return share < 0.6; };
@@ -192,7 +193,7 @@ TEST_F(WorkFolderTest, KeepsOutputMoments) {
   // What is there is not collected again, and what is damaged is named.
   how.progress = [](double) { return false; };
   EXPECT_TRUE(outputs.collect(model.graph, samples, how).ok());
-  for (const fs::directory_entry &entry : fs::directory_iterator(work.outputsPath()))
+  for (const fs::directory_entry &entry : fs::directory_iterator(work.outputsPath("")))
     fs::resize_file(entry.path(), fs::file_size(entry.path()) / 2);
   auto damaged = lookup(first);
   ASSERT_FALSE(damaged.ok());
