@@ -17,7 +17,7 @@ constexpr int64_t fewestWindows = 4;
 class Collection {
 public:
   Collection(const Graph &graph, const OutputMomentsOptions &options)
-      : graph(graph), options(options), pool(options.threads) {}
+      : graph(graph), options(options), pool(options.threads), precision(options.precision()) {}
 
   Status run(const std::vector<std::vector<int32_t>> &samples,
              const std::function<Status(const std::string &, OutputMoments)> &finished) {
@@ -30,16 +30,7 @@ public:
         makeTiles(pickWindows(samples, windowsThatFit(wanted), options.tokens), options.tokens);
     for (const SequenceBatch &tile : tiles)
       tokens += tile.size();
-    AdjointOptions adjoint;
-    adjoint.precision = precision = !options.exactProducts && bfloat16IsFast()
-                                        ? ProductPrecision::Bfloat16
-                                        : ProductPrecision::Float;
-    adjoint.release = options.release;
-    adjoint.progress = options.progress;
     AdjointHooks hooks;
-    hooks.loss = [this](size_t tile, Matrix &logits) {
-      return sampleLabels(logits, options.seed, tile, pool);
-    };
     hooks.visit = [this](const NodeGradient &seen) {
       if (graph.nodes[seen.node].kind == NodeKind::Linear && seen.node != head)
         add(seen);
@@ -55,7 +46,7 @@ public:
       moments.clear();
       return {};
     };
-    return backpropagate(graph, tiles, pool, adjoint, hooks);
+    return backpropagateSampled(graph, tiles, pool, options, std::move(hooks));
   }
 
 private:
@@ -105,7 +96,7 @@ private:
   const Graph &graph;
   const OutputMomentsOptions &options;
   WorkerPool pool;
-  ProductPrecision precision = ProductPrecision::Float;
+  const ProductPrecision precision;
   int32_t head = -1; ///< the last linear
   int64_t tokens = 0;
   std::map<int32_t, OutputMoments> moments; ///< by node, of the running segment

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "calibration/graph.h"
+#include "calibration/sampled_labels.h"
 #include "runtime/base/status.h"
 
 #include <functional>
@@ -29,20 +30,11 @@ constexpr int64_t largestOutputBlock = 2048;
 using OutputMomentsLookup =
     std::function<Result<std::shared_ptr<const OutputMoments>>(const std::string &linear)>;
 
-struct OutputMomentsOptions {
-  int64_t windows = 32; ///< samples that are used, at most, evenly spread over those given
-  int64_t tokens = 512; ///< of each, at most
+struct OutputMomentsOptions : SampledPassOptions {
+  OutputMomentsOptions() : SampledPassOptions{.windows = 32, .seed = 2} {}
   /// Bytes of values between segments that may be in memory; fewer windows are used where that does
   /// not suffice.
   int64_t mostBytes = int64_t(2) << 30;
-  uint64_t seed = 2; ///< of the sampled labels
-  int threads = 0;   ///< 0: all cores
-  /// Float products even where the CPU multiplies bfloat16 twice as fast.
-  bool exactProducts = false;
-  /// Called for every weight that has been used and is not needed for a while; may be empty.
-  std::function<void(const WeightView &)> release;
-  /// Called with 0..1 now and then; returning false cancels.
-  std::function<bool(double)> progress;
 };
 
 /// One backward pass. `finished` takes the moments of every linear but the last (its outputs are

@@ -1,5 +1,6 @@
 // Softmax, and a label by inverting its cumulative sum.
 #include "calibration/sampled_labels.h"
+#include "calibration/gemm.h"
 #include "calibration/kernels.h"
 
 #include <algorithm>
@@ -49,6 +50,23 @@ Status sampleLabels(Matrix &logits, uint64_t seed, size_t tile, WorkerPool &pool
   return finite ? Status()
                 : invalidArgument("the logits are not finite: the float model overflows or its "
                                   "weights hold NaN");
+}
+
+ProductPrecision SampledPassOptions::precision() const {
+  return !exactProducts && bfloat16IsFast() ? ProductPrecision::Bfloat16 : ProductPrecision::Float;
+}
+
+Status backpropagateSampled(const Graph &graph, std::span<const SequenceBatch> tiles,
+                            WorkerPool &pool, const SampledPassOptions &options,
+                            AdjointHooks hooks) {
+  AdjointOptions adjoint;
+  adjoint.precision = options.precision();
+  adjoint.release = options.release;
+  adjoint.progress = options.progress;
+  hooks.loss = [&](size_t tile, Matrix &logits) {
+    return sampleLabels(logits, options.seed, tile, pool);
+  };
+  return backpropagate(graph, tiles, pool, adjoint, hooks);
 }
 
 } // namespace smelt

@@ -26,21 +26,12 @@ public:
   Measurement(const Graph &graph, std::vector<SequenceBatch> tiles, const StoredRows &stored,
               const SensitivityOptions &options)
       : graph(graph), tiles(std::move(tiles)), stored(stored), options(options),
-        pool(options.threads) {}
+        pool(options.threads), precision(options.precision()) {}
 
   Result<Sensitivity> run() {
-    AdjointOptions adjoint;
-    adjoint.precision = precision = !options.exactProducts && bfloat16IsFast()
-                                        ? ProductPrecision::Bfloat16
-                                        : ProductPrecision::Float;
-    adjoint.release = options.release;
-    adjoint.progress = options.progress;
     AdjointHooks hooks;
-    hooks.loss = [this](size_t tile, Matrix &logits) {
-      return sampleLabels(logits, options.seed, tile, pool);
-    };
     hooks.visit = [this](const NodeGradient &seen) { return visit(seen); };
-    SMELT_TRY(backpropagate(graph, tiles, pool, adjoint, hooks));
+    SMELT_TRY(backpropagateSampled(graph, tiles, pool, options, std::move(hooks)));
     Sensitivity result;
     for (const SequenceBatch &tile : tiles)
       result.tokens += tile.size();
@@ -179,7 +170,7 @@ private:
   const StoredRows &stored;
   const SensitivityOptions &options;
   WorkerPool pool;
-  ProductPrecision precision = ProductPrecision::Float;
+  const ProductPrecision precision;
   std::map<int32_t, NodeSensitivity> nodes;
 };
 

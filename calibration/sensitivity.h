@@ -3,6 +3,7 @@
 #pragma once
 
 #include "calibration/graph.h"
+#include "calibration/sampled_labels.h"
 #include "runtime/base/status.h"
 
 #include <functional>
@@ -11,17 +12,8 @@
 
 namespace smelt {
 
-struct SensitivityOptions {
-  int64_t windows = 4;  ///< samples that are used, evenly spread over those given
-  int64_t tokens = 512; ///< of each, at most
-  uint64_t seed = 1;    ///< of the sampled labels
-  int threads = 0;      ///< 0: all cores
-  /// Float products even where the CPU multiplies bfloat16 twice as fast.
-  bool exactProducts = false;
-  /// Called for every weight that has been used and is not needed for a while; may be empty.
-  std::function<void(const WeightView &)> release;
-  /// Called with 0..1 now and then; returning false cancels.
-  std::function<bool(double)> progress;
+struct SensitivityOptions : SampledPassOptions {
+  SensitivityOptions() : SampledPassOptions{.windows = 4, .seed = 1} {}
 };
 
 /// Writes rows [first, first + count) of a node's matrix [N, K] as the reference format stores

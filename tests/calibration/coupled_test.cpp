@@ -35,19 +35,6 @@ struct Linear {
   }
 };
 
-InputStatistics statisticsOf(const std::vector<double> &moments) {
-  InputStatistics input;
-  input.tokens = 1;
-  std::vector<double> triangle;
-  for (int64_t a = 0; a < cols; ++a) {
-    input.sumSquares.push_back(moments[a * cols + a]);
-    triangle.insert(triangle.end(), moments.begin() + a * cols + a,
-                    moments.begin() + (a + 1) * cols);
-  }
-  input.secondMoments = std::make_shared<const std::vector<double>>(triangle);
-  return input;
-}
-
 /// A block per part.
 OutputMoments outputsOf(const Linear &linear, bool correlated) {
   OutputMoments outputs;
@@ -139,7 +126,7 @@ double lossOf(const Linear &linear, WeightFormat format, const std::vector<std::
 
 TEST(Coupled, LowersTheLossThatItReports) {
   const std::vector<double> inputs = correlatedMoments(cols, 4);
-  const InputStatistics statistics = statisticsOf(inputs);
+  const InputStatistics statistics = statisticsOf(inputs, cols);
   // Whole tiles; parts that share a tile; tiles that alternate, the last of them padded.
   const Linear linears[] = {{{160}, false}, {{120, 72, 72}, false}, {{136, 136}, true}};
   for (const Linear &linear : linears) {
@@ -160,7 +147,7 @@ TEST(Coupled, LowersTheLossThatItReports) {
 }
 
 TEST(Coupled, IndependentRowsStayAsPolishLeftThem) {
-  const InputStatistics statistics = statisticsOf(correlatedMoments(cols, 4));
+  const InputStatistics statistics = statisticsOf(correlatedMoments(cols, 4), cols);
   const Linear linear({40, 24}, false);
   const OutputMoments outputs = outputsOf(linear, false);
   for (WeightFormat format : formats) {
@@ -174,7 +161,7 @@ TEST(Coupled, IndependentRowsStayAsPolishLeftThem) {
 }
 
 TEST(Coupled, RowsThatNothingDependsOnAreNoTrouble) {
-  const InputStatistics statistics = statisticsOf(correlatedMoments(cols, 4));
+  const InputStatistics statistics = statisticsOf(correlatedMoments(cols, 4), cols);
   const Linear linear({32}, false);
   OutputMoments outputs = outputsOf(linear, true);
   std::fill(outputs.blocks[0].values.begin(), outputs.blocks[0].values.end(), 0.0f);
@@ -183,7 +170,7 @@ TEST(Coupled, RowsThatNothingDependsOnAreNoTrouble) {
 }
 
 TEST(Coupled, RefusesMomentsThatDoNotFit) {
-  const InputStatistics statistics = statisticsOf(correlatedMoments(cols, 4));
+  const InputStatistics statistics = statisticsOf(correlatedMoments(cols, 4), cols);
   const Linear linear({32}, false), other({40}, false);
   const OutputMoments outputs = outputsOf(other, true);
   auto sink = [](std::span<const std::byte>) { return Status(); };

@@ -45,19 +45,6 @@ std::vector<double> upperFactor(const std::vector<double> &matrix) {
   return u;
 }
 
-InputStatistics statisticsOf(const std::vector<double> &moments) {
-  InputStatistics input;
-  input.tokens = 1;
-  std::vector<double> triangle;
-  for (int64_t a = 0; a < cols; ++a) {
-    input.sumSquares.push_back(moments[a * cols + a]);
-    triangle.insert(triangle.end(), moments.begin() + a * cols + a,
-                    moments.begin() + (a + 1) * cols);
-  }
-  input.secondMoments = std::make_shared<const std::vector<double>>(triangle);
-  return input;
-}
-
 FeedbackOrder orderOf(const ErrorFeedback &feedback) {
   return {feedback.order.data(), feedback.factors.data(), feedback.diagonal.data(), cols};
 }
@@ -67,7 +54,7 @@ TEST(Gptq, GivesTheCodesOfThePublishedAlgorithm) {
     TileFixture tile(kind, cols);
     tile.fillNormal(2);
     const Result<ErrorFeedback> feedback =
-        factorErrorFeedback(statisticsOf(correlatedMoments(cols, 4)));
+        factorErrorFeedback(statisticsOf(correlatedMoments(cols, 4), cols));
     ASSERT_TRUE(feedback.ok());
     tileKernels().searchScales(tile.problem, true, tile.grid);
     std::vector<float> errors(cols * 16);
@@ -114,7 +101,7 @@ TEST(Gptq, IsRoundingToNearestWhereInputsAreIndependent) {
   std::vector<double> moments(cols * cols);
   for (int64_t k = 0; k < cols; ++k)
     moments[k * cols + k] = double(1 + k);
-  const Result<ErrorFeedback> feedback = factorErrorFeedback(statisticsOf(moments));
+  const Result<ErrorFeedback> feedback = factorErrorFeedback(statisticsOf(moments, cols));
   ASSERT_TRUE(feedback.ok());
   TileFixture tile(asymmetricKind(4, 32), cols);
   tile.fillNormal(5);

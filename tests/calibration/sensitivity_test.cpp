@@ -152,8 +152,10 @@ TEST(Sensitivity, PredictsTheDivergence) {
 TEST(Sensitivity, PartsOfALinear) {
   // In a sequence of one token attention returns the value: queries and keys change nothing.
   RandomModel model = uncertainModel();
-  Result<Sensitivity> found = measureSensitivity(model.graph, singleTokens(20, 12),
-                                                 storedRows(model.graph), {.windows = 20});
+  SensitivityOptions all;
+  all.windows = 20;
+  Result<Sensitivity> found =
+      measureSensitivity(model.graph, singleTokens(20, 12), storedRows(model.graph), all);
   ASSERT_TRUE(found.ok());
   const NodeSensitivity &qkv = found->nodes[1];
   ASSERT_EQ(qkv.partKl.size(), 3u);

@@ -1,9 +1,11 @@
 // A tile with its grid for tests of single kernels, and the plain definition of what they compute.
 #pragma once
 
+#include "calibration/statistics.h"
 #include "calibration/tile_kernels.h"
 
 #include <cmath>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -92,6 +94,20 @@ inline std::vector<double> correlatedMoments(int64_t cols, uint64_t seed) {
         moments[a * cols + b] += x[a] * x[b] / double(tokens);
   }
   return moments;
+}
+
+/// Statistics with `moments` [cols, cols] as E[x x^T].
+inline InputStatistics statisticsOf(const std::vector<double> &moments, int64_t cols) {
+  InputStatistics input;
+  input.tokens = 1;
+  std::vector<double> triangle;
+  for (int64_t a = 0; a < cols; ++a) {
+    input.sumSquares.push_back(moments[a * cols + a]);
+    triangle.insert(triangle.end(), moments.begin() + a * cols + a,
+                    moments.begin() + (a + 1) * cols);
+  }
+  input.secondMoments = std::make_shared<const std::vector<double>>(triangle);
+  return input;
 }
 
 } // namespace smelt
