@@ -6,8 +6,6 @@
 
 #include "passes/lower/kernels.h"
 
-#include "llvm/Support/FileSystem.h"
-#include "llvm/Support/raw_ostream.h"
 #include "llvm/TargetParser/Triple.h"
 
 #include <algorithm>
@@ -76,7 +74,6 @@ private:
   void lookUp();
   Status work(bool reports);
   Status compileItem(const Item &item, ObjectEmitter &emitter);
-  Status writeAssembly(size_t target);
 };
 
 /// Takes from the cache what is there; `missing` is the rest.
@@ -141,23 +138,10 @@ Status Generation::compile() {
   return {};
 }
 
-Status Generation::writeAssembly(size_t target) {
-  const std::string path = options.dumpAssembly + "/" + std::string(targets[target]->name) + ".s";
-  std::error_code failure;
-  llvm::raw_fd_ostream out(path, failure);
-  if (!failure)
-    for (const std::string &text : assembly[target])
-      out << text;
-  out.close();
-  if (!failure)
-    failure = out.error();
-  out.clear_error();
-  return failure ? exhausted("cannot write " + path + ": " + failure.message()) : Status();
-}
-
 Result<std::vector<std::byte>> Generation::link(size_t target) {
   if (!options.dumpAssembly.empty())
-    SMELT_TRY(writeAssembly(target));
+    SMELT_TRY(writeFile(options.dumpAssembly + "/" + std::string(targets[target]->name) + ".s",
+                        assembly[target]));
   return linkSharedObject(objects[target], llvm::Triple(llvm::StringRef(targets[target]->triple)));
 }
 

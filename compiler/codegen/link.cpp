@@ -28,24 +28,25 @@ public:
   llvm::SmallString<128> path;
 };
 
-Status writeFile(const std::string &path, const std::string &bytes) {
+/// lld's name of the target.
+const char *emulationOf(const llvm::Triple &triple) {
+  return triple.isAArch64() ? "aarch64elf" : "elf_x86_64";
+}
+
+} // namespace
+
+Status writeFile(const std::string &path, std::span<const std::string> parts) {
   std::error_code failure;
   llvm::raw_fd_ostream out(path, failure);
   if (!failure)
-    out << bytes;
+    for (const std::string &part : parts)
+      out << part;
   out.close();
   if (!failure)
     failure = out.error();
   out.clear_error();
   return failure ? exhausted("cannot write " + path + ": " + failure.message()) : Status();
 }
-
-/// lld's name of the target.
-const char *emulationOf(const llvm::Triple &triple) {
-  return triple.isAArch64() ? "aarch64elf" : triple.isRISCV64() ? "elf64lriscv" : "elf_x86_64";
-}
-
-} // namespace
 
 Result<std::vector<std::byte>> linkSharedObject(std::span<const std::string> objects,
                                                 const llvm::Triple &triple) {
@@ -56,7 +57,7 @@ Result<std::vector<std::byte>> linkSharedObject(std::span<const std::string> obj
   std::vector<std::string> paths;
   for (const std::string &object : objects) {
     paths.push_back((folder.path + "/" + llvm::Twine(paths.size()) + ".o").str());
-    SMELT_TRY(writeFile(paths.back(), object));
+    SMELT_TRY(writeFile(paths.back(), {&object, 1}));
   }
 
   std::string errors;

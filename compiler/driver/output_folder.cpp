@@ -12,9 +12,7 @@ namespace smelt {
 
 fs::path OutputFolder::pathOf(const std::string &linear) const {
   // Names of nodes hold slashes and more.
-  Xxh64 hash;
-  hash.update(std::as_bytes(std::span(linear)));
-  return folder / (hexDigits(hash.digest()) + ".f32");
+  return folder / (hexDigits(xxh64(std::as_bytes(std::span(linear)))) + ".f32");
 }
 
 Status OutputFolder::collect(const Graph &graph, const std::vector<std::vector<int32_t>> &samples,

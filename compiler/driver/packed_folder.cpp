@@ -16,52 +16,40 @@ namespace smelt {
 
 namespace {
 
+/// Calls `field(name, member)` for all of a report.
+template <typename Report, typename Field> void forFields(Report &report, Field field) {
+  field("weight_error", report.weightError);
+  field("weighted_error", report.weightedError);
+  field("search_loss", report.searchLoss);
+  field("feedback_loss", report.feedbackLoss);
+  field("loss", report.loss);
+  field("rows", report.rows);
+  field("rows_kept", report.rowsKept);
+  field("rows_polished", report.rowsPolished);
+  field("damping", report.damping);
+  field("dead_columns", report.deadColumns);
+  field("fallback", report.fallback);
+  field("polished_coupled_loss", report.polishedCoupledLoss);
+  field("coupled_loss", report.coupledLoss);
+}
+
 Json reportJson(const QuantizationReport &report) {
-  return {{"weight_error", report.weightError},
-          {"weighted_error", report.weightedError},
-          {"search_loss", report.searchLoss},
-          {"feedback_loss", report.feedbackLoss},
-          {"loss", report.loss},
-          {"rows", report.rows},
-          {"rows_kept", report.rowsKept},
-          {"rows_polished", report.rowsPolished},
-          {"damping", report.damping},
-          {"dead_columns", report.deadColumns},
-          {"fallback", report.fallback},
-          {"polished_coupled_loss", report.polishedCoupledLoss},
-          {"coupled_loss", report.coupledLoss}};
+  Json json;
+  forFields(report, [&](const char *name, const auto &value) { json[name] = value; });
+  return json;
 }
 
 QuantizationReport readReport(const Json &json) {
   QuantizationReport report;
-  report.weightError = json.at("weight_error");
-  report.weightedError = json.at("weighted_error");
-  report.searchLoss = json.at("search_loss");
-  report.feedbackLoss = json.at("feedback_loss");
-  report.loss = json.at("loss");
-  report.rows = json.at("rows");
-  report.rowsKept = json.at("rows_kept");
-  report.rowsPolished = json.at("rows_polished");
-  report.damping = json.at("damping");
-  report.deadColumns = json.at("dead_columns");
-  report.fallback = json.at("fallback");
-  report.polishedCoupledLoss = json.at("polished_coupled_loss");
-  report.coupledLoss = json.at("coupled_loss");
+  forFields(report, [&](const char *name, auto &value) { json.at(name).get_to(value); });
   return report;
-}
-
-/// XXH64 of the bytes.
-uint64_t hashOf(std::span<const std::byte> bytes) {
-  Xxh64 hash;
-  hash.update(bytes);
-  return hash.digest();
 }
 
 } // namespace
 
 fs::path PackedFolder::pathOf(const std::string &name, WeightFormat format) const {
   // Names of nodes hold slashes and more.
-  return folder / (hexDigits(hashOf(std::as_bytes(std::span(name)))) + "-" +
+  return folder / (hexDigits(xxh64(std::as_bytes(std::span(name)))) + "-" +
                    std::string(formatInfo(format).name) + ".packed");
 }
 
@@ -83,7 +71,7 @@ std::optional<PackedKeeper::Kept> PackedFolder::find(const std::string &name, We
     in.read(reinterpret_cast<char *>(kept.bytes.data()), std::streamsize(kept.bytes.size()));
     uint64_t hash = 0;
     in.read(reinterpret_cast<char *>(&hash), sizeof hash);
-    if (!in || hash != hashOf(kept.bytes))
+    if (!in || hash != xxh64(kept.bytes))
       return std::nullopt;
     return kept;
   } catch (const std::exception &) {
@@ -100,7 +88,7 @@ Status PackedFolder::keep(const std::string &name, WeightFormat format, const Ke
                                 {"report", reportJson(matrix.report)}}
                                .dump(-1, ' ', false, Json::error_handler_t::replace);
   return writeWhole(pathOf(name, format), [&](std::ofstream &out) {
-    const uint64_t size = head.size(), hash = hashOf(matrix.bytes);
+    const uint64_t size = head.size(), hash = xxh64(matrix.bytes);
     out.write(reinterpret_cast<const char *>(&size), sizeof size);
     out.write(head.data(), std::streamsize(head.size()));
     out.write(reinterpret_cast<const char *>(matrix.bytes.data()),

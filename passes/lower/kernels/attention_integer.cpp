@@ -15,12 +15,6 @@ constexpr int64_t planeWords = attentionBlock / dotBytes;
 /// Blocks whose largest weight is smaller count as nothing: its inverse would not be finite.
 constexpr double leastWeight = 1e-30;
 
-/// 1 / scale times `most`, 0 unless scale > least.
-Value inverseOf(KernelBuilder &k, Value scale, double least, double most) {
-  Value some = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, scale, k.f32Const(least));
-  return k.select(some, k.fdiv(k.f32Const(most), scale), k.f32Const(0));
-}
-
 /// What takes the offset of bytes in Offset form off a dot product; none in Signed form.
 Value startOf(KernelBuilder &k, Buffer offsets, Value at) {
   return GroupDot::signedForm(k) == ByteForm::Offset ? k.splat(k.load(offsets, at)) : Value();
@@ -47,7 +41,7 @@ void AttentionBlock::encodeQuery(Value pair, Buffer from, Value at) {
       most = most ? k.fmax(most, magnitude) : magnitude;
     }
     Value scale = k.fdiv(k.reduceMax(most), k.f32Const(127)), sum;
-    Value inverse = k.splat(inverseOf(k, scale, 0, 1));
+    Value inverse = k.splat(inverseOf(k, scale));
     for (auto [i, values] : llvm::enumerate(x)) {
       Value code = cache.limited(k.roundEven(k.fmul(values, inverse)), 127);
       sum = sum ? k.fadd(sum, code) : code; // small whole numbers: exact
@@ -132,7 +126,7 @@ void AttentionBlock::encodeWeights(Value head, Value start) {
       most = most ? k.fmax(most, weighted[c]) : weighted[c];
     }
     Value largest = k.reduceMax(most);
-    Value inverse = k.splat(inverseOf(k, largest, leastWeight, mostWeight));
+    Value inverse = k.splat(inverseOf(k, largest, mostWeight, leastWeight));
     for (int64_t c = 0; c < chunksOfBlock; ++c) {
       Value rounded = k.roundEven(k.fmul(weighted[c], inverse));
       rounded = k.fmax(k.fmin(rounded, k.splatF(mostWeight)), k.splatF(0));

@@ -6,6 +6,13 @@
 
 namespace smelt {
 
+/// `most` / scale of a scalar; 0 unless scale > `least`.
+inline Value inverseOf(KernelBuilder &k, Value scale, double most = 1, double least = 0) {
+  Value some =
+      mlir::arith::CmpFOp::create(k.b, mlir::arith::CmpFPredicate::OGT, scale, k.f32Const(least));
+  return k.select(some, k.fdiv(k.f32Const(most), scale), k.f32Const(0));
+}
+
 /// The cache of one attention layer.
 class CacheView {
 public:

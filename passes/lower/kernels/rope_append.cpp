@@ -160,13 +160,6 @@ private:
     k.store(scales, at, k.lane(rounded, 0));
     return k.lane(k.extend(rounded), 0);
   }
-  /// 1 / scale, 0 for 0.
-  Value inverseOf(Value scale) {
-    Value zero = k.f32Const(0);
-    Value some = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, scale, zero);
-    return k.select(some, k.fdiv(k.f32Const(1), scale), zero);
-  }
-
   /// The scale of the `count` numbers from `from`; returns its inverse.
   Value storeScale(Buffer in, Value from, int64_t count, Buffer scales, Value at) {
     Value most = foldColumns(
@@ -176,7 +169,7 @@ private:
         },
         [&](Value a, Value c) { return k.fmax(a, c); });
     Value scale = k.fdiv(k.reduceMax(most), k.f32Const(127));
-    return inverseOf(storeRounded(k.splat(scale), scales, at));
+    return inverseOf(k, storeRounded(k.splat(scale), scales, at));
   }
   /// q + 128 as bytes.
   Value symmetricCodes(Value x, Value inverse) {
@@ -207,7 +200,7 @@ private:
                                    cache.valueMinimumAt(cacheHead, position, k.idx(group)));
       Value scale = storeRounded(k.splat(k.fdiv(range, k.f32Const(15))), cache.valueScales,
                                  cache.valueScaleAt(cacheHead, position, k.idx(group)));
-      Value inverse = k.splat(inverseOf(scale));
+      Value inverse = k.splat(inverseOf(k, scale));
       auto codes = [&](Value x) {
         Value code = k.roundEven(k.fmul(k.fsub(x, k.splat(minimum)), inverse));
         return k.toInt(k.fmax(k.fmin(code, k.splatF(15)), k.splatF(0)));
