@@ -38,6 +38,7 @@ constexpr struct {
     {"speed.decode_tokens_per_second.16", "decode tokens/s at 16"},
     {"speed.decode_tokens_per_second.1000", "decode tokens/s at 1000"},
     {"speed.prefill_tokens_per_second.512", "prefill tokens/s at 512"},
+    {"speed.texts.texts_per_second", "texts/s"},
 };
 
 std::string formatsOf(const Json &linear) {

@@ -59,6 +59,12 @@ std::string percent(double share, int digits = 2) {
 }
 
 /// The figures that are looked for first.
+/// The speed of an encoder; null: the report has none.
+const Json *textsOf(const Json &report) {
+  const Json *speed = report.find("speed"), *texts = speed ? speed->find("texts") : nullptr;
+  return texts && texts->object() ? texts : nullptr;
+}
+
 std::string tiles(const Json &report) {
   std::string out;
   auto tile = [&](const std::string &value, const std::string &what) {
@@ -87,6 +93,8 @@ std::string tiles(const Json &report) {
       tile(shortNumber(value.number()), "tokens/s decoding at " + length);
       break;
     }
+  if (const Json *texts = textsOf(report))
+    tile(shortNumber(numberOf(*texts, "texts_per_second")), "texts/s of mixed length");
   return "<div class=\"tiles\">" + out + "</div>";
 }
 
@@ -456,11 +464,18 @@ std::string speedSection(const Json &report) {
   const std::string lead = seconds + bytesText(numberOf(*speed, "session_bytes")) +
                            " for a session; code for " + textOf(*speed, "target") + ", " +
                            plot::tickNumber(numberOf(*speed, "threads")) + " threads.";
-  return section("Speed on this machine", lead,
-                 "<div class=\"cards\">" +
-                     card("Decoding, by context", meters("decode_tokens_per_second", "at ")) +
-                     card("Reading a prompt, by length", meters("prefill_tokens_per_second", "")) +
-                     "</div>");
+  std::string cards;
+  if (speed->find("decode_tokens_per_second"))
+    cards += card("Decoding, by context", meters("decode_tokens_per_second", "at "));
+  if (const Json *texts = textsOf(report))
+    cards +=
+        card("Texts",
+             "<p>" + shortNumber(1e3 * numberOf(*texts, "short_text_seconds")) +
+                 " ms for a short text alone; " + plot::tickNumber(numberOf(*texts, "texts")) +
+                 " of mixed length together: " + shortNumber(numberOf(*texts, "texts_per_second")) +
+                 " texts/s, " + shortNumber(numberOf(*texts, "tokens_per_second")) + " tok/s.</p>");
+  cards += card("Reading a prompt, by length", meters("prefill_tokens_per_second", ""));
+  return section("Speed on this machine", lead, "<div class=\"cards\">" + cards + "</div>");
 }
 
 std::string originSection(const Json &report) {

@@ -53,6 +53,8 @@ public:
   bool normalizes() const { return normalize; }
   /// Columns of an embedding, or classes; 0: only a run tells.
   size_t width() const;
+  /// Longest text in tokens: longer ones are cut there.
+  size_t mostTokens() const { return maxTokens; }
   /// The name of a class; "LABEL_3" where the model names none.
   std::string label(size_t index) const;
 

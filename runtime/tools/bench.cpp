@@ -3,13 +3,14 @@
 #include "runtime/tools/bench.h"
 
 #include "runtime/tools/bench_answers.h"
+#include "runtime/tools/bench_clock.h"
+#include "runtime/tools/bench_texts.h"
 #include "runtime/tools/commands.h"
 #include "runtime/tools/common.h"
 #include "runtime/tools/probes.h"
 #include "runtime/tools/progress.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <map>
 
@@ -19,24 +20,11 @@ namespace smelt::cli {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr uint32_t prefillLengths[] = {64, 512, 2048};
 constexpr uint32_t decodeContexts[] = {16, 1000, 4000};
 constexpr uint32_t decodeTokens = 32; ///< timed together, so that a round is long beside the clock
 constexpr uint32_t firstTokenPrompt = 16;
 constexpr size_t slowestNodes = 16; ///< shown by --profile
-
-double secondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  if (values.empty())
-    return 0;
-  auto middle = values.begin() + std::ptrdiff_t(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 double peakBytes() {
   struct rusage usage = {};
@@ -79,6 +67,7 @@ struct Measurements {
   std::vector<Series> prefill, decode;
   std::vector<double> bandwidth;
   Json steps, slots, speculation; ///< bench_answers.h
+  Json texts;                     ///< bench_texts.h
 };
 
 class Bench {
@@ -88,14 +77,14 @@ public:
 
   Status run() {
     SMELT_TRY(open());
-    uint32_t context = session->context();
+    const format::ModelConfig &config = session->model().config();
+    // Longer prompts come in several steps, which a model that reads in both directions cannot.
+    const uint32_t most =
+        config.bidirectional ? std::min(config.maxTokens, session->context()) : session->context();
     for (uint32_t length : prefillLengths)
-      if (length <= context)
+      if (length <= most)
         found.prefill.push_back({length, {}, {}, {}});
-    for (uint32_t length : decodeContexts)
-      if (length + decodeTokens < context)
-        found.decode.push_back({length, {}, {}, {}});
-    tokens = testTokens(context, session->model().config().vocabSize);
+    tokens = testTokens(session->context(), config.vocabSize);
 
     progress.begin("prefill", rounds);
     for (uint64_t round = 0; round < rounds; ++round) {
@@ -105,21 +94,13 @@ public:
     }
     // Before the probe, whose buffer is no part of the model.
     found.peak = peakBytes();
-    progress.begin("decode and bandwidth", rounds * found.decode.size());
-    SMELT_ASSIGN(ReadProbe probe, ReadProbe::create(session->threadTeam()));
-    uint64_t done = 0;
-    for (Series &series : found.decode)
-      for (uint64_t round = 0; round < rounds; ++round) {
-        found.bandwidth.push_back(probe.measure());
-        SMELT_TRY(measureDecode(series));
-        progress.update(++done);
-      }
+    if (config.bidirectional) {
+      progress.begin("texts");
+      SMELT_ASSIGN(found.texts, measureTexts(session->sharedModel(), session->threads(), rounds));
+    } else {
+      SMELT_TRY(measureAnswers());
+    }
     found.barrierSeconds = measureBarrier(session->threadTeam());
-    progress.begin("several tokens at once");
-    SMELT_ASSIGN(found.steps, measureSteps(*session, rounds));
-    SMELT_ASSIGN(found.slots, measureSlots(*session, rounds));
-    progress.begin("answers with and without drafts");
-    SMELT_ASSIGN(found.speculation, measureSpeculation(*session, rounds));
     if (asked.profile)
       SMELT_TRY(profile());
     progress.end();
@@ -153,6 +134,28 @@ private:
     return std::max(*std::max_element(std::begin(prefillLengths), std::end(prefillLengths)),
                     *std::max_element(std::begin(decodeContexts), std::end(decodeContexts)) +
                         decodeTokens + 1);
+  }
+
+  /// What only models that write text do: token after token, several at once, whole answers.
+  Status measureAnswers() {
+    for (uint32_t length : decodeContexts)
+      if (length + decodeTokens < session->context())
+        found.decode.push_back({length, {}, {}, {}});
+    progress.begin("decode and bandwidth", rounds * found.decode.size());
+    SMELT_ASSIGN(ReadProbe probe, ReadProbe::create(session->threadTeam()));
+    uint64_t done = 0;
+    for (Series &series : found.decode)
+      for (uint64_t round = 0; round < rounds; ++round) {
+        found.bandwidth.push_back(probe.measure());
+        SMELT_TRY(measureDecode(series));
+        progress.update(++done);
+      }
+    progress.begin("several tokens at once");
+    SMELT_ASSIGN(found.steps, measureSteps(*session, rounds));
+    SMELT_ASSIGN(found.slots, measureSlots(*session, rounds));
+    progress.begin("answers with and without drafts");
+    SMELT_ASSIGN(found.speculation, measureSpeculation(*session, rounds));
+    return {};
   }
 
   Status measurePrefill(Series &series) {
@@ -302,6 +305,43 @@ void printSeveral(const Json &out) {
                   row.find("drafted_tokens")->number());
 }
 
+/// What only models that write text have.
+void setAnswers(const Measurements &found, const Artifact &artifact, Json &out) {
+  double weightBytes = decodeWeightBytes(artifact), bandwidth = median(found.bandwidth);
+  out.set("decode_tokens_per_second", seriesJson(found.decode));
+  out.set("decode_weight_bytes", weightBytes);
+  out.set("read_bytes_per_second", bandwidth);
+  Json shares;
+  for (const Series &series : found.decode)
+    shares.set(std::to_string(series.length),
+               median(series.tokensPerSecond) * weightBytes / bandwidth);
+  out.set("share_of_read_bandwidth", shares);
+  out.set("step_seconds", found.steps);
+  out.set("slots_together", found.slots);
+  out.set("speculation", found.speculation);
+}
+
+/// Decoding, and the limit that stops it.
+void printDecoding(const Json &out) {
+  if (const Json::Object *series = out.find("decode_tokens_per_second")->object())
+    for (const auto &[length, speed] : *series)
+      std::printf("decode at %-5s      %9.1f tok/s  %5.1f %% of read bandwidth\n", length.c_str(),
+                  speed.number(),
+                  100 * out.find("share_of_read_bandwidth")->find(length)->number());
+  std::printf("weights per token    %s\nread bandwidth       %9.1f GB/s\n",
+              bytesText(out.find("decode_weight_bytes")->number()).c_str(),
+              out.find("read_bytes_per_second")->number() * 1e-9);
+  printSeveral(out);
+}
+
+void printTexts(const Json &texts) {
+  auto number = [&](const char *key) { return texts.find(key)->number(); };
+  std::printf("one short text       %9.2f ms\n%2.0f texts together   %9.1f texts/s, %.1f tok/s "
+              "(%.0f tokens)\n",
+              1e3 * number("short_text_seconds"), number("texts"), number("texts_per_second"),
+              number("tokens_per_second"), number("tokens"));
+}
+
 } // namespace
 
 Result<Json> measureSpeed(const BenchOptions &options) {
@@ -311,7 +351,6 @@ Result<Json> measureSpeed(const BenchOptions &options) {
   const Measurements &found = bench.found;
   const Session &session = bench.openedSession();
   const Artifact &artifact = session.model().artifact();
-  double weightBytes = decodeWeightBytes(artifact), bandwidth = median(found.bandwidth);
 
   Json out;
   out.set("file", options.model);
@@ -323,21 +362,15 @@ Result<Json> measureSpeed(const BenchOptions &options) {
   out.set("peak_bytes", found.peak);
   out.set("session_bytes", session.reservedBytes());
   out.set("prefill_tokens_per_second", seriesJson(found.prefill));
-  out.set("decode_tokens_per_second", seriesJson(found.decode));
-  out.set("decode_weight_bytes", weightBytes);
-  out.set("read_bytes_per_second", bandwidth);
   out.set("barrier_seconds", found.barrierSeconds);
-  Json shares;
-  for (const Series &series : found.decode)
-    shares.set(std::to_string(series.length),
-               median(series.tokensPerSecond) * weightBytes / bandwidth);
-  out.set("share_of_read_bandwidth", shares);
-  out.set("step_seconds", found.steps);
-  out.set("slots_together", found.slots);
-  out.set("speculation", found.speculation);
+  if (session.model().config().bidirectional)
+    out.set("texts", found.texts);
+  else
+    setAnswers(found, artifact, out);
   if (options.profile) {
     out.set("prefill_profile", profilesJson(artifact, found.prefill, 0));
-    out.set("decode_profile", profilesJson(artifact, found.decode, decodeTokens));
+    if (!found.decode.empty())
+      out.set("decode_profile", profilesJson(artifact, found.decode, decodeTokens));
   }
   return out;
 }
@@ -366,17 +399,11 @@ Status commandBench(const Arguments &arguments) {
   if (const Json::Object *series = out.find("prefill_tokens_per_second")->object())
     for (const auto &[length, speed] : *series)
       std::printf("prefill %-5s        %9.1f tok/s\n", length.c_str(), speed.number());
-  if (const Json::Object *series = out.find("decode_tokens_per_second")->object())
-    for (const auto &[length, speed] : *series)
-      std::printf("decode at %-5s      %9.1f tok/s  %5.1f %% of read bandwidth\n", length.c_str(),
-                  speed.number(),
-                  100 * out.find("share_of_read_bandwidth")->find(length)->number());
-  std::printf(
-      "weights per token    %s\nread bandwidth       %9.1f GB/s\nbarrier              %9.0f "
-      "ns\n",
-      bytesText(number("decode_weight_bytes")).c_str(), number("read_bytes_per_second") * 1e-9,
-      number("barrier_seconds") * 1e9);
-  printSeveral(out);
+  if (out.find("decode_tokens_per_second"))
+    printDecoding(out);
+  if (const Json *texts = out.find("texts"); texts && texts->object())
+    printTexts(*texts);
+  std::printf("barrier              %9.0f ns\n", number("barrier_seconds") * 1e9);
   for (const char *kind : {"prefill", "decode"})
     if (const Json *profiles = out.find(std::string(kind) + "_profile"))
       for (const auto &[length, profile] : *profiles->object())

@@ -2,26 +2,15 @@
 #include "runtime/tools/bench_answers.h"
 
 #include "runtime/model/generate.h"
+#include "runtime/tools/bench_clock.h"
 
 #include <algorithm>
-#include <chrono>
 #include <string_view>
 #include <vector>
 
 namespace smelt::cli {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-double secondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  auto middle = values.begin() + std::ptrdiff_t(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 constexpr uint32_t mostAnswer = 128; ///< tokens
 constexpr uint32_t slotContext = 16; ///< tokens that each slot holds at first
