@@ -42,6 +42,11 @@ public:
       slots = std::max(slots, slot + 1);
     }
     rows = int64_t(slotOf.size());
+    endOf = positionOf;
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t other = 0; other < rows; ++other)
+        if (slotOf[other] == slotOf[row])
+          endOf[row] = std::max(endOf[row], positionOf[other]);
     if (rows > maxTokens)
       throw std::invalid_argument("more rows than " + std::to_string(maxTokens));
   }
@@ -50,15 +55,17 @@ protected:
   KernelSpec base;
   int64_t capacity, slots = 1;
   std::vector<int64_t> slotOf, positionOf;
+  std::vector<int64_t> endOf; ///< the last position of the row's slot
 
   CacheShape shape(bool holdsKeys) const {
     return {base.cache, holdsKeys, slots, base.kvHeads, capacity, base.headDim};
   }
   int32_t addPlaces(Job &job, int64_t first, int64_t count) const {
-    std::vector<int32_t> meta(2 * maxTokens);
+    std::vector<int32_t> meta(3 * maxTokens);
     for (int64_t i = 0; i < count; ++i) {
       meta[i] = int32_t(positionOf[first + i]);
       meta[maxTokens + i] = int32_t(slotOf[first + i]);
+      meta[2 * maxTokens + i] = int32_t(endOf[first + i]);
     }
     return job.add(meta);
   }
@@ -254,6 +261,7 @@ class AttentionProblem : public CacheProblem {
 public:
   explicit AttentionProblem(Fields &fields) : CacheProblem(fields) {
     base.window = fields.integer("window", 0);
+    base.bidirectional = fields.integer("both", 0) != 0;
     base.softcap = fields.real("softcap", 0);
     base.slopes = fields.integer("slopes", 0) != 0;
     for (int64_t h = 0; h < base.heads; ++h)
@@ -357,9 +365,12 @@ private:
   }
 
   void attend(int64_t row, int64_t h, Expected &e) const {
-    const int64_t kvHead = h / (base.heads / base.kvHeads), slot = slotOf[row],
-                  last = positionOf[row];
-    const int64_t first = base.window ? std::max<int64_t>(0, last - base.window + 1) : 0;
+    const int64_t kvHead = h / (base.heads / base.kvHeads), slot = slotOf[row];
+    const int64_t first =
+        base.window ? std::max<int64_t>(0, positionOf[row] - base.window + 1) : 0;
+    int64_t last = base.bidirectional ? endOf[row] : positionOf[row];
+    if (base.bidirectional && base.window)
+      last = std::min(last, positionOf[row] + base.window - 1);
     const std::vector<double> q = roundedQuery(&queries[row * base.inStride + h * base.headDim]);
     std::vector<double> scores;
     double most = -INFINITY, magnitude = 0, sum = 0;

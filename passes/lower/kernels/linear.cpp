@@ -10,7 +10,7 @@
 //   to float; float activations: fma in input order from 0)
 // where code is, before the product, less 128 in s8c, s8g32 and k8g32, less 8 in s4g32 and the
 // table's value in n4g*, and with xs = the activations' scale, S = their sum over the dot group:
-//   INT     s8c    A = fma(D, xs, A)                         y = A * scale
+//   INT     s8c    A = fma(D, xs, A); a8t: A = (sum of D, rounded once) * xs   y = A * scale
 //           s4g32  A = fma(D, scale * xs, A)                 y = A
 //           k*g32  A = fma(D - zero S, scale * xs, A)        y = A
 //           a*g*   A = fma(D * sc, xs, A), B = fma(mn, xs * S, B)   y = fma(ds, A, -(dm * B))

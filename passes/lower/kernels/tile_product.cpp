@@ -9,17 +9,22 @@ namespace {
 
 /// From so many rows on, the dot products of a block are a loop.
 constexpr int64_t rowsOfLoop = 4;
+/// Inputs whose products fit int32 together: 255 * 127 * 2^16 < 2^31.
+constexpr int64_t mostWholeInputs = 1 << 16;
 
 } // namespace
 
 TileProduct::TileProduct(KernelBuilder &k)
     : k(k), weights(k, 1), layout(activationLayout(k.spec.activation, k.spec.cols, k.spec.one)),
       halves(weights.dotInputs < groupInputs), words(k.operand(0, k.i32)),
-      floats(k.operand(0, k.f32)) {}
+      floats(k.operand(0, k.f32)),
+      wholeRows(k.spec.activation == ActivationFormat::A8T &&
+                weights.info.scales == ScaleStorage::Row &&
+                layout.paddedCols <= mostWholeInputs) {}
 
 Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count,
                          int64_t interleave) {
-  Values sums(count * (weights.asymmetric ? 2 : 1), k.splatF(0));
+  Values sums(count * (weights.asymmetric ? 2 : 1), wholeRows ? k.splatI(0) : k.splatF(0));
   const int64_t dots = blockInputs / weights.dotInputs;
   Value blocks = k.idx(layout.paddedCols / blockInputs);
   Value first = k.add(tile, weights.info.rowHeaderBytes);
@@ -35,7 +40,12 @@ Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count,
       Value sumIndex = k.add(k.mul(i, dots), dot);
       Value group = k.div(sumIndex, groupInputs / weights.dotInputs);
       const Place place{at, block, firstRow, group, sumIndex, dot, count, interleave};
-      accumulate(place, layout.quantized ? integerDots(place) : floatDots(place), next);
+      if (wholeRows)
+        return integerDots(place, next);
+      if (layout.quantized)
+        accumulate(place, floatsOf(integerDots(place, {})), next);
+      else
+        accumulate(place, floatDots(place), next);
       return next;
     };
     // With many rows the loop costs little beside its body, and unrolled it takes long to compile.
@@ -47,7 +57,20 @@ Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count,
       next = emitDot(k.idx(dot), next);
     return next;
   });
+  if (wholeRows)
+    for (int64_t r = 0; r < count; ++r) {
+      const Place place{first, block, firstRow, k.idx(0), k.idx(0), k.idx(0), count, interleave};
+      Value xs = k.splat(load(floats, place, layout.scaleOffset, place.group, r));
+      sums[r] = k.fmul(k.toFloat(sums[r]), xs);
+    }
   return finish(tile, sums, count);
+}
+
+Values TileProduct::floatsOf(const Values &integers) {
+  Values floats;
+  for (Value value : integers)
+    floats.push_back(k.toFloat(value));
+  return floats;
 }
 
 /// Element `item` of row `r` in the interleaved array at byte `offset` of the activation block.
@@ -57,8 +80,8 @@ Value TileProduct::load(Buffer buffer, const Place &at, int64_t offset, Value it
   return k.load(buffer, k.add(k.add(first, k.mul(item, at.interleave)), row));
 }
 
-/// D (- offset * S) as float vectors, INT8 and INT16 activations.
-Values TileProduct::integerDots(const Place &at) {
+/// D (- offset * S) of INT8 and INT16 activations, added to `sums` if there are any (INT8 only).
+Values TileProduct::integerDots(const Place &at, const Values &sums) {
   const ByteForm form = GroupDot::form(k, weights);
   Value firstRun = k.mul(at.dot, weights.dotInputs / 8);
   SmallVector<std::pair<Value, Value>> runs;
@@ -66,6 +89,8 @@ Values TileProduct::integerDots(const Place &at) {
     runs.push_back(weights.run(at.weights, k.add(firstRun, i), form));
   Value firstQuad = k.mul(at.sumIndex, weights.dotInputs / 4);
 
+  // A few rows alone would wait for one long chain of dependent products.
+  const bool continues = !sums.empty() && at.count >= rowsOfLoop;
   SmallVector<Value> offsets(at.count), totals(at.count);
   for (int64_t r = 0; r < at.count; ++r)
     offsets[r] = load(words, at, sumOffset(), at.sumIndex, r);
@@ -78,6 +103,8 @@ Values TileProduct::integerDots(const Place &at) {
       Value start = totals[r] ? k.isub(k.shl(totals[r], 8), totals[r]) : Value();
       if (last && form == ByteForm::Offset)
         start = start ? k.iadd(start, k.splat(offsets[r])) : k.splat(offsets[r]);
+      if (continues)
+        start = start ? k.iadd(sums[r], start) : sums[r];
       dots.emplace_back(k, weights, start);
     }
     auto addQuad = [&](Value codes, int64_t quad) {
@@ -102,7 +129,7 @@ Values TileProduct::integerDots(const Place &at) {
       total = k.iadd(total, k.imul(zero, k.splat(k.shrArith(offsets[r], 7))));
     else if (weights.info.grid == Grid::Symmetric && !weights.signedBytes)
       total = k.iadd(total, k.splat(k.shrArith(offsets[r], 8 - weights.info.bits)));
-    result.push_back(k.toFloat(total));
+    result.push_back(sums.empty() || continues ? total : k.iadd(total, sums[r]));
   }
   return result;
 }

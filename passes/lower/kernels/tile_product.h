@@ -33,8 +33,10 @@ private:
   ActivationLayout layout;
   bool halves;          ///< dot products of 16 inputs
   Buffer words, floats; ///< activations
+  bool wholeRows;       ///< the sums of rows are integers: all inputs share their scales
 
-  Values integerDots(const Place &at);
+  Values integerDots(const Place &at, const Values &sums);
+  Values floatsOf(const Values &integers);
   Values floatDots(const Place &at);
   void accumulate(const Place &at, const Values &dots, Values &sums);
   Values finish(Value tile, const Values &sums, int64_t count);
