@@ -107,6 +107,7 @@ private:
   Status write();
   Status collectWithoutText(const Pipeline::Report &report);
   void chooseAlgorithm();
+  CacheFormat cacheFormat() const;
   void fillConfig(format::ModelConfig &config) const;
 
   const CompileOptions &options;
@@ -157,6 +158,18 @@ void Compilation::chooseAlgorithm() {
                 : hasMoments && options.effort > 2 ? Algorithm::Coupled
                 : hasMoments && options.effort > 1 ? Algorithm::Polish
                                                    : Algorithm::Search;
+}
+
+/// As told. Else beside 8-bit weights of a decoder an INT8 cache would be most of the loss; an
+/// encoder gains speed from it, even for short texts, and has no more to lose than in its inputs.
+CacheFormat Compilation::cacheFormat() const {
+  if (options.cache)
+    return *options.cache;
+  const WeightFormat weights = options.scheme.decoder;
+  if (weights == WeightFormat::F32)
+    return CacheFormat::F32;
+  const bool spares = formatInfo(weights).bits >= 8 && !isEncoder(source.graph);
+  return spares ? CacheFormat::F16 : CacheFormat::Int8;
 }
 
 CollectOptions Compilation::collecting(const Pipeline::Report &report) {
@@ -289,7 +302,7 @@ FoldOptions Compilation::foldOptions(const Pipeline::Report &report) const {
     if (source.graph.nodes[i].kind == NodeKind::Linear)
       last = int32_t(i);
   how.formats = [=](int32_t node) { return node == last ? head : decoder; };
-  how.cache = options.lower.cache;
+  how.cache = cacheFormat();
   how.threads = options.threads;
   how.progress = [&](double share) {
     report(share);
@@ -395,7 +408,7 @@ Status Compilation::choose() {
     plan.scheme = options.scheme;
     return {};
   }
-  SMELT_ASSIGN(plan, planFormats(matrices, goal, options.scheme));
+  SMELT_ASSIGN(plan, planFormats(matrices, goal, options.scheme, isEncoder(source.graph)));
   provenance.predicted = plan.kl;
   SMELT_ASSIGN(provenance.tried, tryPlans(matrices, plan));
   return {};
@@ -486,6 +499,7 @@ Status Compilation::lower() {
     return {};
   }
   LowerOptions sizes = encoderSizes(options.lower, source.graph, positionLimit(source.graph));
+  sizes.cache = cacheFormat();
   SMELT_ASSIGN(program, lowerProgram(*pipeline.module, source.resolve, *sink, sizes));
   provenance.classes = program.config.vocabSize;
   provenance.wholeTables = program.wholeTables;

@@ -36,7 +36,8 @@ struct CompileOptions {
   std::vector<const KernelTarget *> targets;
   std::string kernelCache; ///< folder of compiled kernels; empty: they are not kept
   LowerOptions lower;
-  bool asIs = false; ///< the graph runs as it stands, raised or not
+  std::optional<CacheFormat> cache; ///< none: as weights and model want it
+  bool asIs = false;                ///< the graph runs as it stands, raised or not
   int threads = 0;
   std::string licence;
   PipelineOptions pipeline;

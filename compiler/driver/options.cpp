@@ -99,15 +99,11 @@ Status readScheme(const cli::Arguments &arguments, CompileOptions &options) {
   if (exact && !arguments.given("activations"))
     scheme.activation = ActivationFormat::F32;
 
-  // Beside weights of 8 bits an INT8 cache would be most of the loss.
-  options.lower.cache = exact                                  ? CacheFormat::F32
-                        : formatInfo(scheme.decoder).bits >= 8 ? CacheFormat::F16
-                                                               : CacheFormat::Int8;
   if (arguments.given("kv")) {
     Result<CacheFormat> cache = findCacheFormat(arguments.text("kv"));
     if (!cache)
       return Status(cache.status()).withContext("--kv");
-    options.lower.cache = *cache;
+    options.cache = *cache;
   }
   options.lower.compactRotary = !exact;
   return {};

@@ -266,13 +266,14 @@ struct SharedInput {
 };
 
 /// INT16 inputs cost twice the products in prefill: this share of the decoder's weights may have
-/// them, or more while inputs lose more than weights do: finer weights would be wasted on them. The
-/// head's run for few rows only.
+/// them, or more while inputs lose more than weights do (finer weights would be wasted on them) and
+/// decoding is what the model does most. The head's run for few rows only.
 constexpr double preciseShare = 1.0 / 8, largePreciseShare = 1.0 / 2;
 /// A gain below this share of the whole divergence is not worth any speed.
 constexpr double leastGain = 0.01;
 
-void choosePreciseInputs(const std::vector<MatrixOutlook> &matrices, FormatPlan &plan) {
+void choosePreciseInputs(const std::vector<MatrixOutlook> &matrices, bool onlyPrefill,
+                         FormatPlan &plan) {
   std::map<std::string, SharedInput> inputs;
   double decoder = 0;
   for (const MatrixOutlook &matrix : matrices) {
@@ -298,7 +299,8 @@ void choosePreciseInputs(const std::vector<MatrixOutlook> &matrices, FormatPlan 
   for (const SharedInput *input : order) {
     if (input->gain < leastGain * whole / double(std::max<size_t>(1, order.size())))
       continue;
-    const double share = plan.activationKl > plan.weightKl ? largePreciseShare : preciseShare;
+    const bool isWorse = plan.activationKl > plan.weightKl;
+    const double share = isWorse && !onlyPrefill ? largePreciseShare : preciseShare;
     if (!input->isHead && spent + input->weights > share * decoder)
       continue;
     spent += input->isHead ? 0 : input->weights;
@@ -422,7 +424,7 @@ Result<std::vector<TriedPlan>> tryPlans(const std::vector<MatrixOutlook> &matric
 }
 
 Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, BudgetGoal goal,
-                               const QuantizeScheme &base) {
+                               const QuantizeScheme &base, bool onlyPrefill) {
   SMELT_ASSIGN(BudgetPlan chosen, planBudget(budgetItems(matrices), goal));
   FormatPlan plan;
   plan.scheme = base;
@@ -435,7 +437,7 @@ Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, Budge
     plan.kl[matrices[i].name] = matrices[i].kl[choice];
   }
   if (base.activation == ActivationFormat::A8G32)
-    choosePreciseInputs(matrices, plan);
+    choosePreciseInputs(matrices, onlyPrefill, plan);
   return plan;
 }
 

@@ -60,9 +60,9 @@ struct FormatPlan {
 };
 
 /// Chooses formats under `goal` (bytes are those of packed matrices), and INT16 inputs where INT8
-/// costs most for its speed.
+/// costs most for its speed; few of them if the model only ever does prefill.
 Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, BudgetGoal goal,
-                               const QuantizeScheme &base);
+                               const QuantizeScheme &base, bool onlyPrefill);
 
 /// What a choice of formats stands beside, predicted: one format everywhere, and plans of other
 /// sizes.

@@ -125,10 +125,13 @@ int64_t describeOutputs(format::ModelConfig &config, const TensorProgramImage &i
   return -1;
 }
 
+bool isEncoder(const Graph &graph) {
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(),
+                     [](const Node &node) { return node.bidirectional; });
+}
+
 LowerOptions encoderSizes(LowerOptions options, const Graph &graph, int64_t positionLimit) {
-  bool isEncoder = std::any_of(graph.nodes.begin(), graph.nodes.end(),
-                               [](const Node &node) { return node.bidirectional; });
-  if (!isEncoder)
+  if (!isEncoder(graph))
     return options;
   options.maxContext = std::min(options.maxContext, positionLimit);
   options.maxTokens = std::max<int64_t>(options.maxContext, 64);
@@ -136,7 +139,6 @@ LowerOptions encoderSizes(LowerOptions options, const Graph &graph, int64_t posi
   options.maxLogitRows =
       std::clamp<int64_t>(mostBytes / (graph.vocabSize * 4),
                           std::min<int64_t>(16, options.maxTokens), options.maxTokens);
-  options.cache = CacheFormat::F32;
   // The kernels count positions in whole blocks.
   options.maxContext = std::max<int64_t>(options.maxContext, 64);
   return options;

@@ -35,8 +35,11 @@ void completeConfig(format::ModelConfig &config, const TextUse &use);
 /// whole text first; its columns, -1 where only a run tells.
 int64_t describeOutputs(format::ModelConfig &config, const TensorProgramImage &image);
 
-/// Sizes for a graph that reads texts in both directions: a whole text is one step, every row may
-/// be asked for, keys and values live for one step only and stay floats. Others stay as they are.
+/// Whether the graph reads texts in both directions.
+bool isEncoder(const Graph &graph);
+
+/// Sizes for an encoder: a whole text is one step, and every row may be asked for. Others stay as
+/// they are.
 LowerOptions encoderSizes(LowerOptions options, const Graph &graph, int64_t positionLimit);
 
 } // namespace smelt

@@ -89,6 +89,26 @@ class EmbedTest(unittest.TestCase):
             alone = json.loads(run(SMELT, "embed", WORK / "f32.smelt", self.cases[i]["sentence"]))
             self.assertEqual(alone, together[i])
 
+    def test_int8_is_made_for_prefill(self):
+        """INT16 inputs, which take twice the products, for an eighth of the weights at most."""
+        found = json.loads(run(SMELT, "inspect", WORK / "int8.smelt", "--json"))
+        size = {"a8g32": 0, "a16g32": 0}
+        for linear in found["metadata"]["linears"]:
+            if linear["role"] == "decoder":
+                size[linear["activations"]] += linear["rows"] * linear["cols"]
+        self.assertLessEqual(size["a16g32"], sum(size.values()) / 8)
+        self.assertEqual(found["model"]["cache"], "int8")
+
+    def test_bench_and_report_measure_texts(self):
+        found = json.loads(run(SMELT, "bench", WORK / "int8.smelt", "--json", "--rounds", "1"))
+        for key in ("short_text_seconds", "texts_per_second", "tokens_per_second"):
+            self.assertGreater(found["texts"][key], 0, key)
+        self.assertEqual(found["texts"]["texts"], 64)
+        self.assertNotIn("decode_tokens_per_second", found)
+        page = WORK / "report.html"
+        run(SMELT, "report", WORK / "int8.smelt", "-o", page, "--bench", "1", "--quiet")
+        self.assertIn("texts/s of mixed length", page.read_text())
+
     def test_inspect_tells_what_it_gives(self):
         found = json.loads(run(SMELT, "inspect", WORK / "f32.smelt", "--json"))
         self.assertEqual((found["model"]["output"], found["model"]["pooling"], found["model"]["normalize"]), ("hidden state", "mean", 1))

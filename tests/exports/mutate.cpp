@@ -177,7 +177,7 @@ int compileOnce(const std::string &model, bool isQuantized) {
   if (!isQuantized) {
     options.scheme = {WeightFormat::F32, WeightFormat::F32, WeightFormat::F32,
                       ActivationFormat::F32};
-    options.lower.cache = CacheFormat::F32;
+    options.cache = CacheFormat::F32;
   }
   Status status = compileModel(options);
   if (status.ok())

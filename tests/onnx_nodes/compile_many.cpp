@@ -28,7 +28,7 @@ int main() {
     options.targets = {native};
     options.lower.maxContext = 128;
     options.lower.maxTokens = 16;
-    options.lower.cache = CacheFormat::F32;
+    options.cache = CacheFormat::F32;
     options.asIs = true;
     options.threads = 1;
     options.pipeline.quiet = true;

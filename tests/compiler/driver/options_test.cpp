@@ -31,7 +31,7 @@ TEST(Options, DefaultsNeedNoManual) {
   EXPECT_EQ(options->scheme.head, WeightFormat::S8C);
   EXPECT_EQ(options->scheme.embedding, WeightFormat::S8C);
   EXPECT_EQ(options->scheme.activation, ActivationFormat::A8G32);
-  EXPECT_EQ(options->lower.cache, CacheFormat::Int8);
+  EXPECT_EQ(options->cache, std::nullopt);
   EXPECT_TRUE(options->lower.compactRotary);
   EXPECT_FALSE(options->algorithm.has_value());
   EXPECT_EQ(options->targets.size(), kernelTargets().size());
@@ -47,7 +47,7 @@ TEST(Options, FloatWeightsMeanAFloatModel) {
   EXPECT_EQ(options->scheme.head, WeightFormat::F32);
   EXPECT_EQ(options->scheme.embedding, WeightFormat::F32);
   EXPECT_EQ(options->scheme.activation, ActivationFormat::F32);
-  EXPECT_EQ(options->lower.cache, CacheFormat::F32);
+  EXPECT_EQ(options->cache, std::nullopt);
   EXPECT_FALSE(options->lower.compactRotary);
 }
 
@@ -59,7 +59,7 @@ TEST(Options, NamesAndTableNames) {
   EXPECT_EQ(options->scheme.head, WeightFormat::A4G32);
   EXPECT_EQ(options->scheme.embedding, WeightFormat::F32);
   EXPECT_EQ(options->scheme.activation, ActivationFormat::A8T);
-  EXPECT_EQ(options->lower.cache, CacheFormat::Int8Int4);
+  EXPECT_EQ(options->cache, CacheFormat::Int8Int4);
   EXPECT_EQ(options->output, "x.smelt");
   // Provenance has what decides the bytes, in the table's order.
   ASSERT_EQ(options->given.size(), 5u);
