@@ -17,10 +17,11 @@ namespace smelt {
 namespace {
 
 constexpr int64_t tileTokens = 2048; ///< most tokens that run at once
-constexpr int64_t columnBlock = 192; ///< columns of one piece of work
+constexpr int64_t columnBlock = 256; ///< columns of one piece of work
 
-/// Adds what one sample shows at one input. Every sum over the sample's tokens is rounded first, so
-/// that adding samples is exact and any grouping of them gives the same sums (exact_sum.h).
+/// Adds what one tile of samples shows at one input. Every sum over the tile's tokens is rounded
+/// first, so that adding tiles is exact and any grouping of them gives the same sums (exact_sum.h);
+/// shards are whole tiles (shardSamples).
 class Accumulator {
 public:
   Accumulator(int64_t cols, bool secondMoments, ProductPrecision precision)
@@ -37,7 +38,7 @@ public:
     }
   }
 
-  void addSample(const float *x, int64_t tokens, WorkerPool &pool) {
+  void addTile(const float *x, int64_t tokens, WorkerPool &pool) {
     sums.tokens += uint64_t(tokens);
     pool.run((cols + columnBlock - 1) / columnBlock, [&](int64_t block) {
       addColumns(x, tokens, block * columnBlock, std::min(columnBlock, cols - block * columnBlock));
@@ -83,7 +84,6 @@ private:
 
   /// Upper triangle by strips of rows: strip [i, i + block) times the columns from i on.
   void addMoments(const float *x, int64_t tokens, WorkerPool &pool) {
-    std::vector<uint16_t> rounded; // [tokens, cols]
     if (precision == ProductPrecision::Bfloat16) {
       rounded.resize(size_t(tokens * cols));
       pool.run(tokens, [&](int64_t t) {
@@ -139,6 +139,7 @@ private:
   ProductPrecision precision;
   InputStatistics sums;
   std::shared_ptr<std::vector<double>> moments;
+  std::vector<uint16_t> rounded;        ///< [tokens, cols] as bfloat16
   std::vector<Piece> pieces;            ///< of second moments; one thread works at each
   std::vector<ColumnsLost> columnsLost; ///< by block of columns
 };
@@ -162,7 +163,9 @@ public:
       : graph(graph), options(options), pool(options.threads),
         precision(!options.exactProducts && bfloat16IsFast() ? ProductPrecision::Bfloat16
                                                              : ProductPrecision::Float),
-        model(graph, pool, precision) {}
+        model(graph, pool, precision) {
+    model.keepWeights(); // every tile passes a segment before the next begins
+  }
 
   Status collect(const std::vector<std::vector<int32_t>> &samples, SegmentSink &sink) {
     std::vector<int32_t> targets;
@@ -217,15 +220,14 @@ private:
         seen[maker] = true;
         auto place =
             accumulators.try_emplace(maker, input.cols, options.secondMoments, precision).first;
-        for (size_t s = 0; s + 1 < tiles[t].starts.size(); ++s)
-          place->second.addSample(input.row(tiles[t].starts[s]),
-                                  tiles[t].starts[s + 1] - tiles[t].starts[s], pool);
+        place->second.addTile(input.row(0), input.rows, pool);
         return {};
       };
       SMELT_TRY(model.run(tiles[t], wanted, segment.first, segment.last, values, hook));
       if (segment.carried >= 0)
         boundary[t] = std::move(values[segment.carried]);
     }
+    model.dropWeights();
     if (options.release)
       for (int32_t i = segment.first; i < segment.last; ++i)
         for (int32_t weight : graph.nodes[i].weights)

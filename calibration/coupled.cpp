@@ -143,8 +143,12 @@ private:
         thread_local std::vector<float> moved, felt; // D H and G D of the run, [size, cols]
         moved.resize(size_t(size * cols));
         felt.resize(size_t(size * cols));
-        gemm(false, false, size, cols, cols, 1.0f, d + first * cols, cols, feedback.moments.data(),
-             cols, moved.data(), cols);
+        for (int64_t panel = 0; panel < momentPanels(cols); ++panel) {
+          const int64_t column = panel * momentPanel;
+          gemm(false, false, size, std::min(momentPanel, cols - column), cols, 1.0f,
+               d + first * cols, cols, feedback.moments.data() + column * cols, momentPanel,
+               moved.data() + column, cols);
+        }
         gemm(false, false, size, cols, count, 1.0f, block.moments.data() + first * count, count, d,
              cols, felt.data(), cols);
         for (int64_t i = 0; i < size * cols; ++i)
@@ -237,7 +241,8 @@ private:
         shifts.assign(size_t(lanes * cols), 0.0f);
         for (const Run &run : runs[size_t(index)])
           shift(run, shifts.data() + run.lane * cols);
-        TileOutcome outcome = quantizer.run(index, tile, shifts.data());
+        TileOutcome outcome;
+        quantizer.run({&index, 1}, &tile, &outcome, shifts.data());
         statuses[size_t(item)] = std::move(outcome.status);
         if (!statuses[size_t(item)].ok())
           return;

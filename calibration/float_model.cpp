@@ -10,9 +10,10 @@ namespace smelt {
 
 namespace {
 
-constexpr int64_t linearTokens = 512;  ///< tokens of one product
-constexpr int64_t linearOutputs = 192; ///< outputs of one product
-constexpr int64_t rowBlock = 32;       ///< rows that one item of a row-wise node takes
+constexpr int64_t linearTokens = 512;               ///< tokens of one product
+constexpr int64_t linearOutputs = 192;              ///< outputs of one product
+constexpr int64_t mostKeptBytes = int64_t(1) << 29; ///< of weights
+constexpr int64_t rowBlock = 32;                    ///< rows that one item of a row-wise node takes
 
 int64_t blocksOf(int64_t size, int64_t block) { return (size + block - 1) / block; }
 
@@ -145,8 +146,9 @@ struct Piece {
 /// The weights as an array of floats if the file holds them as aligned floats, otherwise null.
 const float *mappedFloats(const WeightView &view) {
   const bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0;
-  return view.type == DataType::F32 && aligned && !view.transform ? reinterpret_cast<const float *>(view.data)
-                                               : nullptr;
+  return view.type == DataType::F32 && aligned && !view.transform
+             ? reinterpret_cast<const float *>(view.data)
+             : nullptr;
 }
 /// The same if every row, or every column, lies together.
 const float *mappedRows(const WeightView &view) {
@@ -174,24 +176,65 @@ void floatPiece(const Piece &piece, const Matrix &in, Matrix &out) {
        view.cols, y, out.cols);
 }
 
-void bfloat16Piece(const Piece &piece, const uint16_t *in, int64_t cols, Matrix &out) {
-  thread_local std::vector<float> weights;    // [rows, cols]
+/// Rows of a weight as bfloat16, [count, cols].
+void roundRows(const WeightView &view, int64_t first, int64_t count, uint16_t *out) {
+  if (const float *mapped = mappedRows(view)) {
+    for (int64_t row = 0; row < count; ++row)
+      rowKernels().toBfloat16(mapped + (first + row) * view.rowStride, out + row * view.cols,
+                              view.cols);
+    return;
+  }
+  thread_local std::vector<float> weights; // [count, cols]
+  weights.resize(size_t(count * view.cols));
+  readRows(view, first, count, weights.data());
+  rowKernels().toBfloat16(weights.data(), out, count * view.cols);
+}
+
+/// `kept` are the weights of the linear as bfloat16, or null.
+void bfloat16Piece(const Piece &piece, const uint16_t *kept, const uint16_t *in, int64_t cols,
+                   Matrix &out) {
   thread_local std::vector<uint16_t> rounded; // [rows, cols]
-  rounded.resize(size_t(piece.rows * cols));
-  if (const float *mapped = mappedRows(*piece.part)) {
-    for (int64_t row = 0; row < piece.rows; ++row)
-      rowKernels().toBfloat16(mapped + (piece.firstRow + row) * piece.part->rowStride,
-                              rounded.data() + row * cols, cols);
-  } else {
-    weights.resize(rounded.size());
-    readRows(*piece.part, piece.firstRow, piece.rows, weights.data());
-    rowKernels().toBfloat16(weights.data(), rounded.data(), piece.rows * cols);
+  const uint16_t *weights = kept ? kept + piece.column * cols : nullptr;
+  if (!weights) {
+    rounded.resize(size_t(piece.rows * cols));
+    roundRows(*piece.part, piece.firstRow, piece.rows, rounded.data());
+    weights = rounded.data();
   }
   gemmBfloat16(false, true, piece.tokens, piece.rows, cols, in + piece.firstToken * cols, cols,
-               rounded.data(), cols, out.row(piece.firstToken) + piece.column, out.cols);
+               weights, cols, out.row(piece.firstToken) + piece.column, out.cols);
 }
 
 } // namespace
+
+/// The weights of a linear as bfloat16, kept from an earlier run or from now on; null where they
+/// are not kept.
+const uint16_t *FloatModel::keptWeights(const Node &node, int64_t cols) {
+  if (!keepsWeights)
+    return nullptr;
+  if (auto found = kept.find(&node); found != kept.end())
+    return found->second.data();
+  const int64_t bytes = node.width * cols * int64_t(sizeof(uint16_t));
+  if (keptBytes + bytes > mostKeptBytes)
+    return nullptr;
+  keptBytes += bytes;
+  std::vector<uint16_t> &weights = kept[&node];
+  weights.resize(size_t(node.width * cols));
+  const size_t parts = node.weights.size() - (node.hasBias ? 1 : 0);
+  for (size_t p = 0, column = 0; p < parts; ++p) {
+    const WeightView &part = graph.weights[node.weights[p]];
+    pool.run(blocksOf(part.rows, linearOutputs), [&](int64_t block) {
+      const int64_t row = block * linearOutputs, rows = std::min(linearOutputs, part.rows - row);
+      roundRows(part, row, rows, weights.data() + (int64_t(column) + row) * cols);
+    });
+    column += size_t(part.rows);
+  }
+  return weights.data();
+}
+
+void FloatModel::dropWeights() {
+  kept.clear();
+  keptBytes = 0;
+}
 
 void FloatModel::linear(const Node &node, const Matrix &in, Matrix &out) {
   std::vector<Piece> pieces;
@@ -209,7 +252,9 @@ void FloatModel::linear(const Node &node, const Matrix &in, Matrix &out) {
     bias.resize(size_t(node.width));
     readRows(graph.weights[node.weights.back()], 0, 1, bias.data());
   }
+  const uint16_t *weights = nullptr;
   if (precision == ProductPrecision::Bfloat16) {
+    weights = keptWeights(node, in.cols);
     rounded.resize(size_t(in.rows * in.cols));
     pool.run(blocksOf(in.rows, rowBlock), [&](int64_t block) {
       const int64_t first = block * rowBlock, count = std::min(rowBlock, in.rows - first);
@@ -219,7 +264,7 @@ void FloatModel::linear(const Node &node, const Matrix &in, Matrix &out) {
   pool.run(int64_t(pieces.size()), [&](int64_t item) {
     const Piece &piece = pieces[item];
     if (precision == ProductPrecision::Bfloat16)
-      bfloat16Piece(piece, rounded.data(), in.cols, out);
+      bfloat16Piece(piece, weights, rounded.data(), in.cols, out);
     else
       floatPiece(piece, in, out);
     float *y = out.row(piece.firstToken) + piece.column;

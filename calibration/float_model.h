@@ -6,6 +6,7 @@
 #include "calibration/parallel.h"
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <vector>
@@ -55,6 +56,11 @@ public:
   Status run(const SequenceBatch &batch, const std::vector<bool> &wanted, int32_t first,
              int32_t last, Values &values, const LinearHook &hook = {}, Keep keep = Keep::Needed);
 
+  /// From now on weights that linears round are kept, `mostKeptBytes` of them, for further runs of
+  /// the same nodes; dropWeights() forgets those kept so far.
+  void keepWeights() { keepsWeights = true; }
+  void dropWeights();
+
   /// A buffer [rows, cols] with no particular content, and the way back for one that is not needed
   /// any more; empty ones are ignored.
   Matrix take(int64_t rows, int64_t cols);
@@ -64,6 +70,7 @@ private:
   Status runNode(const SequenceBatch &batch, const Node &node, Values &values);
   Status embed(const SequenceBatch &batch, const Node &node, Matrix &out);
   void linear(const Node &node, const Matrix &in, Matrix &out);
+  const uint16_t *keptWeights(const Node &node, int64_t cols);
   Status rope(const SequenceBatch &batch, const Node &node, const Matrix &in, Matrix &out);
   void attention(const SequenceBatch &batch, const Node &node, const Values &values, Matrix &out);
   void rowwise(const Node &node, const Values &values, Matrix &out);
@@ -73,6 +80,9 @@ private:
   const ProductPrecision precision;
   const size_t mostSpares;
   std::vector<uint16_t> rounded; ///< input of the running linear as bfloat16
+  bool keepsWeights = false;
+  int64_t keptBytes = 0;
+  std::map<const Node *, std::vector<uint16_t>> kept; ///< [width, cols] as bfloat16
   struct Spare {
     int64_t size;
     std::unique_ptr<float[]> data;

@@ -40,9 +40,9 @@ void convertHalves(const std::byte *data, int64_t count, float *out) {
 template <DataType type>
 void readTyped(const WeightView &view, int64_t first, int64_t count, float *out) {
   // Rows that lie together are read along; columns that lie together (the [in, out] storage of
-  // MatMul) in blocks of rows and columns, so that neither side leaves the cache between
-  // neighbours.
-  constexpr int64_t block = 32;
+  // MatMul) in blocks of 16 columns that fill a cache line of the result: lines of both sides lie a
+  // page apart and would evict each other if they were needed twice.
+  constexpr int64_t blockRows = 64, blockCols = 16;
   if (view.colStride == 1) {
     for (int64_t row = 0; row < count; ++row) {
       const int64_t start = (first + row) * view.rowStride;
@@ -56,12 +56,19 @@ void readTyped(const WeightView &view, int64_t first, int64_t count, float *out)
     }
     return;
   }
-  for (int64_t row0 = 0; row0 < count; row0 += block)
-    for (int64_t col0 = 0; col0 < view.cols; col0 += block)
-      for (int64_t col = col0; col < std::min(col0 + block, view.cols); ++col)
-        for (int64_t row = row0; row < std::min(row0 + block, count); ++row)
-          out[row * view.cols + col] =
-              element<type>(view.data, (first + row) * view.rowStride + col * view.colStride);
+  float lines[blockRows][blockCols];
+  for (int64_t row0 = 0; row0 < count; row0 += blockRows)
+    for (int64_t col0 = 0; col0 < view.cols; col0 += blockCols) {
+      const int64_t rows = std::min(blockRows, count - row0),
+                    cols = std::min(blockCols, view.cols - col0);
+      const int64_t start = (first + row0) * view.rowStride + col0 * view.colStride;
+      for (int64_t col = 0; col < cols; ++col)
+        for (int64_t row = 0; row < rows; ++row)
+          lines[row][col] =
+              element<type>(view.data, start + row * view.rowStride + col * view.colStride);
+      for (int64_t row = 0; row < rows; ++row)
+        std::copy_n(lines[row], cols, out + (row0 + row) * view.cols + col0);
+    }
 }
 
 int bitField(const std::byte *data, int64_t index, int bits) {

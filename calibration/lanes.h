@@ -120,22 +120,47 @@ template <typename Work> inline void withLevels(const GridKind &kind, const Work
     work(UniformLevels(kind));
 }
 
-/// sums[i] += sum over k in [from, to) of matrix[i, k] * vectors[k] for four rows of a matrix,
-/// `stride` floats apart. Vectors are loaded once for all four.
+template <int64_t number> struct TileCount {
+  static constexpr int64_t value = number;
+};
+
+/// Tiles that are worked on side by side: with 32 registers, four accumulators of each of four
+/// tiles stay in them while a number of the matrix serves all four.
+#ifdef __AVX512F__
+constexpr int64_t mostTogether = 4;
+#else
+constexpr int64_t mostTogether = 1;
+#endif
+
+/// sums[t][i] += sum over k in [from, to) of matrix[i, k] * vectors[t][k] for four rows of a
+/// matrix, `stride` floats apart, and the vectors of `tiles` tiles. Each sum is in the order of k.
+template <int64_t tiles>
 inline void addFourProducts(const float *matrix, int64_t stride, int64_t from, int64_t to,
-                            const float *vectors, Lanes sums[4]) {
-  Lanes a = sums[0], b = sums[1], c = sums[2], d = sums[3];
-  for (int64_t k = from; k < to; ++k) {
-    const Lanes v = load(vectors + k * lanes);
-    a += matrix[k] * v;
-    b += matrix[stride + k] * v;
-    c += matrix[2 * stride + k] * v;
-    d += matrix[3 * stride + k] * v;
-  }
-  sums[0] = a;
-  sums[1] = b;
-  sums[2] = c;
-  sums[3] = d;
+                            const float *const *vectors, Lanes (*sums)[4]) {
+  Lanes all[tiles][4];
+  for (int64_t t = 0; t < tiles; ++t)
+    for (int64_t i = 0; i < 4; ++i)
+      all[t][i] = sums[t][i];
+  for (int64_t k = from; k < to; ++k)
+    for (int64_t t = 0; t < tiles; ++t) {
+      const Lanes v = load(vectors[t] + k * lanes);
+      for (int64_t i = 0; i < 4; ++i)
+        all[t][i] += matrix[i * stride + k] * v;
+    }
+  for (int64_t t = 0; t < tiles; ++t)
+    for (int64_t i = 0; i < 4; ++i)
+      sums[t][i] = all[t][i];
+}
+
+/// Calls `work` with runs of mostTogether tiles and then, one by one, with the rest: the number of
+/// them as a constant, and the first.
+template <typename Work>
+inline void byTilesTogether(const TileWork *tiles, int64_t count, const Work &work) {
+  int64_t first = 0;
+  for (; first + mostTogether <= count; first += mostTogether)
+    work(TileCount<mostTogether>(), tiles + first);
+  for (; first < count; ++first)
+    work(TileCount<1>(), tiles + first);
 }
 
 /// The same for one row.
@@ -150,11 +175,8 @@ inline Lanes product(const float *row, int64_t from, int64_t to, const float *ve
 
 // The algorithms, one file each; tile_kernels.cpp makes the table of them.
 void searchScales(const TileProblem &problem, bool search, const TileGrid &grid);
-void roundFeedback(const TileProblem &problem, const TileGrid &grid, const FeedbackOrder &feedback,
-                   int8_t *codes, float *errors, double *loss);
-void feedbackLoss(const TileProblem &problem, const TileGrid &grid, const FeedbackOrder &feedback,
-                  const int8_t *codes, float *errors, double *loss);
-void polish(const TileProblem &problem, const TileGrid &grid, const float *moments, int8_t *codes,
-            float *scratch);
+void roundFeedback(const TileWork *tiles, int64_t count, const FeedbackOrder &feedback);
+void feedbackLoss(const TileWork *tiles, int64_t count, const FeedbackOrder &feedback);
+void polish(const TileWork *tiles, int64_t count, const float *moments);
 
 } // namespace smelt::SMELT_LEVEL

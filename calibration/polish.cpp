@@ -20,16 +20,15 @@ constexpr int64_t rowChunk = 32;
 /// Columns [first, first + count) of a tile while their codes and scales move.
 struct Part {
   int64_t first, count, group;
-  const float *moments; ///< H[first, first]
-  int64_t stride;
-  Lanes errors[largestGroup];    ///< d of these columns
-  Lanes gradients[largestGroup]; ///< H d of these columns, all columns' errors counted
+  float moments[largestGroup][largestGroup]; ///< H restricted to them
+  Lanes errors[largestGroup];                ///< d of these columns
+  Lanes gradients[largestGroup];             ///< H d of these columns, all columns' errors counted
 };
 
 /// H restricted to the part times `vector`.
 inline void multiply(const Part &part, const Lanes *vector, Lanes *out) {
   for (int64_t k = 0; k < part.count; ++k) {
-    const float *row = part.moments + k * part.stride;
+    const float *row = part.moments[k];
     Lanes sum{};
     for (int64_t j = 0; j < part.count; ++j)
       sum += row[j] * vector[j];
@@ -42,7 +41,7 @@ void moveCodes(const TileGrid &grid, const Levels &levels, Part &part, int8_t *c
   const Lanes step = load(grid.steps + part.group * lanes);
   const Lanes inverse = reciprocal(step);
   for (int64_t k = 0; k < part.count; ++k) {
-    const float *row = part.moments + k * part.stride;
+    const float *row = part.moments[k];
     int8_t *code = codes + (part.first + k) * lanes;
     const Lanes level = loadCodes(code);
     const Lanes best = levels(level - part.gradients[k] / row[k] * inverse);
@@ -130,7 +129,7 @@ void moveScales(const TileGrid &grid, Part &part, const int8_t *codes) {
   float ones[largestGroup]; // H restricted to the group times a vector of ones
   for (int64_t k = 0; k < part.count; ++k) {
     level[k] = loadCodes(codes + (part.first + k) * lanes);
-    const float *row = part.moments + k * part.stride;
+    const float *row = part.moments[k];
     ones[k] = 0;
     for (int64_t j = 0; j < part.count; ++j)
       ones[k] += row[j];
@@ -152,88 +151,172 @@ void moveScales(const TileGrid &grid, Part &part, const int8_t *codes) {
   applyScales(part, level, product, ones, stepChange, offsetChange);
 }
 
-/// gradients += H[:, first .. first + count) * changes, for all columns. H is symmetric: its rows
-/// are read instead of its columns, each in order, since columns of a wide H lie on a page each.
-void addChanges(const float *moments, int64_t inputs, int64_t first, int64_t count,
-                const float *changes, float *gradients) {
-  const float *rows = moments + first * inputs;
-  int64_t j = 0;
-  for (; j + 4 <= inputs; j += 4) {
-    float *at = gradients + j * lanes;
-    Lanes a = load(at), b = load(at + lanes), c = load(at + 2 * lanes), d = load(at + 3 * lanes);
-    for (int64_t k = 0; k < count; ++k) {
-      const float *row = rows + k * inputs + j;
-      const Lanes change = load(changes + k * lanes);
-      a += row[0] * change;
-      b += row[1] * change;
-      c += row[2] * change;
-      d += row[3] * change;
+/// Columns of one panel of H that are changed, of `tiles` tiles.
+template <int64_t tiles> struct Changes {
+  int64_t count = 0;
+  int64_t columns[momentPanel];                         ///< of the panel
+  alignas(64) float changes[momentPanel][tiles][lanes]; ///< of their errors
+};
+
+/// gradients += H[:, columns] * changes, for all columns of H; each sum in the order of columns.
+template <int64_t tiles>
+void addChanges(const float *panel, int64_t inputs, const Changes<tiles> &changes,
+                float *const *gradients) {
+  auto run = [&](auto width, int64_t j) {
+    constexpr int64_t rows = decltype(width)::value;
+    Lanes sums[tiles][rows];
+    for (int64_t t = 0; t < tiles; ++t)
+      for (int64_t i = 0; i < rows; ++i)
+        sums[t][i] = load(gradients[t] + (j + i) * lanes);
+    for (int64_t c = 0; c < changes.count; ++c) {
+      const float *row = panel + j * momentPanel + changes.columns[c];
+      for (int64_t t = 0; t < tiles; ++t) {
+        const Lanes change = load(changes.changes[c][t]);
+        for (int64_t i = 0; i < rows; ++i)
+          sums[t][i] += row[i * momentPanel] * change;
+      }
     }
-    store(at, a);
-    store(at + lanes, b);
-    store(at + 2 * lanes, c);
-    store(at + 3 * lanes, d);
-  }
-  for (; j < inputs; ++j) {
-    Lanes sum = load(gradients + j * lanes);
-    for (int64_t k = 0; k < count; ++k)
-      sum += rows[k * inputs + j] * load(changes + k * lanes);
-    store(gradients + j * lanes, sum);
-  }
+    for (int64_t t = 0; t < tiles; ++t)
+      for (int64_t i = 0; i < rows; ++i)
+        store(gradients[t] + (j + i) * lanes, sums[t][i]);
+  };
+  int64_t j = 0;
+  for (; j + 4 <= inputs; j += 4)
+    run(TileCount<4>(), j);
+  for (; j < inputs; ++j)
+    run(TileCount<1>(), j);
 }
 
-template <typename Levels>
-void descend(const TileProblem &problem, const TileGrid &grid, const Levels &levels, bool scales,
-             const float *moments, int8_t *codes, float *errors, float *gradients) {
-  const int64_t inputs = problem.inputs;
-  const bool row = grid.kind.scales == ScaleStorage::Row;
-  const int64_t width = row ? rowChunk : grid.groupCols;
-  for (int64_t first = 0; first < inputs; first += width) {
-    Part part;
-    part.first = first;
-    part.count = first + width <= inputs ? width : inputs - first;
-    part.group = row ? 0 : first / width;
-    part.moments = moments + first * inputs + first;
-    part.stride = inputs;
-    for (int64_t k = 0; k < part.count; ++k) {
-      part.errors[k] = load(errors + (first + k) * lanes);
-      part.gradients[k] = load(gradients + (first + k) * lanes);
-    }
-    moveCodes(grid, levels, part, codes);
-    if (scales && !row)
-      moveScales(grid, part, codes);
-    float changes[largestGroup * lanes];
-    Ints moved{};
-    for (int64_t k = 0; k < part.count; ++k) {
-      const Lanes change = part.errors[k] - load(errors + (first + k) * lanes);
-      moved |= change != 0;
-      store(changes + k * lanes, change);
-      store(errors + (first + k) * lanes, part.errors[k]);
-    }
-    if (anySet(moved))
-      addChanges(moments, inputs, first, part.count, changes, gradients);
+/// The tiles that descend side by side, their errors d and gradients H d [inputs, 16].
+template <int64_t tiles> struct Descent {
+  const TileWork *work;
+  const float *moments; ///< H in panels
+  int64_t inputs;
+  float *errors[tiles], *gradients[tiles];
+
+  const float *panel(int64_t column) const {
+    return moments + column / momentPanel * inputs * momentPanel;
   }
-}
+
+  /// Adds what changes [count, tiles, 16] of the columns from `first` on do to all gradients.
+  void spread(int64_t first, int64_t count, const float (*changes)[tiles][lanes]) const {
+    for (int64_t k = 0; k < count;) {
+      const int64_t at = (first + k) % momentPanel, rest = momentPanel - at,
+                    width = count - k < rest ? count - k : rest;
+      spreadPanel(panel(first + k), at, width, changes + k);
+      k += width;
+    }
+  }
+
+  /// Columns that no row changes are left out, tile by tile if that saves more than working at all
+  /// tiles together.
+  void spreadPanel(const float *panel, int64_t at, int64_t width,
+                   const float (*changes)[tiles][lanes]) const {
+    Changes<tiles> together;
+    Changes<1> alone[tiles];
+    int64_t all = 0;
+    for (int64_t k = 0; k < width; ++k) {
+      bool any = false;
+      for (int64_t t = 0; t < tiles; ++t) {
+        const Lanes change = load(changes[k][t]);
+        if (!anySet(change != 0))
+          continue;
+        any = true;
+        Changes<1> &own = alone[t];
+        own.columns[own.count] = at + k;
+        store(own.changes[own.count++][0], change);
+        ++all;
+      }
+      if (!any)
+        continue;
+      together.columns[together.count] = at + k;
+      __builtin_memcpy(together.changes[together.count++], changes[k], sizeof changes[k]);
+    }
+    if (4 * all > 3 * tiles * together.count)
+      return addChanges(panel, inputs, together, gradients);
+    for (int64_t t = 0; t < tiles; ++t)
+      if (alone[t].count)
+        addChanges(panel, inputs, alone[t], gradients + t);
+  }
+
+  void start() const {
+    alignas(64) float changes[momentPanel][tiles][lanes];
+    for (int64_t t = 0; t < tiles; ++t)
+      for (int64_t k = 0; k < inputs; ++k) {
+        const TileGrid &grid = *work[t].grid;
+        const int64_t g = k / grid.groupCols;
+        store(errors[t] + k * lanes,
+              load(grid.steps + g * lanes) * loadCodes(work[t].codes + k * lanes) -
+                  load(grid.offsets + g * lanes) - load(work[t].problem->weights + k * lanes));
+        store(gradients[t] + k * lanes, Lanes{});
+      }
+    for (int64_t first = 0; first < inputs; first += momentPanel) {
+      const int64_t count = first + momentPanel <= inputs ? momentPanel : inputs - first;
+      for (int64_t k = 0; k < count; ++k)
+        for (int64_t t = 0; t < tiles; ++t)
+          store(changes[k][t], load(errors[t] + (first + k) * lanes));
+      spread(first, count, changes);
+    }
+  }
+
+  template <typename Levels> void descend(const Levels &levels, bool scales) const {
+    const TileGrid &any = *work->grid;
+    const bool row = any.kind.scales == ScaleStorage::Row;
+    const int64_t width = row ? rowChunk : any.groupCols;
+    Part part;
+    for (int64_t first = 0; first < inputs; first += width) {
+      part.first = first;
+      part.count = first + width <= inputs ? width : inputs - first;
+      part.group = row ? 0 : first / width;
+      for (int64_t j = 0; j < part.count; ++j) {
+        const float *column = panel(first + j) + (first + j) % momentPanel;
+        for (int64_t k = 0; k < part.count; ++k)
+          part.moments[k][j] = column[(first + k) * momentPanel];
+      }
+      alignas(64) float changes[largestGroup][tiles][lanes];
+      for (int64_t t = 0; t < tiles; ++t) {
+        for (int64_t k = 0; k < part.count; ++k) {
+          part.errors[k] = load(errors[t] + (first + k) * lanes);
+          part.gradients[k] = load(gradients[t] + (first + k) * lanes);
+        }
+        moveCodes(*work[t].grid, levels, part, work[t].codes);
+        if (scales && !row)
+          moveScales(*work[t].grid, part, work[t].codes);
+        for (int64_t k = 0; k < part.count; ++k) {
+          store(changes[k][t], part.errors[k] - load(errors[t] + (first + k) * lanes));
+          store(errors[t] + (first + k) * lanes, part.errors[k]);
+        }
+      }
+      spread(first, part.count, changes);
+    }
+  }
+
+  void finish() const {
+    for (int64_t t = 0; t < tiles; ++t) {
+      Doubles loss{};
+      for (int64_t k = 0; k < inputs; ++k)
+        loss += toDoubles(load(errors[t] + k * lanes)) * toDoubles(load(gradients[t] + k * lanes));
+      for (int64_t row = 0; row < lanes; ++row)
+        work[t].losses[row] = loss[row];
+    }
+  }
+};
 
 } // namespace
 
-void polish(const TileProblem &problem, const TileGrid &grid, const float *moments, int8_t *codes,
-            float *scratch) {
-  float *errors = scratch, *gradients = scratch + problem.cols * lanes;
-  for (int64_t k = 0; k < problem.inputs; ++k) {
-    const int64_t g = k / grid.groupCols;
-    store(errors + k * lanes, load(grid.steps + g * lanes) * loadCodes(codes + k * lanes) -
-                                  load(grid.offsets + g * lanes) -
-                                  load(problem.weights + k * lanes));
-    store(gradients + k * lanes, Lanes{});
-  }
-  for (int64_t first = 0; first < problem.inputs; first += rowChunk)
-    addChanges(moments, problem.inputs, first,
-               first + rowChunk <= problem.inputs ? rowChunk : problem.inputs - first,
-               errors + first * lanes, gradients);
-  withLevels(grid.kind, [&](const auto &levels) {
-    for (bool scales : {true, true, false})
-      descend(problem, grid, levels, scales, moments, codes, errors, gradients);
+void polish(const TileWork *tiles, int64_t count, const float *moments) {
+  byTilesTogether(tiles, count, [&](auto together, const TileWork *work) {
+    Descent<together.value> descent{work, moments, work->problem->inputs, {}, {}};
+    for (int64_t t = 0; t < together.value; ++t) {
+      descent.errors[t] = work[t].scratch;
+      descent.gradients[t] = work[t].scratch + work[t].problem->cols * lanes;
+    }
+    descent.start();
+    withLevels(work->grid->kind, [&](const auto &levels) {
+      for (bool scales : {true, true, false})
+        descent.descend(levels, scales);
+    });
+    descent.finish();
   });
 }
 

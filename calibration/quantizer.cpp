@@ -6,6 +6,7 @@
 #include "calibration/tile_quantizer.h"
 
 #include <algorithm>
+#include <array>
 
 namespace smelt {
 
@@ -22,7 +23,8 @@ constexpr AlgorithmInfo algorithmTable[] = {
 };
 
 constexpr int64_t lanes = tileRows;
-constexpr int64_t waveTiles = 128; ///< tiles whose results are in memory at a time
+constexpr int64_t waveTiles = 128;   ///< tiles whose results are in memory at a time
+constexpr int64_t tilesTogether = 4; ///< tiles that are quantized side by side
 
 Status checkLinear(const LinearWeights &linear, Algorithm algorithm,
                    const InputStatistics *statistics) {
@@ -65,12 +67,14 @@ void addOutcome(QuantizationReport &report, TileErrors &total, const TileOutcome
 
 /// The factors that an algorithm works with; null, with the reason in `fallback`, where the
 /// statistics give none.
-Result<std::shared_ptr<const ErrorFeedback>>
-feedbackFor(const InputStatistics &statistics, FeedbackCache *cache, std::string &fallback) {
+Result<std::shared_ptr<const ErrorFeedback>> feedbackFor(const InputStatistics &statistics,
+                                                         int threads, FeedbackCache *cache,
+                                                         std::string &fallback) {
   if (!statistics.secondMoments)
     return invalidArgument("it needs second moments: calibrate with them");
   FeedbackCache own;
-  Result<std::shared_ptr<const ErrorFeedback>> factors = (cache ? cache : &own)->get(statistics);
+  Result<std::shared_ptr<const ErrorFeedback>> factors =
+      (cache ? cache : &own)->get(statistics, threads);
   if (factors)
     return factors;
   fallback = factors.status().message();
@@ -87,19 +91,31 @@ Status checkReport(const QuantizationReport &report) {
                        std::to_string(report.feedbackLoss) + " to " + std::to_string(report.loss));
 }
 
-/// Runs `work(tile index, place in the wave, tile)` over the tiles first, first + stride, .. and
-/// hands each wave's outcomes to `finish(first place, outcomes)`.
-template <typename Work, typename Finish>
-Status forTiles(int64_t tiles, int64_t stride, int threads, const Work &work,
-                const Finish &finish) {
+/// Runs `quantize(indices, place in the wave of the first, tiles, outcomes)` and then, tile by
+/// tile, `take(index, place in the wave, tile, outcome)` over the tiles first, first + stride, ..
+/// and hands each wave's outcomes to `finish(first place, outcomes)`.
+template <typename Quantize, typename Take, typename Finish>
+Status forTiles(int64_t tiles, int64_t stride, int threads, const Quantize &quantize,
+                const Take &take, const Finish &finish) {
   WorkerPool pool(threads);
   const int64_t chosen = (tiles + stride - 1) / stride;
+  // As many side by side as leave every worker something to do.
+  const int64_t together = std::clamp<int64_t>(chosen / (2 * pool.threads()), 1, tilesTogether);
   std::vector<TileOutcome> outcomes;
   for (int64_t first = 0; first < chosen; first += waveTiles) {
     outcomes.assign(size_t(std::min(waveTiles, chosen - first)), {});
-    pool.run(int64_t(outcomes.size()), [&](int64_t i) {
-      thread_local Tile tile;
-      outcomes[i] = work((first + i) * stride, i, tile);
+    const int64_t count = int64_t(outcomes.size());
+    pool.run((count + together - 1) / together, [&](int64_t item) {
+      thread_local std::array<Tile, tilesTogether> run;
+      int64_t indices[tilesTogether];
+      const int64_t place = item * together, size = std::min(together, count - place);
+      for (int64_t i = 0; i < size; ++i)
+        indices[i] = (first + place + i) * stride;
+      quantize(std::span<const int64_t>(indices, size_t(size)), place, run.data(),
+               &outcomes[place]);
+      for (int64_t i = 0; i < size; ++i)
+        if (outcomes[place + i].status.ok())
+          take(indices[i], place + i, run[size_t(i)], outcomes[place + i]);
     });
     for (TileOutcome &outcome : outcomes)
       SMELT_TRY(std::move(outcome.status));
@@ -156,7 +172,7 @@ Result<QuantizationReport> quantizeChecked(const LinearWeights &linear, WeightFo
   std::shared_ptr<const ErrorFeedback> feedback;
   const FormatInfo &info = formatInfo(format);
   if (needsSecondMoments(algorithm) && info.grid != Grid::Float && info.grid != Grid::Given) {
-    SMELT_ASSIGN(feedback, feedbackFor(*statistics, cache, report.fallback));
+    SMELT_ASSIGN(feedback, feedbackFor(*statistics, threads, cache, report.fallback));
     if (feedback) {
       report.damping = feedback->damping;
       report.deadColumns = feedback->deadColumns;
@@ -170,19 +186,19 @@ Result<QuantizationReport> quantizeChecked(const LinearWeights &linear, WeightFo
   TileErrors total{};
   SMELT_TRY(forTiles(
       tiles, 1, threads,
-      [&](int64_t index, int64_t place, Tile &tile) {
+      [&](std::span<const int64_t> indices, int64_t, Tile *run, TileOutcome *outcomes) {
+        if (info.grid != Grid::Given)
+          quantizer.run(indices, run, outcomes);
+      },
+      [&](int64_t index, int64_t place, Tile &tile, TileOutcome &outcome) {
         std::span<std::byte> out = std::span(packed).subspan(size_t(place * size), size_t(size));
-        TileOutcome outcome;
         if (info.grid == Grid::Given) {
           outcome.status = carryTile(linear, format, index, outcome.rows, out);
-          return outcome;
+          return;
         }
-        outcome = quantizer.run(index, tile);
-        if (outcome.status.ok())
-          quantizer.pack(tile, out);
-        if (couples && outcome.status.ok())
+        quantizer.pack(tile, out);
+        if (couples)
           gathered.add(quantizer, index, tile);
-        return outcome;
       },
       [&](int64_t, const std::vector<TileOutcome> &outcomes) {
         for (const TileOutcome &outcome : outcomes)
@@ -219,7 +235,7 @@ Result<std::vector<float>> dequantizeChecked(const LinearWeights &linear, Weight
   std::shared_ptr<const ErrorFeedback> feedback;
   std::string fallback;
   if (needsSecondMoments(algorithm)) {
-    SMELT_ASSIGN(feedback, feedbackFor(*statistics, cache, fallback));
+    SMELT_ASSIGN(feedback, feedbackFor(*statistics, threads, cache, fallback));
   }
   const TileQuantizer quantizer(linear, format, algorithm, statistics, feedback.get());
   const int64_t cols = linear.parts[0].cols;
@@ -227,13 +243,14 @@ Result<std::vector<float>> dequantizeChecked(const LinearWeights &linear, Weight
   std::vector<float> values(size_t(starts.back() * cols));
   SMELT_TRY(forTiles(
       packedRows(linear) / lanes, 1, threads,
-      [&](int64_t index, int64_t, Tile &tile) {
-        TileOutcome outcome = quantizer.run(index, tile);
+      [&](std::span<const int64_t> indices, int64_t, Tile *run, TileOutcome *outcomes) {
+        quantizer.run(indices, run, outcomes);
+      },
+      [&](int64_t index, int64_t, Tile &tile, TileOutcome &) {
         thread_local std::vector<float> decoded;
         decoded.resize(size_t(lanes * cols));
         quantizer.decode(tile, decoded.data());
         placeRows(linear, starts, index, decoded.data(), values);
-        return outcome;
       },
       [](int64_t, const std::vector<TileOutcome> &) { return Status(); }));
   return values;
@@ -250,7 +267,7 @@ Result<std::vector<double>> measureChecked(const LinearWeights &linear,
   std::shared_ptr<const ErrorFeedback> feedback;
   std::string fallback;
   if (needsSecondMoments(algorithm)) {
-    SMELT_ASSIGN(feedback, feedbackFor(statistics, &cache, fallback));
+    SMELT_ASSIGN(feedback, feedbackFor(statistics, threads, &cache, fallback));
   }
   std::vector<TileQuantizer> quantizers;
   for (WeightFormat format : formats) {
@@ -259,33 +276,35 @@ Result<std::vector<double>> measureChecked(const LinearWeights &linear,
     quantizers.emplace_back(linear, format, algorithm, &statistics, feedback.get());
   }
   const int64_t cols = linear.parts[0].cols, count = int64_t(formats.size());
-  std::vector<std::vector<double>> wave(waveTiles); // [formats, 16] of each tile
+  std::vector<double> wave(size_t(waveTiles * count * lanes)); // of each tile
   int64_t rows = 0, all = 0;
   for (const WeightView &part : linear.parts)
     all += part.rows;
   SMELT_TRY(forTiles(
       packedRows(linear) / lanes, stride, threads,
-      [&](int64_t index, int64_t place, Tile &tile) {
-        thread_local std::vector<float> errors; // [formats, cols, 16]
-        errors.resize(size_t(count * cols * lanes));
-        TileOutcome outcome;
+      [&](std::span<const int64_t> indices, int64_t place, Tile *run, TileOutcome *outcomes) {
+        const int64_t tiles = int64_t(indices.size()), size = cols * lanes;
+        thread_local std::vector<float> errors; // [tiles, formats, cols, 16]
+        errors.resize(size_t(tiles * count * size));
         for (int64_t f = 0; f < count; ++f) {
-          outcome = quantizers[size_t(f)].run(index, tile);
-          if (!outcome.status.ok())
-            return outcome;
-          quantizers[size_t(f)].errors(tile, errors.data() + f * cols * lanes);
+          std::fill_n(outcomes, tiles, TileOutcome());
+          quantizers[size_t(f)].run(indices, run, outcomes);
+          for (int64_t i = 0; i < tiles; ++i) {
+            if (!outcomes[i].status.ok())
+              return;
+            quantizers[size_t(f)].errors(run[i], errors.data() + (i * count + f) * size);
+          }
         }
-        wave[size_t(place)].resize(size_t(count * lanes));
-        tileKernels().momentLosses((*triangle)->data(), cols, errors.data(), count,
-                                   wave[size_t(place)].data());
-        return outcome;
+        tileKernels().momentLosses((*triangle)->data(), cols, errors.data(), tiles * count,
+                                   wave.data() + place * count * lanes);
       },
+      [](int64_t, int64_t, Tile &, TileOutcome &) {},
       [&](int64_t, const std::vector<TileOutcome> &outcomes) {
         for (size_t i = 0; i < outcomes.size(); ++i) {
           rows += outcomes[i].rows;
           for (int64_t f = 0; f < count; ++f)
             for (int64_t row = 0; row < outcomes[i].rows; ++row)
-              losses[size_t(f)] += wave[i][size_t(f * lanes + row)];
+              losses[size_t(f)] += wave[(i * size_t(count) + size_t(f)) * lanes + size_t(row)];
         }
         return Status();
       }));

@@ -46,6 +46,21 @@ struct FeedbackOrder {
   int64_t count;
 };
 
+/// H = E[x x^T] by panels of `momentPanel` columns, one after the other, each [inputs,
+/// momentPanel], the last filled up with zeros: what a panel's changes do to all gradients is then
+/// read along.
+constexpr int64_t momentPanel = 32;
+constexpr int64_t momentPanels(int64_t inputs) { return (inputs + momentPanel - 1) / momentPanel; }
+
+/// A tile on its way through error feedback or descent.
+struct TileWork {
+  const TileProblem *problem;
+  const TileGrid *grid;
+  int8_t *codes;  ///< [cols, 16]
+  float *scratch; ///< [2, cols, 16]
+  double *losses; ///< [16] of the rows: sums of d^T H d
+};
+
 struct TileErrors {
   double squares, weightSquares, weighted,
       weightedSquares; ///< of error and weight, plain and times importance
@@ -57,18 +72,16 @@ struct TileKernels {
   void (*searchScales)(const TileProblem &problem, bool search, const TileGrid &grid);
   /// Codes [cols, 16] of the nearest grid points.
   void (*roundNearest)(const TileProblem &problem, const TileGrid &grid, int8_t *codes);
-  /// Rounds column by column, each weight first corrected by the errors made before, into `codes`;
-  /// beside it their loss [16]. `errors` is scratch, [count, 16].
-  void (*roundFeedback)(const TileProblem &problem, const TileGrid &grid,
-                        const FeedbackOrder &feedback, int8_t *codes, float *errors, double *loss);
-  /// Loss d^T H d [16] of given codes, by the same factors.
-  void (*feedbackLoss)(const TileProblem &problem, const TileGrid &grid,
-                       const FeedbackOrder &feedback, const int8_t *codes, float *errors,
-                       double *loss);
-  /// Coordinate descent on codes and stored scales by H, `moments` [inputs, inputs]; changes codes
-  /// and grid. `scratch` is [2, cols, 16].
-  void (*polish)(const TileProblem &problem, const TileGrid &grid, const float *moments,
-                 int8_t *codes, float *scratch);
+  // The next three take several tiles of one linear side by side, so that what they read of H or
+  // its factors serves all; a tile's result does not depend on those beside it.
+  /// Rounds column by column, each weight first corrected by the errors made before, into `codes`,
+  /// and says their losses.
+  void (*roundFeedback)(const TileWork *tiles, int64_t count, const FeedbackOrder &feedback);
+  /// Losses of given codes, by the same factors.
+  void (*feedbackLoss)(const TileWork *tiles, int64_t count, const FeedbackOrder &feedback);
+  /// Coordinate descent on codes and stored scales by H, `moments` in panels; changes codes and
+  /// grid, and says the losses that it ends at.
+  void (*polish)(const TileWork *tiles, int64_t count, const float *moments);
   /// Losses d^T H d [count, 16] of several errors d [count, inputs, 16] by H itself, the upper
   /// triangle by rows (statistics.h).
   void (*momentLosses)(const float *triangle, int64_t inputs, const float *errors, int64_t count,

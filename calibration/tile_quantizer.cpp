@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 namespace smelt {
 
@@ -124,43 +125,100 @@ FeedbackOrder TileQuantizer::feedbackOrder() const {
   return {feedback->order.data(), feedback->factors.data(), feedback->diagonal.data(), cols};
 }
 
-TileOutcome TileQuantizer::run(int64_t index, Tile &tile, const float *shift) const {
-  TileOutcome outcome;
+/// Reads a tile, searches its grid and rounds to it; whether there are codes to improve.
+bool TileQuantizer::prepare(int64_t index, Tile &tile, TileOutcome &outcome,
+                            const float *shift) const {
   outcome.status = read(index, tile, outcome.rows);
   if (!outcome.status.ok())
-    return outcome;
+    return false;
   for (int64_t i = 0; shift && i < outcome.rows * cols; ++i)
     tile.rows[i] += shift[i];
   weigh(tile);
   if (info.grid == Grid::Float)
-    return outcome;
+    return false;
   const TileKernels &kernels = tileKernels();
   const TileProblem problem = problemOf(tile);
   const TileGrid grid = gridOf(tile);
   tile.codes.resize(size_t(padded * lanes));
-  tile.scratch.resize(size_t(2 * padded * lanes));
   kernels.searchScales(problem, algorithm != Algorithm::Rtn, grid);
   outcome.status = checkScales(index, grid);
   if (!outcome.status.ok())
-    return outcome;
+    return false;
   kernels.roundNearest(problem, grid, tile.codes.data());
-  if (feedback) {
-    double losses[lanes];
-    kernels.feedbackLoss(problem, grid, feedbackOrder(), tile.codes.data(), tile.scratch.data(),
-                         losses);
-    for (int64_t row = 0; row < outcome.rows; ++row)
-      outcome.searchLoss += losses[row];
-    if (needsSecondMoments(algorithm))
-      feedForward(problem, grid, tile, outcome, losses);
-    for (int64_t row = 0; row < outcome.rows; ++row)
-      outcome.feedbackLoss += losses[row];
-    if (algorithm == Algorithm::Polish || algorithm == Algorithm::Coupled)
-      descend(problem, grid, tile, outcome, losses);
-    for (int64_t row = 0; row < outcome.rows; ++row)
-      outcome.loss += losses[row];
+  return true;
+}
+
+void TileQuantizer::run(std::span<const int64_t> indices, Tile *tiles, TileOutcome *outcomes,
+                        const float *shift) const {
+  std::vector<Tile *> sound;
+  std::vector<TileOutcome *> ofSound;
+  for (size_t i = 0; i < indices.size(); ++i)
+    if (prepare(indices[i], tiles[i], outcomes[i], shift)) {
+      sound.push_back(&tiles[i]);
+      ofSound.push_back(&outcomes[i]);
+    }
+  if (feedback && !sound.empty())
+    improve(sound, ofSound);
+  for (size_t i = 0; i < sound.size(); ++i)
+    ofSound[i]->errors = tileKernels().measure(problemOf(*sound[i]), gridOf(*sound[i]),
+                                               sound[i]->codes.data(), ofSound[i]->rows);
+}
+
+/// Error feedback and descent, as the algorithm says, each kept where it lowers a row's loss.
+void TileQuantizer::improve(std::span<Tile *const> tiles,
+                            std::span<TileOutcome *const> outcomes) const {
+  constexpr int64_t line = 16; // floats
+  const size_t count = tiles.size();
+  std::vector<TileProblem> problems;
+  std::vector<TileGrid> grids;
+  std::vector<TileWork> work(count), others(count);
+  std::vector<double> found(count * lanes);
+  for (Tile *tile : tiles) {
+    problems.push_back(problemOf(*tile));
+    grids.push_back(gridOf(*tile));
+    tile->scratch.resize(size_t(2 * padded * lanes + line));
+    tile->otherCodes.assign(size_t(padded * lanes), 0);
   }
-  outcome.errors = kernels.measure(problem, grid, tile.codes.data(), outcome.rows);
-  return outcome;
+  for (size_t i = 0; i < count; ++i) {
+    void *scratch = tiles[i]->scratch.data();
+    size_t space = tiles[i]->scratch.size() * sizeof(float);
+    scratch = std::align(line * sizeof(float), size_t(2 * padded * lanes) * sizeof(float), scratch,
+                         space);
+    work[i] = {&problems[i], &grids[i], tiles[i]->codes.data(), static_cast<float *>(scratch),
+               tiles[i]->losses};
+    others[i] = work[i];
+    others[i].codes = tiles[i]->otherCodes.data();
+    others[i].losses = found.data() + i * lanes;
+  }
+  auto sum = [&](double TileOutcome::*total) {
+    for (size_t i = 0; i < count; ++i)
+      for (int64_t row = 0; row < outcomes[i]->rows; ++row)
+        outcomes[i]->*total += tiles[i]->losses[row];
+  };
+  const TileKernels &kernels = tileKernels();
+  kernels.feedbackLoss(work.data(), int64_t(count), feedbackOrder());
+  sum(&TileOutcome::searchLoss);
+  if (needsSecondMoments(algorithm)) {
+    kernels.roundFeedback(others.data(), int64_t(count), feedbackOrder());
+    for (size_t i = 0; i < count; ++i)
+      keepBetter(*tiles[i], others[i].losses, *outcomes[i]);
+  }
+  sum(&TileOutcome::feedbackLoss);
+  if (algorithm == Algorithm::Polish || algorithm == Algorithm::Coupled) {
+    for (size_t i = 0; i < count; ++i) {
+      Tile &tile = *tiles[i];
+      tile.otherCodes = tile.codes;
+      tile.otherSteps = tile.steps;
+      tile.otherOffsets = tile.offsets;
+      tile.otherStepCodes = tile.stepCodes;
+      tile.otherOffsetCodes = tile.offsetCodes;
+      work[i].losses = found.data() + i * lanes;
+    }
+    kernels.polish(work.data(), int64_t(count), feedback->moments.data());
+    for (size_t i = 0; i < count; ++i)
+      keepPolished(*tiles[i], work[i].losses, *outcomes[i]);
+  }
+  sum(&TileOutcome::loss);
 }
 
 Status TileQuantizer::checkScales(int64_t index, const TileGrid &grid) const {
@@ -175,42 +233,26 @@ Status TileQuantizer::checkScales(int64_t index, const TileGrid &grid) const {
   return {};
 }
 
-/// Error feedback on the searched grid; rows that come out worse keep their codes. `losses` [16]
-/// holds those of the codes before and after.
-void TileQuantizer::feedForward(const TileProblem &problem, const TileGrid &grid, Tile &tile,
-                                TileOutcome &outcome, double *losses) const {
-  tile.otherCodes.assign(size_t(padded * lanes), 0);
-  double fed[lanes];
-  tileKernels().roundFeedback(problem, grid, feedbackOrder(), tile.otherCodes.data(),
-                              tile.scratch.data(), fed);
+/// Takes the codes that error feedback found on the searched grid; rows that come out worse keep
+/// theirs.
+void TileQuantizer::keepBetter(Tile &tile, const double *fed, TileOutcome &outcome) const {
   for (int64_t row = 0; row < lanes; ++row) {
-    if (!(fed[row] <= losses[row])) {
+    if (!(fed[row] <= tile.losses[row])) {
       outcome.rowsKept += row < outcome.rows;
       continue;
     }
-    losses[row] = fed[row];
+    tile.losses[row] = fed[row];
     for (int64_t k = 0; k < cols; ++k)
       tile.codes[k * lanes + row] = tile.otherCodes[k * lanes + row];
   }
 }
 
-/// Coordinate descent; rows whose loss does not fall keep what they had.
-void TileQuantizer::descend(const TileProblem &problem, const TileGrid &grid, Tile &tile,
-                            TileOutcome &outcome, double *losses) const {
-  tile.otherCodes = tile.codes;
-  tile.otherSteps = tile.steps;
-  tile.otherOffsets = tile.offsets;
-  tile.otherStepCodes = tile.stepCodes;
-  tile.otherOffsetCodes = tile.offsetCodes;
-  double polished[lanes];
-  tileKernels().polish(problem, grid, feedback->moments.data(), tile.codes.data(),
-                       tile.scratch.data());
-  tileKernels().feedbackLoss(problem, grid, feedbackOrder(), tile.codes.data(), tile.scratch.data(),
-                             polished);
+/// Rows whose loss did not fall in the descent get back what they had.
+void TileQuantizer::keepPolished(Tile &tile, const double *polished, TileOutcome &outcome) const {
   for (int64_t row = 0; row < lanes; ++row) {
-    if (polished[row] < losses[row]) {
+    if (polished[row] < tile.losses[row]) {
       outcome.rowsPolished += row < outcome.rows;
-      losses[row] = polished[row];
+      tile.losses[row] = polished[row];
       continue;
     }
     for (int64_t k = 0; k < padded; ++k)

@@ -31,7 +31,8 @@ struct Tile {
   std::vector<int8_t> otherCodes;
   std::vector<float> otherSteps, otherOffsets;
   std::vector<int16_t> otherStepCodes, otherOffsetCodes;
-  std::vector<float> scratch; ///< [2, padded, 16]
+  std::vector<float> scratch; ///< [2, padded, 16] from the first whole cache line on
+  double losses[tileRows];    ///< of the codes so far
   // Row-major copies for packTile.
   std::vector<uint8_t> packCodes, packGroupScales, packGroupMinimums;
   std::vector<float> packScales;
@@ -52,9 +53,11 @@ public:
   TileQuantizer(const LinearWeights &linear, WeightFormat format, Algorithm algorithm,
                 const InputStatistics *statistics, const ErrorFeedback *feedback);
 
-  /// Reads tile `index` and decides its grid and codes (not for formats of given codes). What is
-  /// aimed at is the weights plus `shift` [16, cols], if that is given.
-  TileOutcome run(int64_t index, Tile &tile, const float *shift = nullptr) const;
+  /// Reads the tiles of these indices and decides their grids and codes (not for formats of given
+  /// codes), side by side; what comes out of one does not depend on the others. What is aimed at is
+  /// the weights plus `shift` [16, cols], if that is given.
+  void run(std::span<const int64_t> indices, Tile *tiles, TileOutcome *outcomes,
+           const float *shift = nullptr) const;
   /// What is stored less what was read, [cols, 16]; after run().
   void errors(const Tile &tile, float *out) const;
   /// Bytes of the tile (tileBytes); after run().
@@ -67,10 +70,10 @@ private:
   void weigh(Tile &tile) const;
   TileGrid gridOf(Tile &tile) const;
   Status checkScales(int64_t index, const TileGrid &grid) const;
-  void feedForward(const TileProblem &problem, const TileGrid &grid, Tile &tile,
-                   TileOutcome &outcome, double *losses) const;
-  void descend(const TileProblem &problem, const TileGrid &grid, Tile &tile, TileOutcome &outcome,
-               double *losses) const;
+  bool prepare(int64_t index, Tile &tile, TileOutcome &outcome, const float *shift) const;
+  void improve(std::span<Tile *const> tiles, std::span<TileOutcome *const> outcomes) const;
+  void keepBetter(Tile &tile, const double *fed, TileOutcome &outcome) const;
+  void keepPolished(Tile &tile, const double *polished, TileOutcome &outcome) const;
   FeedbackOrder feedbackOrder() const;
   TileProblem problemOf(const Tile &tile) const;
 

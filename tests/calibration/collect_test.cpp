@@ -114,12 +114,12 @@ TEST(Collect, ShardsMergeToTheWholeAndThreadsDoNotMatter) {
   ModelShape shape;
   shape.inner = 300;
   RandomModel model = makeRandomModel(shape);
-  const auto samples = makeSamples(6, 20, shape.vocab);
+  const auto samples = makeSamples(6, 600, shape.vocab); // three of them are a batch
   Statistics whole = collect(model.graph, samples, 1);
   expectSame(whole, collect(model.graph, samples, 3));
 
-  Statistics first = collect(model.graph, {samples.begin(), samples.begin() + 2}, 2);
-  Statistics rest = collect(model.graph, {samples.begin() + 2, samples.end()}, 2);
+  Statistics first = collect(model.graph, shardSamples(samples, 0, 2), 2);
+  Statistics rest = collect(model.graph, shardSamples(samples, 1, 2), 2);
   ASSERT_TRUE(mergeStatistics(first, rest).ok());
   expectSame(whole, first);
 }
@@ -156,15 +156,18 @@ TEST(Collect, SumsOfManyMagnitudesMergeInAnyOrder) {
       scaled.push_back(std::move(values));
       weight.data = reinterpret_cast<const std::byte *>(scaled.back().data());
     }
-  const auto samples = makeSamples(9, 20, shape.vocab);
+  // Batches of three, each of one token over and over: sums that differ as much as tokens do.
+  std::vector<std::vector<int32_t>> samples;
+  for (int32_t i = 0; i < 27; ++i)
+    samples.emplace_back(size_t(520), i / 3 * 5);
   const Statistics whole = collect(model.graph, samples, 2);
   size_t lost = 0;
   for (const auto &[name, input] : whole.inputs)
     lost += input.momentResidues->size();
   EXPECT_GT(lost, 0u) << "nothing was lost to rounding, so that the test tests nothing";
   std::vector<Statistics> parts;
-  for (const std::vector<int32_t> &sample : samples)
-    parts.push_back(collect(model.graph, {sample}, 1));
+  for (uint32_t shard = 0; shard < 9; ++shard)
+    parts.push_back(collect(model.graph, shardSamples(samples, shard, 9), 1));
   Statistics backward = parts[8];
   for (int i = 7; i >= 0; --i)
     ASSERT_TRUE(mergeStatistics(backward, parts[size_t(i)]).ok());

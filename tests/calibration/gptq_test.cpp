@@ -54,19 +54,19 @@ TEST(Gptq, GivesTheCodesOfThePublishedAlgorithm) {
     TileFixture tile(kind, cols);
     tile.fillNormal(2);
     const Result<ErrorFeedback> feedback =
-        factorErrorFeedback(statisticsOf(correlatedMoments(cols, 4), cols));
+        factorErrorFeedback(statisticsOf(correlatedMoments(cols, 4), cols), 1);
     ASSERT_TRUE(feedback.ok());
     tileKernels().searchScales(tile.problem, true, tile.grid);
     std::vector<float> errors(cols * 16);
     double loss[16];
-    tileKernels().roundFeedback(tile.problem, tile.grid, orderOf(*feedback), tile.codes.data(),
-                                errors.data(), loss);
+    const TileWork work{&tile.problem, &tile.grid, tile.codes.data(), errors.data(), loss};
+    tileKernels().roundFeedback(&work, 1, orderOf(*feedback));
 
     // The reference, in the same order of columns.
     std::vector<double> ordered(cols * cols);
     for (int64_t a = 0; a < cols; ++a)
       for (int64_t b = 0; b < cols; ++b)
-        ordered[a * cols + b] = feedback->moments[feedback->order[a] * cols + feedback->order[b]];
+        ordered[a * cols + b] = feedback->moment(feedback->order[a], feedback->order[b]);
     const std::vector<double> u = upperFactor(inverse(ordered));
     int different = 0;
     for (int64_t row = 0; row < 16; ++row) {
@@ -101,7 +101,7 @@ TEST(Gptq, IsRoundingToNearestWhereInputsAreIndependent) {
   std::vector<double> moments(cols * cols);
   for (int64_t k = 0; k < cols; ++k)
     moments[k * cols + k] = double(1 + k);
-  const Result<ErrorFeedback> feedback = factorErrorFeedback(statisticsOf(moments, cols));
+  const Result<ErrorFeedback> feedback = factorErrorFeedback(statisticsOf(moments, cols), 1);
   ASSERT_TRUE(feedback.ok());
   TileFixture tile(asymmetricKind(4, 32), cols);
   tile.fillNormal(5);
@@ -110,8 +110,8 @@ TEST(Gptq, IsRoundingToNearestWhereInputsAreIndependent) {
   tileKernels().roundNearest(tile.problem, tile.grid, nearest.data());
   std::vector<float> errors(cols * 16);
   double loss[16];
-  tileKernels().roundFeedback(tile.problem, tile.grid, orderOf(*feedback), tile.codes.data(),
-                              errors.data(), loss);
+  const TileWork work{&tile.problem, &tile.grid, tile.codes.data(), errors.data(), loss};
+  tileKernels().roundFeedback(&work, 1, orderOf(*feedback));
   EXPECT_EQ(tile.codes, nearest);
 }
 

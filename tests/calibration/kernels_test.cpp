@@ -3,6 +3,7 @@
 #include "calibration/kernels.h"
 #include "calibration/tile_kernels.h"
 #include "calibration/tile_quantizer.h"
+#include "tests/calibration/tile_fixture.h"
 
 #include <array>
 #include <cmath>
@@ -107,7 +108,8 @@ std::vector<double> everyTileKernel(const TileKernels &kernels) {
   constexpr int64_t cols = 128, groups = cols / 16;
   const std::vector<float> weights = normals(cols * 16, 1);
   std::vector<float> omega = normals(cols * 16, 1, 4), importance = normals(cols, 1, 5);
-  std::vector<float> factors = normals(cols * cols, 0.05, 6), moments(cols * cols);
+  std::vector<float> factors = normals(cols * cols, 0.05, 6);
+  std::vector<double> moments(cols * cols);
   std::vector<float> diagonal(cols, 1.5f), scratch(2 * cols * 16);
   std::vector<int32_t> order;
   for (float &value : omega)
@@ -116,7 +118,7 @@ std::vector<double> everyTileKernel(const TileKernels &kernels) {
     importance[k] *= importance[k];
     order.push_back(int32_t((k * 5) % cols));
     for (int64_t j = 0; j < cols; ++j) // positive definite: 0.5^|k - j|
-      moments[k * cols + j] = float(std::pow(0.5, double(std::abs(k - j))));
+      moments[k * cols + j] = std::pow(0.5, double(std::abs(k - j)));
   }
   const TileProblem problem{weights.data(), omega.data(), importance.data(), cols, cols};
   const FeedbackOrder feedback{order.data(), factors.data(), diagonal.data(), cols};
@@ -145,15 +147,17 @@ std::vector<double> everyTileKernel(const TileKernels &kernels) {
       keep(offsets);
       kernels.roundNearest(problem, grid, codes.data());
       keep(codes);
-      kernels.feedbackLoss(problem, grid, feedback, codes.data(), scratch.data(), nearestLoss);
+      const TileWork given{&problem, &grid, codes.data(), scratch.data(), nearestLoss};
+      kernels.feedbackLoss(&given, 1, feedback);
       keep(nearestLoss);
-      kernels.roundFeedback(problem, grid, feedback, fed.data(), scratch.data(), fedLoss);
+      const TileWork rounded{&problem, &grid, fed.data(), scratch.data(), fedLoss};
+      kernels.roundFeedback(&rounded, 1, feedback);
       keep(fed);
       keep(fedLoss);
-      kernels.polish(problem, grid, moments.data(), fed.data(), scratch.data());
+      const TileWork polished{&problem, &grid, fed.data(), scratch.data(), polishedLoss};
+      kernels.polish(&polished, 1, inPanels(moments, cols).data());
       keep(fed);
       keep(steps);
-      kernels.feedbackLoss(problem, grid, feedback, fed.data(), scratch.data(), polishedLoss);
       keep(polishedLoss);
       std::vector<float> triangle, apart = normals(2 * 27 * 16, 1, 7);
       for (int64_t k = 0; k < 27; ++k) // no multiple of four

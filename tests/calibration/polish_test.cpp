@@ -8,14 +8,13 @@ namespace {
 
 constexpr int64_t cols = 48; // a whole group of 32 and half of the next
 
-std::vector<float> toFloats(const std::vector<double> &values) {
-  return {values.begin(), values.end()};
-}
-
-void polishTile(TileFixture &tile, const std::vector<double> &moments) {
-  const std::vector<float> rounded = toFloats(moments);
+/// Polishes a tile, and says the losses that the kernel gives.
+std::vector<double> polishTile(TileFixture &tile, const std::vector<double> &moments) {
   std::vector<float> scratch(2 * tile.cols * 16);
-  tileKernels().polish(tile.problem, tile.grid, rounded.data(), tile.codes.data(), scratch.data());
+  std::vector<double> losses(16);
+  const TileWork work{&tile.problem, &tile.grid, tile.codes.data(), scratch.data(), losses.data()};
+  tileKernels().polish(&work, 1, inPanels(moments, tile.cols).data());
+  return losses;
 }
 
 TEST(Polish, FindsNearestCodesWhereInputsAreIndependent) {
@@ -89,8 +88,11 @@ TEST(Polish, LeavesNoSingleMoveAndNeverRises) {
     polishTile(tile, moments);
     for (int64_t row = 0; row < 16; ++row)
       EXPECT_LT(tile.loss(moments, row), 0.9 * before[row]);
+    std::vector<double> losses;
     for (int round = 0; round < 20; ++round)
-      polishTile(tile, moments);
+      losses = polishTile(tile, moments);
+    for (int64_t row = 0; row < 16; ++row)
+      EXPECT_NEAR(losses[size_t(row)], tile.loss(moments, row), 1e-4 * before[row]);
     for (int64_t row = 0; row < 2; ++row) {
       const double loss = tile.loss(moments, row);
       for (int64_t k = 0; k < cols; ++k) {
@@ -126,6 +128,38 @@ TEST(Polish, LeavesNoSingleMoveAndNeverRises) {
                 });
           }
       }
+    }
+  }
+}
+
+TEST(Polish, TilesSideBySideAreAsAlone) {
+  constexpr int64_t wide = 192, count = 5; // more than any level takes together, and one alone
+  const std::vector<double> moments = correlatedMoments(wide, 7);
+  const std::vector<float> panels = inPanels(moments, wide);
+  for (const GridKind &kind : {asymmetricKind(4, 16), tableKind(32), asymmetricKind(4, 64)}) {
+    std::vector<std::unique_ptr<TileFixture>> alone, together;
+    std::vector<std::vector<float>> scratch(count, std::vector<float>(2 * wide * 16));
+    std::vector<std::vector<double>> aloneLosses, losses(count, std::vector<double>(16));
+    std::vector<TileWork> work;
+    for (int64_t t = 0; t < count; ++t) {
+      for (auto *tiles : {&alone, &together}) {
+        tiles->push_back(std::make_unique<TileFixture>(kind, wide));
+        TileFixture &tile = *tiles->back();
+        tile.fillNormal(uint64_t(20 + t));
+        tileKernels().searchScales(tile.problem, true, tile.grid);
+        tileKernels().roundNearest(tile.problem, tile.grid, tile.codes.data());
+      }
+      aloneLosses.push_back(polishTile(*alone.back(), moments));
+      TileFixture &tile = *together.back();
+      work.push_back({&tile.problem, &tile.grid, tile.codes.data(), scratch[size_t(t)].data(),
+                      losses[size_t(t)].data()});
+    }
+    tileKernels().polish(work.data(), count, panels.data());
+    EXPECT_EQ(losses, aloneLosses);
+    for (size_t t = 0; t < count; ++t) {
+      EXPECT_EQ(together[t]->codes, alone[t]->codes);
+      EXPECT_EQ(together[t]->steps, alone[t]->steps);
+      EXPECT_EQ(together[t]->offsets, alone[t]->offsets);
     }
   }
 }

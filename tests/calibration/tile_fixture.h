@@ -110,4 +110,14 @@ inline InputStatistics statisticsOf(const std::vector<double> &moments, int64_t 
   return input;
 }
 
+/// H [cols, cols] as the kernels read it.
+inline std::vector<float> inPanels(const std::vector<double> &moments, int64_t cols) {
+  std::vector<float> panels(size_t(momentPanels(cols) * cols * momentPanel), 0.0f);
+  for (int64_t k = 0; k < cols; ++k)
+    for (int64_t j = 0; j < cols; ++j)
+      panels[size_t((j / momentPanel * cols + k) * momentPanel + j % momentPanel)] =
+          float(moments[size_t(k * cols + j)]);
+  return panels;
+}
+
 } // namespace smelt
