@@ -1,5 +1,5 @@
 // The sampler: plain argmax for greedy, else filters over candidates that are sorted only as far as
-// needed.
+// needed, in loops over the vocabulary that vectorize.
 #include "runtime/model/sampler.h"
 
 #include <algorithm>
@@ -20,15 +20,44 @@ constexpr auto likelier = [](const auto &a, const auto &b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 };
 
-/// Logits whose maximum is taken together when the likeliest K are looked for.
+/// Logits whose maximum is taken, or whose weights are summed, together.
 constexpr size_t blockLogits = 32;
 
 /// A token whose weight is exp(-48) of the likeliest's is never drawn: a million of them weigh less
 /// than the last bit of a sum and of the random number.
 constexpr float mostRange = 48;
 
-/// Candidates of a nucleus that are sorted at a time.
+/// Candidates of a nucleus that are sorted at first; then as many again as there are.
 constexpr size_t sortedPiece = 256;
+
+/// exp(x) for -mostRange <= x <= 0, within 1e-7 of itself; the same bits on every machine. 2^n
+/// times the Taylor polynomial of exp on half of ln 2 either way (Cody and Waite 1980).
+inline float expOf(float x) {
+  constexpr float perLn2 = 1.44269504f, high = 0.693359375f, low = -2.12194440e-4f;
+  constexpr float rounding = 12582912.0f; // 1.5 * 2^23: the sum's last bit is 1
+  const float shifted = x * perLn2 + rounding, n = shifted - rounding;
+  const float r = x - n * high - n * low;
+  const float y =
+      ((((((1.0f / 5040 * r + 1.0f / 720) * r + 1.0f / 120) * r + 1.0f / 24) * r + 1.0f / 6) * r +
+        0.5f) *
+           r +
+       1.0f) *
+          r +
+      1.0f;
+  const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(rounding);
+  return y * std::bit_cast<float>((exponent + 127) << 23);
+}
+
+constexpr float largest = std::numeric_limits<float>::max();
+
+/// Of a token; infinite logits count as the largest finite one.
+inline float weigh(float logit, float most, float perTemperature) {
+  const float x = ((logit > largest ? largest : logit) - most) * perTemperature;
+  // Without branches, so that loops of it vectorize: x is never NaN in expOf.
+  const float near = x >= -mostRange ? x : -mostRange;
+  const int32_t all = -int32_t(x >= -mostRange);
+  return std::bit_cast<float>(std::bit_cast<int32_t>(expOf(near)) & all);
+}
 
 /// splitmix64 (Steele, Lea, Flood 2014): spreads a seed over the generator's state.
 uint64_t splitMix(uint64_t &state) {
@@ -94,6 +123,7 @@ Result<Sampler> Sampler::create(const SamplingOptions &options, uint32_t vocabSi
     sampler.blockMaxima.reserve(vocabSize / blockLogits + 1);
     sampler.candidates.reserve(vocabSize);
     sampler.weights.reserve(vocabSize);
+    sampler.blockSums.reserve(vocabSize / blockLogits + 1);
   }
   return sampler;
 }
@@ -125,10 +155,8 @@ void Sampler::penalize(std::span<const float> logits, std::span<const int32_t> s
       marked[size_t(id)] = 0;
 }
 
-/// All tokens that can be drawn, less those that top-k drops. An infinite logit becomes the largest
-/// finite one.
-void Sampler::collect(std::span<const float> logits) {
-  constexpr float largest = std::numeric_limits<float>::max();
+/// The K likeliest of the tokens that can be drawn.
+void Sampler::keepLikeliest(std::span<const float> logits) {
   candidates.clear();
   blockMaxima.clear();
   float most = impossible;
@@ -139,64 +167,128 @@ void Sampler::collect(std::span<const float> logits) {
     blockMaxima.push_back(best);
     most = std::max(most, best);
   }
-  float least = std::min(most, largest) - mostRange * options.temperature;
+  float least = impossible;
   // K blocks hold a logit of at least the K-th largest maximum: what is below is not among the K.
-  if (options.topK != 0 && options.topK < blockMaxima.size()) {
+  if (options.topK < blockMaxima.size()) {
     auto last = blockMaxima.begin() + options.topK - 1;
     std::nth_element(blockMaxima.begin(), last, blockMaxima.end(), std::greater<>());
-    least = std::max(least, *last);
+    least = *last;
   }
+  most = std::min(most, largest);
+  const float perTemperature = 1 / options.temperature;
   for (size_t id = 0; id < logits.size(); ++id)
     if (logits[id] >= least && logits[id] > impossible)
-      candidates.push_back({std::min(logits[id], largest), int32_t(id)});
-  if (options.topK != 0 && options.topK < candidates.size()) {
+      if (float weight = weigh(logits[id], most, perTemperature); weight > 0)
+        candidates.push_back({std::min(logits[id], largest), int32_t(id), weight});
+  if (options.topK < candidates.size()) {
     std::nth_element(candidates.begin(), candidates.begin() + options.topK, candidates.end(),
                      likelier);
     candidates.resize(options.topK);
   }
 }
 
-int32_t Sampler::draw() {
-  float most = std::min_element(candidates.begin(), candidates.end(), likelier)->logit;
-  auto weigh = [&](const Candidate &candidate) {
-    return std::exp((double(candidate.logit) - most) / options.temperature);
-  };
-  weights.clear();
+/// Sets the weights of all tokens and their sums by block; returns the sum.
+double Sampler::weighAll(std::span<const float> logits) {
+  weights.resize(logits.size());
+  blockSums.clear();
+  int64_t best = argmax(logits);
+  if (best < 0)
+    return 0;
+  const float most = std::min(logits[size_t(best)], largest);
+  const float perTemperature = 1 / options.temperature;
+  for (size_t i = 0; i < logits.size(); ++i)
+    weights[i] = weigh(logits[i], most, perTemperature);
   double total = 0;
+  for (size_t first = 0; first < weights.size(); first += blockLogits) {
+    const size_t count = std::min(blockLogits, weights.size() - first);
+    constexpr size_t lanes = 4;
+    double sums[lanes] = {};
+    for (size_t i = 0; i < count; ++i)
+      sums[i % lanes] += double(weights[first + i]);
+    blockSums.push_back((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    total += blockSums.back();
+  }
+  return total;
+}
+
+/// Tokens that the nucleus may hold. Those that are left out weigh less than (1 - P) of the whole
+/// together, so the others reach P without them.
+void Sampler::keepNucleus(std::span<const float> logits, double total) {
+  candidates.clear();
+  const double share = (1 - double(options.topP)) * total / double(logits.size());
+  const float least = float(share) * 0.999f; // rounded down
+  for (size_t id = 0; id < weights.size(); ++id)
+    if (weights[id] >= least && weights[id] > 0)
+      candidates.push_back({std::min(logits[id], largest), int32_t(id), weights[id]});
+}
+
+/// Without filters but min-p.
+int32_t Sampler::drawOfAll(double total) {
+  if (options.minP > 0) {
+    total = 0;
+    for (size_t block = 0; block < blockSums.size(); ++block) {
+      const size_t first = block * blockLogits;
+      const std::span<float> mine =
+          std::span(weights).subspan(first, std::min(blockLogits, weights.size() - first));
+      blockSums[block] = 0;
+      for (float &weight : mine)
+        blockSums[block] += double(weight = weight < options.minP ? 0 : weight);
+      total += blockSums[block];
+    }
+  }
+  double threshold = uniform() * total;
+  size_t block = 0, chosen = 0;
+  for (; block + 1 < blockSums.size() && threshold >= blockSums[block]; ++block)
+    threshold -= blockSums[block];
+  // Roundings may carry the threshold past the last token that weighs anything.
+  while (blockSums[block] == 0)
+    --block;
+  const size_t first = block * blockLogits;
+  for (size_t i = first; i < std::min(first + blockLogits, weights.size()); ++i) {
+    if (weights[i] == 0)
+      continue;
+    chosen = i;
+    threshold -= double(weights[i]);
+    if (threshold < 0)
+      break;
+  }
+  return int32_t(chosen);
+}
+
+/// Top-p and min-p over the candidates; `total` is the weight that top-p is a share of.
+int32_t Sampler::draw(double total) {
   size_t kept = candidates.size();
   if (options.topP < 1) {
-    for (const Candidate &candidate : candidates)
-      total += weigh(candidate);
     // The nucleus is short as a rule: sort piece by piece until it is full.
-    double sum = 0, enough = options.topP * total;
-    for (size_t sorted = 0; weights.size() < candidates.size() && sum < enough;) {
-      if (weights.size() == sorted) {
-        sorted = std::min(sorted + sortedPiece, candidates.size());
-        std::partial_sort(candidates.begin() + std::ptrdiff_t(weights.size()),
-                          candidates.begin() + std::ptrdiff_t(sorted), candidates.end(), likelier);
+    const double enough = double(options.topP) * total;
+    double sum = 0;
+    size_t sorted = 0;
+    for (kept = 0; kept < candidates.size() && sum < enough; ++kept) {
+      if (kept == sorted) {
+        const auto from = candidates.begin() + std::ptrdiff_t(sorted);
+        sorted = std::min(std::max(sortedPiece, 2 * sorted), candidates.size());
+        const auto to = candidates.begin() + std::ptrdiff_t(sorted);
+        if (to != candidates.end())
+          std::nth_element(from, to, candidates.end(), likelier);
+        std::sort(from, to, likelier);
       }
-      weights.push_back(weigh(candidates[weights.size()]));
-      sum += weights.back();
+      sum += double(candidates[kept].weight);
     }
-    kept = weights.size();
-  } else {
-    for (const Candidate &candidate : candidates)
-      weights.push_back(weigh(candidate));
   }
   // min-p: the likeliest has weight 1, so its share is the weight itself.
   total = 0;
-  for (double &weight : weights) {
-    if (weight < options.minP)
-      weight = 0;
-    total += weight;
+  for (size_t i = 0; i < kept; ++i) {
+    if (candidates[i].weight < options.minP)
+      candidates[i].weight = 0;
+    total += double(candidates[i].weight);
   }
   double threshold = uniform() * total;
   size_t chosen = 0;
   for (size_t i = 0; i < kept; ++i) {
-    if (weights[i] == 0)
+    if (candidates[i].weight == 0)
       continue;
     chosen = i;
-    threshold -= weights[i];
+    threshold -= double(candidates[i].weight);
     if (threshold < 0)
       break;
   }
@@ -208,16 +300,25 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, std::span<const i
     penalize(logits, seen);
     logits = penalized;
   }
+  const Status none = internalError("no token is possible: all logits are NaN or minus infinity");
   if (options.temperature == 0) {
     int64_t best = argmax(logits);
-    if (best < 0)
-      return internalError("no token is possible: all logits are NaN or minus infinity");
-    return int32_t(best);
+    return best < 0 ? Result<int32_t>(none) : int32_t(best);
   }
-  collect(logits);
-  if (candidates.empty())
-    return internalError("no token is possible: all logits are NaN or minus infinity");
-  return draw();
+  double total = 0;
+  if (options.topK != 0 && options.topK < logits.size()) {
+    keepLikeliest(logits);
+    for (const Candidate &candidate : candidates)
+      total += double(candidate.weight);
+    return total > 0 ? Result<int32_t>(draw(total)) : none;
+  }
+  total = weighAll(logits);
+  if (!(total > 0))
+    return none;
+  if (options.topP == 1)
+    return drawOfAll(total);
+  keepNucleus(logits, total);
+  return draw(total);
 }
 
 } // namespace smelt

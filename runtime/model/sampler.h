@@ -38,11 +38,15 @@ private:
   struct Candidate {
     float logit;
     int32_t id;
+    float weight; ///< exp((logit - the largest) / temperature)
   };
   Sampler() = default;
   void penalize(std::span<const float> logits, std::span<const int32_t> seen);
-  void collect(std::span<const float> logits);
-  int32_t draw();
+  void keepLikeliest(std::span<const float> logits);
+  double weighAll(std::span<const float> logits);
+  void keepNucleus(std::span<const float> logits, double total);
+  int32_t drawOfAll(double total);
+  int32_t draw(double total);
   double uniform();
 
   SamplingOptions options;
@@ -51,7 +55,8 @@ private:
   std::vector<uint8_t> marked; ///< ids that are penalized already, all zero between calls
   std::vector<float> blockMaxima;
   std::vector<Candidate> candidates;
-  std::vector<double> weights;
+  std::vector<float> weights; ///< of all tokens
+  std::vector<double> blockSums;
 };
 
 /// Index of the largest value, the first among equals; -1 when all are NaN or minus infinity.

@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 
 using namespace smelt;
 
@@ -175,6 +177,52 @@ TEST(Sampler, BadNumbersAreNeverChosen) {
     }
     EXPECT_EQ(sampler.sample(std::vector<float>{nan, nan, -infinity, nan, nan}, {}).status().code(),
               StatusCode::Internal);
+  }
+}
+
+/// The filters against their definition on a vocabulary of many blocks, where few tokens are
+/// sorted.
+TEST(Sampler, ManyTokensFollowTheDefinition) {
+  constexpr size_t size = 5000;
+  std::vector<float> logits(size);
+  uint64_t state = 7;
+  for (float &logit : logits) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    logit = 3 * std::log(float(double(state >> 11) * 0x1p-53) + 1e-9f);
+  }
+  for (const SamplingOptions &options :
+       {SamplingOptions{.temperature = 1}, SamplingOptions{.temperature = 0.5f, .minP = 0.05f},
+        SamplingOptions{.temperature = 1, .topP = 0.5f},
+        SamplingOptions{.temperature = 2, .topP = 0.97f, .minP = 0.01f}}) {
+    std::vector<size_t> order(size);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+    std::vector<double> weight(size);
+    double all = 0, sum = 0, kept = 0;
+    for (size_t id : order)
+      all += weight[id] = std::exp(double(logits[id] - logits[order[0]]) / options.temperature);
+    for (size_t id : order) {
+      const bool isOut = options.topP < 1 && sum >= options.topP * all;
+      sum += weight[id];
+      if (isOut || weight[id] < options.minP)
+        weight[id] = 0;
+      kept += weight[id];
+    }
+    // Shares of 16 parts of the vocabulary, each within five standard deviations.
+    std::array<double, 16> expected = {}, found = {};
+    for (size_t id = 0; id < size; ++id)
+      expected[id % 16] += weight[id] / kept;
+    constexpr int draws = 1500;
+    Sampler sampler = make(options, size);
+    for (int i = 0; i < draws; ++i) {
+      const int32_t token = *sampler.sample(logits, {});
+      ASSERT_GT(weight[size_t(token)], 0) << token;
+      found[size_t(token) % 16] += 1.0 / draws;
+    }
+    for (size_t part = 0; part < 16; ++part)
+      EXPECT_NEAR(found[part], expected[part],
+                  5 * std::sqrt(expected[part] * (1 - expected[part]) / draws));
   }
 }
 
