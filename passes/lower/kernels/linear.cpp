@@ -70,30 +70,37 @@ private:
   ActivationLayout layout;
 
   /// The rows of one block, as many at a time as the registers hold: the last few together with
-  /// repetitions that are not stored, so that every weight is read once.
+  /// repetitions that are not stored, so that every weight is read once. Six have code of their own
+  /// where eight are held: five or six rows are common when drafts are verified.
   void emitRowBlock(Value tile, Value block, Value firstRow, Value inBlock) {
-    for (int64_t width = manyInterleave; width >= 1; width /= 2) {
-      Value mine = k.iand(k.less(k.idx(width / 2), inBlock), k.lessEqual(inBlock, k.idx(width)));
+    SmallVector<int64_t> widths{manyInterleave, 4, 2, 1};
+    if (k.target.rowBlock == manyInterleave)
+      widths.insert(widths.begin() + 1, 6);
+    for (auto [i, width] : llvm::enumerate(widths)) {
+      const int64_t fewer = i + 1 < widths.size() ? widths[i + 1] : 0;
+      Value mine = k.iand(k.less(k.idx(fewer), inBlock), k.lessEqual(inBlock, k.idx(width)));
       const int64_t count = std::min(width, k.target.rowBlock);
+      const int64_t interleave = int64_t(llvm::bit_ceil(uint64_t(width)));
       k.ifThen(mine, [&] {
-        k.loop(k.idx(0), k.idx(width), count,
-               [&](Value row) { emitTile(tile, block, firstRow, row, inBlock, count, width); });
+        k.loop(k.idx(0), inBlock, count, [&](Value row) {
+          emitTile(tile, block, firstRow, row, inBlock, count, interleave);
+        });
       });
     }
   }
 
   /// `row` is the first row within the block, firstRow + row within the batch.
   void emitTile(Value tile, Value block, Value firstRow, Value row, Value inBlock, int64_t count,
-                int64_t width) {
+                int64_t interleave) {
     Values results;
     if (gated) {
       Value at = k.mul(tile, 2 * oneTile);
-      Values gate = product.emit(at, block, row, count, width);
-      Values up = product.emit(k.add(at, oneTile), block, row, count, width);
+      Values gate = product.emit(at, block, row, count, interleave);
+      Values up = product.emit(k.add(at, oneTile), block, row, count, interleave);
       for (int64_t r = 0; r < count; ++r)
         results.push_back(k.fmul(k.activate(k.spec.activationKind, gate[r]), up[r]));
     } else {
-      results = product.emit(k.mul(tile, oneTile), block, row, count, width);
+      results = product.emit(k.mul(tile, oneTile), block, row, count, interleave);
     }
     Value column = k.mul(tile, tileRows);
     for (int64_t r = 0; r < count; ++r) {
