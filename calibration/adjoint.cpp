@@ -24,7 +24,9 @@ public:
   Backward(const Graph &graph, std::span<const SequenceBatch> tiles, WorkerPool &pool,
            const AdjointOptions &options, const AdjointHooks &hooks)
       : graph(graph), tiles(tiles), pool(pool), options(options), hooks(hooks),
-        model(graph, pool, options.precision, spareBuffers) {}
+        model(graph, pool, options.precision, spareBuffers) {
+    model.keepWeights(); // all tiles pass a segment before the next begins
+  }
 
   Status run() {
     const int32_t last = int32_t(graph.nodes.size()) - 1;
@@ -104,6 +106,7 @@ private:
   }
 
   void releaseWeights(size_t s) {
+    model.dropWeights();
     for (int32_t i = segments[s].first; options.release && i < segments[s].last; ++i)
       for (int32_t weight : graph.nodes[i].weights)
         options.release(graph.weights[weight]);
@@ -173,12 +176,14 @@ private:
     Matrix out = like(node.inputs[0]);
     const Operand g(gradient, options.precision, pool);
     const size_t parts = node.weights.size() - (node.hasBias ? 1 : 0);
+    const uint16_t *kept = model.keptWeights(node, out.cols);
     for (size_t p = 0, column = 0; p < parts; ++p) {
       const WeightView &part = graph.weights[node.weights[p]];
       const int64_t most = std::max<int64_t>(1, convertedElements / part.cols);
       for (int64_t row = 0; row < part.rows; row += most) {
         const int64_t rows = std::min(most, part.rows - row);
-        const Operand weights(part, row, rows, options.precision, pool);
+        const Operand weights = kept ? Operand(kept + int64_t(column) * part.cols, rows, part.cols)
+                                     : Operand(part, row, rows, options.precision, pool);
         multiply(g, {int64_t(column), rows}, false, weights, false, out.row(0), out.cols,
                  column > 0, pool);
         column += size_t(rows);

@@ -10,10 +10,9 @@ namespace smelt {
 
 namespace {
 
-constexpr int64_t linearTokens = 512;               ///< tokens of one product
-constexpr int64_t linearOutputs = 192;              ///< outputs of one product
-constexpr int64_t mostKeptBytes = int64_t(1) << 29; ///< of weights
-constexpr int64_t rowBlock = 32;                    ///< rows that one item of a row-wise node takes
+constexpr int64_t linearTokens = 512;  ///< tokens of one product
+constexpr int64_t linearOutputs = 192; ///< outputs of one product
+constexpr int64_t rowBlock = 32;       ///< rows that one item of a row-wise node takes
 
 int64_t blocksOf(int64_t size, int64_t block) { return (size + block - 1) / block; }
 
@@ -206,8 +205,6 @@ void bfloat16Piece(const Piece &piece, const uint16_t *kept, const uint16_t *in,
 
 } // namespace
 
-/// The weights of a linear as bfloat16, kept from an earlier run or from now on; null where they
-/// are not kept.
 const uint16_t *FloatModel::keptWeights(const Node &node, int64_t cols) {
   if (!keepsWeights)
     return nullptr;

@@ -36,6 +36,9 @@ struct SequenceBatch {
 /// twice as fast where the CPU has such products.
 enum class ProductPrecision { Float, Bfloat16 };
 
+/// Bytes of rounded matrices that are kept while all tiles pass a segment, at most.
+constexpr int64_t mostKeptBytes = int64_t(1) << 29;
+
 /// Executor of one graph that checkGraph accepted. Results do not depend on the number of workers.
 class FloatModel {
 public:
@@ -58,8 +61,11 @@ public:
 
   /// From now on weights that linears round are kept, `mostKeptBytes` of them, for further runs of
   /// the same nodes; dropWeights() forgets those kept so far.
-  void keepWeights() { keepsWeights = true; }
+  void keepWeights() { keepsWeights = precision == ProductPrecision::Bfloat16; }
   void dropWeights();
+  /// The weights of a linear [width, cols] as bfloat16, kept from an earlier run or from now on;
+  /// null where they are not kept.
+  const uint16_t *keptWeights(const Node &node, int64_t cols);
 
   /// A buffer [rows, cols] with no particular content, and the way back for one that is not needed
   /// any more; empty ones are ignored.
@@ -70,7 +76,6 @@ private:
   Status runNode(const SequenceBatch &batch, const Node &node, Values &values);
   Status embed(const SequenceBatch &batch, const Node &node, Matrix &out);
   void linear(const Node &node, const Matrix &in, Matrix &out);
-  const uint16_t *keptWeights(const Node &node, int64_t cols);
   Status rope(const SequenceBatch &batch, const Node &node, const Matrix &in, Matrix &out);
   void attention(const SequenceBatch &batch, const Node &node, const Values &values, Matrix &out);
   void rowwise(const Node &node, const Values &values, Matrix &out);

@@ -22,14 +22,19 @@ public:
   Operand(const WeightView &view, int64_t first, int64_t count, ProductPrecision precision,
           WorkerPool &pool);
 
+  /// Rows that are rounded already, [rows, cols]; they outlive the operand.
+  Operand(const uint16_t *rounded, int64_t rows, int64_t cols)
+      : rowCount(rows), colCount(cols), given(rounded) {}
+
   int64_t rows() const { return rowCount; }
   int64_t cols() const { return colCount; }
-  const float *floats() const { return values; }            ///< null if rounded
-  const uint16_t *rounded() const { return halves.data(); } ///< only if rounded
+  const float *floats() const { return values; }                            ///< null if rounded
+  const uint16_t *rounded() const { return given ? given : halves.data(); } ///< only if rounded
 
 private:
   int64_t rowCount, colCount;
   const float *values = nullptr;
+  const uint16_t *given = nullptr;
   std::vector<float> owned;
   std::vector<uint16_t> halves;
 };

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <map>
 #include <mutex>
+#include <optional>
 
 namespace smelt {
 
@@ -31,6 +32,11 @@ public:
   Result<Sensitivity> run() {
     AdjointHooks hooks;
     hooks.visit = [this](const NodeGradient &seen) { return visit(seen); };
+    hooks.finished = [this](int32_t, int32_t) {
+      keptErrors.clear();
+      keptBytes = 0;
+      return Status();
+    };
     SMELT_TRY(backpropagateSampled(graph, tiles, pool, options, std::move(hooks)));
     Sensitivity result;
     for (const SequenceBatch &tile : tiles)
@@ -97,9 +103,22 @@ private:
   /// dots[t] += g_t . D x_t over `count` rows of a part, which are rows [row, ...) of the linear.
   Status addErrors(const NodeGradient &seen, const WeightView &part, int64_t first, int64_t count,
                    int64_t row, const Operand &x, std::vector<double> &dots) {
-    std::vector<float> errors(size_t(count * part.cols)); // D [count, K]
-    SMELT_TRY(readErrors(seen.node, part, first, count, row, errors.data()));
-    const Operand d(errors.data(), count, part.cols, precision, pool);
+    // Rounded errors serve all tiles that pass this segment.
+    const std::pair<int32_t, int64_t> place(seen.node, row);
+    auto known = keptErrors.find(place);
+    std::optional<Operand> own;
+    std::vector<float> errors; // D [count, K]
+    if (known == keptErrors.end()) {
+      errors.resize(size_t(count * part.cols));
+      SMELT_TRY(readErrors(seen.node, part, first, count, row, errors.data()));
+      own.emplace(errors.data(), count, part.cols, precision, pool);
+      const int64_t bytes = count * part.cols * int64_t(sizeof(uint16_t));
+      if (precision == ProductPrecision::Bfloat16 && keptBytes + bytes <= mostKeptBytes) {
+        keptBytes += bytes;
+        known = keptErrors.emplace(place, std::move(*own)).first;
+      }
+    }
+    const Operand &d = known != keptErrors.end() ? known->second : *own;
     std::vector<float> moved(size_t(x.rows() * count)); // D x [T, count]
     multiply(x, false, d, true, moved.data(), count, false, pool);
     pool.run(x.rows(), [&](int64_t t) {
@@ -172,6 +191,8 @@ private:
   WorkerPool pool;
   const ProductPrecision precision;
   std::map<int32_t, NodeSensitivity> nodes;
+  std::map<std::pair<int32_t, int64_t>, Operand> keptErrors; ///< by node and first row
+  int64_t keptBytes = 0;
 };
 
 } // namespace
