@@ -68,18 +68,25 @@ Result<Json> measureTexts(const std::shared_ptr<const Model> &model, uint32_t th
   std::vector<std::string> many;
   for (size_t i = 0; i < manyTexts; ++i)
     many.push_back(textOf(7 * i, wordsOf[i % std::size(wordsOf)]));
+  EncodeOptions limit;
+  limit.maxTokens = encoder->mostTokens();
+  limit.parseSpecial = false;
+  auto length = [&](const std::string &text) -> Result<uint64_t> {
+    SMELT_ASSIGN(std::vector<int32_t> ids, model->tokenizer()->encode(text, limit));
+    return uint64_t(ids.size());
+  };
+  SMELT_ASSIGN(uint64_t shortTokens, length(textOf(0, shortWords)));
+  Json::Array lengths;
   uint64_t tokens = 0;
   for (const std::string &text : many) {
-    EncodeOptions limit;
-    limit.maxTokens = encoder->mostTokens();
-    limit.parseSpecial = false;
-    SMELT_ASSIGN(std::vector<int32_t> ids, model->tokenizer()->encode(text, limit));
-    tokens += ids.size();
+    SMELT_ASSIGN(uint64_t count, length(text));
+    lengths.emplace_back(count);
+    tokens += count;
   }
   std::vector<double> one, all;
   for (uint64_t round = 0; round <= rounds; ++round) {
     Clock::time_point start = Clock::now();
-    SMELT_TRY(runTexts(*encoder, {textOf(round, shortWords)}));
+    SMELT_TRY(runTexts(*encoder, {textOf(0, shortWords)}));
     double alone = secondsSince(start);
     start = Clock::now();
     SMELT_TRY(runTexts(*encoder, many));
@@ -90,9 +97,11 @@ Result<Json> measureTexts(const std::shared_ptr<const Model> &model, uint32_t th
   }
   Json out;
   out.set("short_text_seconds", median(one));
+  out.set("short_text_tokens", shortTokens);
   out.set("texts", uint64_t(manyTexts));
   out.set("texts_per_second", double(manyTexts) / median(all));
   out.set("tokens", tokens);
+  out.set("lengths", Json(std::move(lengths)));
   out.set("tokens_per_second", double(tokens) / median(all));
   return out;
 }
