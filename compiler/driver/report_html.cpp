@@ -458,12 +458,15 @@ std::string speedSection(const Json &report) {
     return "<div class=\"meter\">" + rows + "</div>";
   };
   char seconds[96];
-  std::snprintf(seconds, sizeof seconds, "%.0f ms to load, %.0f ms to the first token, ",
-                1e3 * numberOf(*speed, "load_seconds"),
-                1e3 * numberOf(*speed, "first_token_seconds"));
-  const std::string lead = seconds + bytesText(numberOf(*speed, "session_bytes")) +
-                           " for a session; code for " + textOf(*speed, "target") + ", " +
-                           plot::tickNumber(numberOf(*speed, "threads")) + " threads.";
+  std::snprintf(seconds, sizeof seconds, "%.0f ms to load", 1e3 * numberOf(*speed, "load_seconds"));
+  std::string lead = seconds;
+  if (speed->find("session_bytes")) {
+    std::snprintf(seconds, sizeof seconds, ", %.0f ms to the first token, ",
+                  1e3 * numberOf(*speed, "first_token_seconds"));
+    lead += seconds + bytesText(numberOf(*speed, "session_bytes")) + " for a session";
+  }
+  lead += "; code for " + textOf(*speed, "target") + ", " +
+          plot::tickNumber(numberOf(*speed, "threads")) + " threads.";
   std::string cards;
   if (speed->find("decode_tokens_per_second"))
     cards += card("Decoding, by context", meters("decode_tokens_per_second", "at "));
@@ -474,7 +477,8 @@ std::string speedSection(const Json &report) {
                  " ms for a short text alone; " + plot::tickNumber(numberOf(*texts, "texts")) +
                  " of mixed length together: " + shortNumber(numberOf(*texts, "texts_per_second")) +
                  " texts/s, " + shortNumber(numberOf(*texts, "tokens_per_second")) + " tok/s.</p>");
-  cards += card("Reading a prompt, by length", meters("prefill_tokens_per_second", ""));
+  if (speed->find("prefill_tokens_per_second"))
+    cards += card("Reading a prompt, by length", meters("prefill_tokens_per_second", ""));
   return section("Speed on this machine", lead, "<div class=\"cards\">" + cards + "</div>");
 }
 

@@ -4,6 +4,7 @@
 
 #include "runtime/tools/bench_answers.h"
 #include "runtime/tools/bench_clock.h"
+#include "runtime/tools/bench_print.h"
 #include "runtime/tools/bench_texts.h"
 #include "runtime/tools/commands.h"
 #include "runtime/tools/common.h"
@@ -75,8 +76,9 @@ public:
   Bench(const BenchOptions &options, Progress &progress)
       : asked(options), progress(progress), rounds(std::max<uint64_t>(1, options.rounds)) {}
 
-  Status run() {
-    SMELT_TRY(open());
+  /// `start`: when loading of the model began.
+  Status run(std::shared_ptr<const Model> model, Clock::time_point start) {
+    SMELT_TRY(open(std::move(model), start));
     const format::ModelConfig &config = session->model().config();
     // Longer prompts come in several steps, which a model that reads in both directions cannot.
     const uint32_t most =
@@ -111,11 +113,8 @@ public:
   Measurements found;
 
 private:
-  /// Opens the model as `run` does; the first token comes from what is cold in this process.
-  Status open() {
-    progress.begin("load");
-    Clock::time_point start = Clock::now();
-    SMELT_ASSIGN(std::shared_ptr<const Model> model, Model::open(asked.model, asked.target));
+  /// The first token comes from what is cold in this process.
+  Status open(std::shared_ptr<const Model> model, Clock::time_point start) {
     SessionOptions options;
     options.context = std::min(model->config().maxContext, longestContext());
     options.threads = asked.threads;
@@ -272,37 +271,23 @@ Json profilesJson(const Artifact &artifact, const std::vector<Series> &list, dou
   return out;
 }
 
-void printProfile(const std::string &title, const Json &profile) {
-  double total = 0;
-  if (!profile.object())
-    return;
-  for (const auto &[label, value] : *profile.object())
-    total += value.number();
-  std::printf("%s: us per token, share\n", title.c_str());
-  for (const auto &[label, value] : *profile.object())
-    std::printf("  %-12s %9.2f  %5.1f %%\n", label.c_str(), value.number(),
-                total > 0 ? 100 * value.number() / total : 0.0);
-}
-
-/// Steps of several tokens: what they cost, and what that is good for.
-void printSeveral(const Json &out) {
-  if (const Json::Object *steps = out.find("step_seconds")->object()) {
-    std::printf("step of N tokens    ");
-    for (const auto &[count, seconds] : *steps)
-      std::printf(" %s: %.2f", count.c_str(), seconds.number() / steps->front().second.number());
-    std::printf(" times that of one\n");
-  }
-  if (const Json &slots = *out.find("slots_together"); slots.object())
-    std::printf("%2.0f slots together   %9.1f tok/s  %5.2f times one slot\n",
-                slots.find("slots")->number(), slots.find("tokens_per_second")->number(),
-                slots.find("ratio")->number());
-  if (const Json::Object *kinds = out.find("speculation")->object())
-    for (const auto &[kind, row] : *kinds)
-      std::printf("drafts, %-12s%9.1f tok/s  %5.2f times plain, same tokens; %.0f of %.0f drafted "
-                  "tokens accepted\n",
-                  kind.c_str(), row.find("tokens_per_second")->number(),
-                  row.find("ratio")->number(), row.find("accepted_tokens")->number(),
-                  row.find("drafted_tokens")->number());
+/// An encoder whose graph runs as it stands has no session, only texts.
+Result<Json> measureGraphOfTexts(const std::shared_ptr<const Model> &model,
+                                 const BenchOptions &options, double loadSeconds,
+                                 Progress &progress) {
+  const uint32_t threads = options.threads ? options.threads : defaultThreads();
+  progress.begin("texts");
+  SMELT_ASSIGN(Json texts, measureTexts(model, threads, std::max<uint64_t>(1, options.rounds)));
+  progress.end();
+  Json out;
+  out.set("file", options.model);
+  out.set("bytes", model->artifact().fileBytes());
+  out.set("target", model->target().name);
+  out.set("threads", threads);
+  out.set("load_seconds", loadSeconds);
+  out.set("peak_bytes", peakBytes());
+  out.set("texts", std::move(texts));
+  return out;
 }
 
 /// What only models that write text have.
@@ -321,33 +306,17 @@ void setAnswers(const Measurements &found, const Artifact &artifact, Json &out) 
   out.set("speculation", found.speculation);
 }
 
-/// Decoding, and the limit that stops it.
-void printDecoding(const Json &out) {
-  if (const Json::Object *series = out.find("decode_tokens_per_second")->object())
-    for (const auto &[length, speed] : *series)
-      std::printf("decode at %-5s      %9.1f tok/s  %5.1f %% of read bandwidth\n", length.c_str(),
-                  speed.number(),
-                  100 * out.find("share_of_read_bandwidth")->find(length)->number());
-  std::printf("weights per token    %s\nread bandwidth       %9.1f GB/s\n",
-              bytesText(out.find("decode_weight_bytes")->number()).c_str(),
-              out.find("read_bytes_per_second")->number() * 1e-9);
-  printSeveral(out);
-}
-
-void printTexts(const Json &texts) {
-  auto number = [&](const char *key) { return texts.find(key)->number(); };
-  std::printf("one short text       %9.2f ms\n%2.0f texts together   %9.1f texts/s, %.1f tok/s "
-              "(%.0f tokens)\n",
-              1e3 * number("short_text_seconds"), number("texts"), number("texts_per_second"),
-              number("tokens_per_second"), number("tokens"));
-}
-
 } // namespace
 
 Result<Json> measureSpeed(const BenchOptions &options) {
   Progress progress(!options.quiet);
+  progress.begin("load");
+  Clock::time_point start = Clock::now();
+  SMELT_ASSIGN(std::shared_ptr<const Model> model, Model::open(options.model, options.target));
+  if (model->artifact().tensorProgram() && model->config().output != format::PortRole::Logits)
+    return measureGraphOfTexts(model, options, secondsSince(start), progress);
   Bench bench(options, progress);
-  SMELT_TRY(bench.run());
+  SMELT_TRY(bench.run(std::move(model), start));
   const Measurements &found = bench.found;
   const Session &session = bench.openedSession();
   const Artifact &artifact = session.model().artifact();
@@ -384,31 +353,10 @@ Status commandBench(const Arguments &arguments) {
   options.profile = arguments.flag("profile");
   options.quiet = arguments.flag("json");
   SMELT_ASSIGN(Json out, measureSpeed(options));
-  if (arguments.flag("json")) {
+  if (arguments.flag("json"))
     std::puts(out.dump(2).c_str());
-    return {};
-  }
-  auto number = [&](const char *key) { return out.find(key)->number(); };
-  std::printf("%s, %s, %s, %.0f threads\n", options.model.c_str(),
-              bytesText(number("bytes")).c_str(), out.find("target")->string()->c_str(),
-              number("threads"));
-  std::printf("load                 %9.3f s\nfirst of 16 tokens   %9.3f s\n",
-              number("load_seconds"), number("first_token_seconds"));
-  std::printf("peak memory          %s (session: %s reserved)\n",
-              bytesText(number("peak_bytes")).c_str(), bytesText(number("session_bytes")).c_str());
-  if (const Json::Object *series = out.find("prefill_tokens_per_second")->object())
-    for (const auto &[length, speed] : *series)
-      std::printf("prefill %-5s        %9.1f tok/s\n", length.c_str(), speed.number());
-  if (out.find("decode_tokens_per_second"))
-    printDecoding(out);
-  if (const Json *texts = out.find("texts"); texts && texts->object())
-    printTexts(*texts);
-  std::printf("barrier              %9.0f ns\n", number("barrier_seconds") * 1e9);
-  for (const char *kind : {"prefill", "decode"})
-    if (const Json *profiles = out.find(std::string(kind) + "_profile"))
-      for (const auto &[length, profile] : *profiles->object())
-        for (const auto &[parts, times] : *profile.object())
-          printProfile(std::string(kind) + " at " + length + ", " + parts, times);
+  else
+    printSpeed(out);
   return {};
 }
 

@@ -109,6 +109,11 @@ class EmbedTest(unittest.TestCase):
         run(SMELT, "report", WORK / "int8.smelt", "-o", page, "--bench", "1", "--quiet")
         self.assertIn("texts/s of mixed length", page.read_text())
 
+    def test_bench_measures_a_graph_as_it_stands(self):
+        graph = WORK / "graph.smelt"
+        run(SMELT, "compile", WORK / "model.onnx", "-o", graph, "--as-is", "--weights", "f32", "--target", "native", "--quiet")
+        self.assertGreater(json.loads(run(SMELT, "bench", graph, "--json", "--rounds", "1"))["texts"]["texts_per_second"], 0)
+
     def test_inspect_tells_what_it_gives(self):
         found = json.loads(run(SMELT, "inspect", WORK / "f32.smelt", "--json"))
         self.assertEqual((found["model"]["output"], found["model"]["pooling"], found["model"]["normalize"]), ("hidden state", "mean", 1))
