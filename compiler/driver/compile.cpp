@@ -160,16 +160,19 @@ void Compilation::chooseAlgorithm() {
                                                    : Algorithm::Search;
 }
 
-/// As told. Else beside 8-bit weights of a decoder an INT8 cache would be most of the loss; an
-/// encoder gains speed from it, even for short texts, and has no more to lose than in its inputs.
+/// As told. Else an INT8 cache, unless it would be a large part of the loss: beside 8-bit weights of
+/// a decoder, and formats that are predicted to lose little. An encoder gains speed from it, even
+/// for short texts, and has no more to lose than in its inputs.
 CacheFormat Compilation::cacheFormat() const {
   if (options.cache)
     return *options.cache;
   const WeightFormat weights = options.scheme.decoder;
   if (weights == WeightFormat::F32)
     return CacheFormat::F32;
-  const bool spares = formatInfo(weights).bits >= 8 && !isEncoder(source.graph);
-  return spares ? CacheFormat::F16 : CacheFormat::Int8;
+  constexpr double cacheKl = 0.0005; // what INT8 adds as a rule, in nats
+  const bool isFine = plansFormats() ? plan.weightKl + plan.activationKl < 6 * cacheKl
+                                     : formatInfo(weights).bits >= 8;
+  return isFine && !isEncoder(source.graph) ? CacheFormat::F16 : CacheFormat::Int8;
 }
 
 CollectOptions Compilation::collecting(const Pipeline::Report &report) {
