@@ -30,7 +30,7 @@ public:
 
 /// lld's name of the target.
 const char *emulationOf(const llvm::Triple &triple) {
-  return triple.isAArch64() ? "aarch64elf" : "elf_x86_64";
+  return triple.isAArch64() ? "aarch64elf" : triple.isRISCV64() ? "elf64lriscv" : "elf_x86_64";
 }
 
 } // namespace

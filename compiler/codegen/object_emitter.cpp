@@ -70,7 +70,7 @@ void setTargetAttributes(llvm::Module &module, const KernelTarget &target) {
     function.addFnAttr("target-cpu", target.cpu);
     if (!target.features.empty())
       function.addFnAttr("target-features", target.features);
-    if (target.dot == DotKind::Vnni512)
+    if (target.vectorBytes == 64)
       function.addFnAttr("prefer-vector-width", "512");
     function.addFnAttr(llvm::Attribute::NoUnwind);
     function.addFnAttr("no-builtins"); // loops that clear or copy must not become calls to memset

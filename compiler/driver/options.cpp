@@ -246,7 +246,8 @@ Result<std::vector<const KernelTarget *>> readTargets(const std::string &text) {
   std::vector<const KernelTarget *> targets;
   if (text == "portable") {
     for (const KernelTarget &target : kernelTargets())
-      targets.push_back(&target);
+      if (target.portable)
+        targets.push_back(&target);
     return targets;
   }
   if (text == "native") {

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || defined(__riscv)
 #include <sys/auxv.h>
 #endif
 
@@ -25,12 +25,12 @@ namespace smelt {
 namespace {
 
 enum class Target : uint32_t {
-#define TARGET(enumerator, name, row, triple, cpu, features, needs) enumerator = row,
+#define TARGET(enumerator, name, row, triple, cpu, features, portable, needs) enumerator = row,
 #include "runtime/devices/targets.def"
 };
 
 constexpr CpuTarget targetTable[] = {
-#define TARGET(enumerator, name, row, triple, cpu, features, needs)                                \
+#define TARGET(enumerator, name, row, triple, cpu, features, portable, needs)                      \
   {name, row, triple, cpu, features, needs},
 #include "runtime/devices/targets.def"
 };
@@ -42,30 +42,33 @@ constexpr std::string_view machine = "x86_64";
 struct CpuidBit {
   std::string_view name;
   uint32_t leaf, subleaf;
-  char registerName; ///< 'b', 'c' or 'd'
+  char registerName; ///< 'a' to 'd'
   uint32_t bit;
 };
-// Intel SDM volume 2, CPUID; the lists are those of the psABI levels x86-64-v3 and -v4.
-constexpr CpuidBit v3Bits[] = {
-    {"SSE3", 1, 0, 'c', 0},          {"SSSE3", 1, 0, 'c', 9},   {"FMA", 1, 0, 'c', 12},
-    {"CX16", 1, 0, 'c', 13},         {"SSE4.1", 1, 0, 'c', 19}, {"SSE4.2", 1, 0, 'c', 20},
-    {"MOVBE", 1, 0, 'c', 22},        {"POPCNT", 1, 0, 'c', 23}, {"OSXSAVE", 1, 0, 'c', 27},
-    {"AVX", 1, 0, 'c', 28},          {"F16C", 1, 0, 'c', 29},   {"BMI1", 7, 0, 'b', 3},
-    {"AVX2", 7, 0, 'b', 5},          {"BMI2", 7, 0, 'b', 8},    {"LZCNT", 0x80000001, 0, 'c', 5},
+// Intel SDM volume 2, CPUID; the lists are those of the psABI levels x86-64-v2 to -v4.
+constexpr CpuidBit v2Bits[] = {
+    {"SSE3", 1, 0, 'c', 0},          {"SSSE3", 1, 0, 'c', 9},   {"CX16", 1, 0, 'c', 13},
+    {"SSE4.1", 1, 0, 'c', 19},       {"SSE4.2", 1, 0, 'c', 20}, {"POPCNT", 1, 0, 'c', 23},
     {"LAHF", 0x80000001, 0, 'c', 0},
+};
+constexpr CpuidBit v3Bits[] = {
+    {"FMA", 1, 0, 'c', 12}, {"MOVBE", 1, 0, 'c', 22}, {"OSXSAVE", 1, 0, 'c', 27},
+    {"AVX", 1, 0, 'c', 28}, {"F16C", 1, 0, 'c', 29},  {"BMI1", 7, 0, 'b', 3},
+    {"AVX2", 7, 0, 'b', 5}, {"BMI2", 7, 0, 'b', 8},   {"LZCNT", 0x80000001, 0, 'c', 5},
 };
 constexpr CpuidBit v4Bits[] = {
     {"AVX512F", 7, 0, 'b', 16},  {"AVX512DQ", 7, 0, 'b', 17}, {"AVX512CD", 7, 0, 'b', 28},
     {"AVX512BW", 7, 0, 'b', 30}, {"AVX512VL", 7, 0, 'b', 31},
 };
 constexpr CpuidBit vnniBits[] = {{"AVX512_VNNI", 7, 0, 'c', 11}};
+constexpr CpuidBit avxVnniBits[] = {{"AVX_VNNI", 7, 1, 'a', 4}};
 
 bool hasBit(const CpuidBit &feature) {
   uint32_t a = 0, b = 0, c = 0, d = 0;
   if (!__get_cpuid_count(feature.leaf, feature.subleaf, &a, &b, &c, &d))
     return false;
-  uint32_t value = feature.registerName == 'b' ? b : feature.registerName == 'c' ? c : d;
-  return value >> feature.bit & 1;
+  const uint32_t registers[] = {a, b, c, d};
+  return registers[feature.registerName - 'a'] >> feature.bit & 1;
 }
 
 /// XCR0: which register states the operating system saves.
@@ -85,8 +88,13 @@ void collectMissing(std::span<const CpuidBit> bits, std::vector<std::string> &mi
 
 std::vector<std::string> missingOf(Target target) {
   std::vector<std::string> missing;
-  bool wide = target == Target::X86V4Vnni;
+  collectMissing(v2Bits, missing);
+  if (target == Target::X86V2)
+    return missing;
+  const bool wide = target == Target::X86V4Vnni;
   collectMissing(v3Bits, missing);
+  if (target == Target::X86V3AvxVnni)
+    collectMissing(avxVnniBits, missing);
   if (wide) {
     collectMissing(v4Bits, missing);
     collectMissing(vnniBits, missing);
@@ -102,19 +110,44 @@ std::vector<std::string> missingOf(Target target) {
 
 constexpr std::string_view machine = "aarch64";
 
-std::vector<std::string> missingOf(Target) {
-  // Bits of AT_HWCAP, Documentation/arch/arm64/elf_hwcaps.rst of Linux.
-  struct HwcapBit {
-    std::string_view name;
-    unsigned bit;
-  };
-  constexpr HwcapBit bits[] = {
-      {"FP", 0}, {"ASIMD", 1}, {"FPHP", 9}, {"ASIMDHP", 10}, {"ASIMDDP", 20}};
-  unsigned long capabilities = ::getauxval(AT_HWCAP);
-  std::vector<std::string> missing;
+/// Bits of AT_HWCAP and AT_HWCAP2, Documentation/arch/arm64/elf_hwcaps.rst of Linux.
+struct HwcapBit {
+  std::string_view name;
+  unsigned long vector;
+  unsigned bit;
+};
+constexpr HwcapBit baseBits[] = {{"FP", AT_HWCAP, 0}, {"ASIMD", AT_HWCAP, 1}};
+constexpr HwcapBit dotprodBits[] = {
+    {"FPHP", AT_HWCAP, 9}, {"ASIMDHP", AT_HWCAP, 10}, {"ASIMDDP", AT_HWCAP, 20}};
+constexpr HwcapBit i8mmBits[] = {{"I8MM", AT_HWCAP2, 13}};
+
+void collectMissing(std::span<const HwcapBit> bits, std::vector<std::string> &missing) {
   for (const HwcapBit &bit : bits)
-    if (!(capabilities >> bit.bit & 1))
+    if (!(::getauxval(bit.vector) >> bit.bit & 1))
       missing.emplace_back(bit.name);
+}
+
+std::vector<std::string> missingOf(Target target) {
+  std::vector<std::string> missing;
+  collectMissing(baseBits, missing);
+  if (target != Target::Arm64)
+    collectMissing(dotprodBits, missing);
+  if (target == Target::Arm64I8mm)
+    collectMissing(i8mmBits, missing);
+  return missing;
+}
+
+#elif defined(__riscv) && __riscv_xlen == 64
+
+constexpr std::string_view machine = "riscv64";
+
+/// AT_HWCAP has a bit per single-letter extension, A being bit 0 (arch/riscv of Linux).
+std::vector<std::string> missingOf(Target) {
+  const unsigned long capabilities = ::getauxval(AT_HWCAP);
+  std::vector<std::string> missing;
+  for (char letter : std::string_view("IMAFDC"))
+    if (!(capabilities >> (letter - 'A') & 1))
+      missing.emplace_back(1, letter);
   return missing;
 }
 
@@ -186,8 +219,14 @@ Result<const CpuTarget *> chooseTarget(const Artifact &artifact, std::string_vie
     reasons += (reasons.empty() ? "" : "; ") + std::string(target.name) +
                " needs what this CPU lacks: " + join(missing);
   }
-  if (!forced.empty() && reasons.empty())
-    reasons = "it holds no code for " + std::string(forced);
+  if (!forced.empty() && reasons.empty()) {
+    std::vector<std::string> names;
+    for (const CpuTarget &target : targetTable)
+      if (held(target))
+        names.emplace_back(target.name);
+    reasons = "it holds no code for " + std::string(forced) +
+              (names.empty() ? "" : ", but for " + join(names));
+  }
   if (reasons.empty())
     reasons = "it holds no code for any target known to this smelt";
   return unsupported("the artifact cannot run here: " + reasons +

@@ -46,9 +46,8 @@ TEST_P(Conformance, AllTargets) {
   Folder folder;
   std::vector<float> first;
   for (const KernelTarget &target : kernelTargets()) {
-    Where where = whereRuns(target);
     std::string name(target.name);
-    if (where == Where::Nowhere)
+    if (whereRuns(target) == Where::Nowhere)
       continue;
     std::string library = compileToFile(problem->specs, {}, target, folder.path);
     ASSERT_FALSE(library.empty()) << name;
@@ -61,7 +60,7 @@ TEST_P(Conformance, AllTargets) {
     const int64_t rowStep = std::max<int64_t>(1, problem->rows / 6);
     for (int64_t row = 0; row < problem->rows; row += rowStep)
       alone.push_back(problem->addOne(job, row, row % 4 + 1));
-    std::string error = runJob(job, where, library, folder.path);
+    std::string error = runJob(job, target, library, folder.path);
     ASSERT_EQ(error, "") << name;
 
     std::vector<float> all = problem->result(job, many[0], problem->rows);

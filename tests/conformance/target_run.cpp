@@ -2,6 +2,7 @@
 #include "tests/conformance/target_run.h"
 
 #include "compiler/codegen/codegen.h"
+#include "runtime/devices/cpu.h"
 
 #include <cstdlib>
 #include <filesystem>
@@ -17,25 +18,41 @@ Folder::Folder() {
 }
 Folder::~Folder() { std::filesystem::remove_all(path); }
 
+/// The emulated runner's command line, up to its arguments; empty where there is none.
+static std::string emulatorOf(const KernelTarget &target) {
+  const std::string arm = SMELT_AARCH64_RUNNER, riscv = SMELT_RISCV64_RUNNER;
+  if (target.triple.starts_with("aarch64") && !arm.empty())
+    return "qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu " + arm;
+  if (target.triple.starts_with("riscv64") && !riscv.empty())
+    return "qemu-riscv64 -cpu rv64 -L /usr/riscv64-linux-gnu " + riscv;
+  return "";
+}
+
 Where whereRuns(const KernelTarget &target) {
-#if defined(__x86_64__)
-  if (target.name == "x86-64-v4-vnni")
-    return __builtin_cpu_supports("avx512vnni") ? Where::Here : Where::Nowhere;
-  if (target.name == "x86-64-v3")
-    return __builtin_cpu_supports("avx2") ? Where::Here : Where::Nowhere;
-#elif defined(__aarch64__)
-  if (target.name == "aarch64-dotprod")
+  auto cpu = findCpuTarget(target.name);
+  if (cpu.ok() && missingFeatures(**cpu).empty())
     return Where::Here;
+#if defined(__x86_64__)
+  if (target.name == "x86-64-v3-avxvnni" && __builtin_cpu_supports("avx512vnni") &&
+      __builtin_cpu_supports("avx512vl"))
+    return Where::Here; // see runnable()
 #endif
-  if (target.name == "aarch64-dotprod" && *SMELT_AARCH64_RUNNER)
-    return Where::Emulator;
-  return Where::Nowhere;
+  return emulatorOf(target).empty() ? Where::Nowhere : Where::Emulator;
+}
+
+/// AVX-VNNI and AVX-512 VNNI have the same 256-bit instruction in two encodings: a CPU that has
+/// only the second runs the same kernels in it.
+static KernelTarget runnable(KernelTarget target) {
+  auto cpu = findCpuTarget(target.name);
+  if (target.name == "x86-64-v3-avxvnni" && cpu.ok() && !missingFeatures(**cpu).empty())
+    target.features = "+avx512vl,+avx512vnni";
+  return target;
 }
 
 std::string compileToFile(std::span<const KernelSpec> specs,
                           std::span<const TensorSpec> tensorSpecs, const KernelTarget &target,
                           const std::string &folder) {
-  const KernelTarget *only = &target;
+  const KernelTarget encoded = runnable(target), *only = &encoded;
   auto code = generateCode(specs, tensorSpecs, {&only, 1}, {});
   EXPECT_TRUE(code.ok()) << code.status().message();
   if (!code.ok())
@@ -46,12 +63,13 @@ std::string compileToFile(std::span<const KernelSpec> specs,
   return path;
 }
 
-std::string runJob(Job &job, Where where, const std::string &library, const std::string &folder) {
-  if (where == Where::Here)
+std::string runJob(Job &job, const KernelTarget &target, const std::string &library,
+                   const std::string &folder) {
+  if (whereRuns(target) == Where::Here)
     return job.run(library);
   std::string in = folder + "/in", out = folder + "/out";
   job.save(in);
-  std::string command = std::string(SMELT_AARCH64_RUNNER) + " " + library + " " + in + " " + out;
+  std::string command = emulatorOf(target) + " " + library + " " + in + " " + out;
   if (std::system(command.c_str()) != 0)
     return "the emulated runner failed: " + command;
   return job.restore(out) ? "" : "the emulated runner wrote no result";

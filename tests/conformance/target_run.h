@@ -27,6 +27,7 @@ std::string compileToFile(std::span<const KernelSpec> specs,
                           const std::string &folder);
 
 /// Runs the job here or in the emulator; empty, or what went wrong.
-std::string runJob(Job &job, Where where, const std::string &library, const std::string &folder);
+std::string runJob(Job &job, const KernelTarget &target, const std::string &library,
+                   const std::string &folder);
 
 } // namespace smelt::conformance

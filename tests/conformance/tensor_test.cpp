@@ -230,7 +230,7 @@ TEST_P(Tensor, AllTargets) {
     std::vector<ProblemRun> runs;
     for (const TensorProblem &p : problems)
       runs.emplace_back(p, job);
-    ASSERT_EQ(runJob(job, where, library, folder.path), "");
+    ASSERT_EQ(runJob(job, target, library, folder.path), "");
     size_t next = 0;
     for (size_t i = 0; i < problems.size(); ++i) {
       const TensorProblem &p = problems[i];

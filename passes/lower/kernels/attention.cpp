@@ -71,7 +71,7 @@ void emitAttentionOne(KernelBuilder &k) {
       k.store(partials, to, k.load(tile.maxima, k.idx(g)));
       k.store(partials, k.add(to, 1), k.load(tile.sums, k.idx(g)));
     }
-    tile.values(head, start, k.idx(0), count, [&](int64_t g, Value column, Value o) {
+    tile.values(head, start, k.idx(0), count, [&](Value g, Value column, Value o) {
       Value to = k.add(partialOf(k, k.add(firstHead, g), block), lanes);
       k.storeVector(partials, k.add(to, column), o);
     });

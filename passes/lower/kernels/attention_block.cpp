@@ -19,10 +19,9 @@ Value compare(KernelBuilder &k, arith::CmpIPredicate predicate, Value a, Value c
 
 } // namespace
 
-bool fitsRegisters(DotKind kind, int64_t sums, int64_t vectors) {
-  const int64_t perVector = kind == DotKind::Vnni512 ? 1 : kind == DotKind::Maddubs256 ? 2 : 4;
-  const int64_t registers = kind == DotKind::Maddubs256 ? 16 : 32;
-  return (sums + vectors) * perVector + 1 <= registers;
+bool fitsRegisters(const KernelTarget &target, int64_t sums, int64_t vectors) {
+  const int64_t perVector = lanes * int64_t(sizeof(float)) / target.vectorBytes;
+  return (sums + vectors) * perVector + 1 <= target.registers;
 }
 
 AttentionBlock::AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs)
@@ -54,9 +53,19 @@ AttentionBlock::AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs
 
 int64_t AttentionBlock::pairsAtOnce(int64_t sums) const {
   int64_t steps = 1;
-  while (!fitsRegisters(k.target.dot, (pairs + steps - 1) / steps * sums, 1))
+  while (steps < pairs && !fitsRegisters(k.target, (pairs + steps - 1) / steps * sums, 1))
     ++steps;
   return (pairs + steps - 1) / steps;
+}
+
+void AttentionBlock::forPairs(int64_t step, const std::function<void(Value, int64_t)> &tile) {
+  const int64_t whole = pairs / step * step;
+  if (whole == step)
+    tile(k.idx(0), step);
+  else
+    k.loop(k.idx(0), k.idx(whole), step, [&](Value first) { tile(first, step); });
+  if (whole != pairs)
+    tile(k.idx(whole), pairs - whole);
 }
 
 void AttentionBlock::setQuery(Value pair, Buffer from, Value at) {
@@ -82,10 +91,9 @@ void AttentionBlock::setSlope(Value pair, Buffer slopes, Value queryHead) {
 void AttentionBlock::scores(Value head, Value start, Value count) {
   // Beside the sum of an integer score there is the dot product of its group.
   const int64_t each = cache.hasIntegerKeys() ? 2 : 1, pairStep = pairsAtOnce(each);
-  for (int64_t first = 0; first < pairs; first += pairStep) {
-    const int64_t held = std::min(pairStep, pairs - first);
+  forPairs(pairStep, [&](Value first, int64_t held) {
     int64_t chunks = chunksOfBlock;
-    while (chunks > 1 && !fitsRegisters(k.target.dot, held * each * chunks, chunks))
+    while (chunks > 1 && !fitsRegisters(k.target, held * each * chunks, chunks))
       chunks /= 2;
     auto tile = [&](Value chunk, int64_t together) {
       if (cache.hasIntegerKeys())
@@ -98,10 +106,8 @@ void AttentionBlock::scores(Value head, Value start, Value count) {
       k.loop(k.idx(0), k.mul(needed, together), together,
              [&](Value chunk) { tile(chunk, together); });
     };
-    if (chunks < chunksOfBlock) {
-      tiles(chunks);
-      continue;
-    }
+    if (chunks < chunksOfBlock)
+      return tiles(chunks);
     // A block that has just begun is common when answers are short: take half of it only.
     k.ifElse(
         k.lessEqual(count, k.idx(attentionBlock / 2)), {},
@@ -113,11 +119,11 @@ void AttentionBlock::scores(Value head, Value start, Value count) {
           tiles(chunks);
           return {};
         });
-  }
+  });
 }
 
-void AttentionBlock::scoreTile(Value head, Value start, Value chunk, int64_t firstPair,
-                               int64_t held, int64_t chunks) {
+void AttentionBlock::scoreTile(Value head, Value start, Value chunk, Value firstPair, int64_t held,
+                               int64_t chunks) {
   const int64_t chunkElements = k.spec.headDim * lanes;
   Value first = k.add(cache.keyLines(head, start), k.mul(chunk, chunkElements));
   Values acc(held * chunks, k.splatF(0));
@@ -126,7 +132,7 @@ void AttentionBlock::scoreTile(Value head, Value start, Value chunk, int64_t fir
     for (int64_t c = 0; c < chunks; ++c)
       key.push_back(cache.loadKeys(k.add(k.add(first, k.mul(d, lanes)), c * chunkElements)));
     for (int64_t p = 0; p < held; ++p) {
-      Value q = k.splat(k.load(queries, k.add(d, (firstPair + p) * queryStride)));
+      Value q = k.splat(k.load(queries, k.add(d, k.mul(k.add(firstPair, p), queryStride))));
       for (int64_t c = 0; c < chunks; ++c)
         next.push_back(k.fma(q, key[c], carried[p * chunks + c]));
     }
@@ -134,8 +140,12 @@ void AttentionBlock::scoreTile(Value head, Value start, Value chunk, int64_t fir
   });
   for (int64_t p = 0; p < held; ++p)
     for (int64_t c = 0; c < chunks; ++c)
-      k.storeVector(weights, k.add(k.mul(k.add(chunk, c), lanes), (firstPair + p) * attentionBlock),
-                    acc[p * chunks + c], 64);
+      storeScores(k.add(firstPair, p), k.add(chunk, c), acc[p * chunks + c]);
+}
+
+void AttentionBlock::storeScores(Value pair, Value chunk, Value scores) {
+  Value at = k.add(k.mul(pair, attentionBlock), k.mul(chunk, lanes));
+  k.storeVector(weights, at, scores, 64);
 }
 
 // --- Softmax.
@@ -206,17 +216,16 @@ void AttentionBlock::softmaxOf(Value start, Value firstPair, int64_t count) {
 // --- Values: lanes are dimensions; a value vector is loaded once for all pairs of the tile.
 
 void AttentionBlock::values(Value head, Value start, Value first, Value count,
-                            const std::function<void(int64_t, Value, Value)> &write) {
+                            const TileWriter &write) {
   if (cache.packsValues())
     return packedValues(head, start, first, count, write);
   if (cache.hasIntegerValues())
     return integerValues(head, start, first, count, write);
   const int64_t headDim = k.spec.headDim, pairStep = pairsAtOnce(1);
   Value row = cache.valueRow(head, start);
-  for (int64_t firstPair = 0; firstPair < pairs; firstPair += pairStep) {
-    const int64_t held = std::min(pairStep, pairs - firstPair);
+  forPairs(pairStep, [&](Value firstPair, int64_t held) {
     int64_t together = std::max<int64_t>(1, std::min<int64_t>(4, headDim / lanes));
-    while (together > 1 && !fitsRegisters(k.target.dot, held * together, together))
+    while (together > 1 && !fitsRegisters(k.target, held * together, together))
       --together;
     const int64_t whole = headDim / (lanes * together) * (lanes * together);
     k.loop(k.idx(0), k.idx(whole), lanes * together, [&](Value column) {
@@ -224,12 +233,12 @@ void AttentionBlock::values(Value head, Value start, Value first, Value count,
     });
     for (Piece piece : pieces(headDim - whole))
       valueTile(row, first, count, firstPair, held, k.idx(whole + piece.first), 1, piece.n, write);
-  }
+  });
 }
 
-void AttentionBlock::valueTile(Value row, Value first, Value count, int64_t firstPair, int64_t held,
+void AttentionBlock::valueTile(Value row, Value first, Value count, Value firstPair, int64_t held,
                                Value column, int64_t vectors, int64_t width,
-                               const std::function<void(int64_t, Value, Value)> &write) {
+                               const TileWriter &write) {
   Value from = k.add(row, column);
   Values acc(held * vectors, k.splatF(0, width));
   acc = k.loop(first, k.add(first, count), 1, acc, [&](Value t, ValueRange carried) {
@@ -238,7 +247,8 @@ void AttentionBlock::valueTile(Value row, Value first, Value count, int64_t firs
     for (int64_t v = 0; v < vectors; ++v)
       value.push_back(cache.loadValues(k.add(at, v * lanes), width));
     for (int64_t p = 0; p < held; ++p) {
-      Value weight = k.splat(k.load(weights, k.add(t, (firstPair + p) * attentionBlock)), width);
+      Value weight =
+          k.splat(k.load(weights, k.add(t, k.mul(k.add(firstPair, p), attentionBlock))), width);
       for (int64_t v = 0; v < vectors; ++v)
         next.push_back(k.fma(weight, value[v], carried[p * vectors + v]));
     }
@@ -246,20 +256,19 @@ void AttentionBlock::valueTile(Value row, Value first, Value count, int64_t firs
   });
   for (int64_t p = 0; p < held; ++p)
     for (int64_t v = 0; v < vectors; ++v)
-      write(firstPair + p, k.add(column, v * lanes), acc[p * vectors + v]);
+      write(k.add(firstPair, p), k.add(column, v * lanes), acc[p * vectors + v]);
 }
 
 // --- Packed values: a group of dimensions has its own weights; 16 bytes are two vectors of it.
 
 void AttentionBlock::packedValues(Value head, Value start, Value first, Value count,
-                                  const std::function<void(int64_t, Value, Value)> &write) {
+                                  const TileWriter &write) {
   constexpr int64_t vectorsOfGroup = valueGroup / lanes;
   const int64_t headDim = k.spec.headDim, groups = cache.valueGroups(), pairStep = pairsAtOnce(1);
   Value row = cache.valueRow(head, start);
-  for (int64_t firstPair = 0; firstPair < pairs; firstPair += pairStep) {
-    const int64_t held = std::min(pairStep, pairs - firstPair);
+  forPairs(pairStep, [&](Value firstPair, int64_t held) {
     int64_t vectors = groupsTogether * vectorsOfGroup;
-    while (vectors > 1 && !fitsRegisters(k.target.dot, held * vectors, vectors))
+    while (vectors > 1 && !fitsRegisters(k.target, held * vectors, vectors))
       vectors /= 2;
     /// `n` groups from `group` on, of which `dims` dimensions exist.
     auto unit = [&](Value group, int64_t n, int64_t dims) {
@@ -274,12 +283,12 @@ void AttentionBlock::packedValues(Value head, Value start, Value first, Value co
     k.loop(k.idx(0), k.idx(whole), n, [&](Value group) { unit(group, n, n * valueGroup); });
     for (int64_t group = whole; group < groups; ++group)
       unit(k.idx(group), 1, std::min(valueGroup, headDim - group * valueGroup));
-  }
+  });
 }
 
 /// Weights and sum b of one group, for the pairs of a tile.
 void AttentionBlock::weighGroup(Value head, Value start, Value group, int64_t place,
-                                int64_t firstPair, int64_t held) {
+                                Value firstPair, int64_t held) {
   Values scales, minimums;
   for (int64_t c = 0; c < chunksOfBlock; ++c) {
     Value position = k.add(start, c * lanes);
@@ -288,7 +297,7 @@ void AttentionBlock::weighGroup(Value head, Value start, Value group, int64_t pl
     minimums.push_back(
         cache.loadScales(cache.valueScales, cache.valueMinimumAt(head, position, group)));
   }
-  k.loop(k.idx(firstPair), k.idx(firstPair + held), 1, [&](Value pair) {
+  k.loop(firstPair, k.add(firstPair, held), 1, [&](Value pair) {
     Value at = k.mul(pair, attentionBlock), sum;
     for (int64_t c = 0; c < chunksOfBlock; ++c) {
       Value weight = k.loadVector(weights, k.add(at, c * lanes), lanes, 64);
@@ -301,18 +310,17 @@ void AttentionBlock::weighGroup(Value head, Value start, Value group, int64_t pl
 }
 
 /// Vectors [firstVector, firstVector + vectors) of the groups from `group` on.
-void AttentionBlock::packedTile(Value row, Value first, Value count, int64_t firstPair,
-                                int64_t held, Value group, int64_t firstVector, int64_t vectors,
-                                int64_t dims,
-                                const std::function<void(int64_t, Value, Value)> &write) {
+void AttentionBlock::packedTile(Value row, Value first, Value count, Value firstPair, int64_t held,
+                                Value group, int64_t firstVector, int64_t vectors, int64_t dims,
+                                const TileWriter &write) {
   // Place of a pair in the arrays of the group that vector v lies in.
   auto place = [&](int64_t p, int64_t v) {
-    return (firstVector + v) * lanes / valueGroup * pairs + firstPair + p;
+    return k.add(firstPair, (firstVector + v) * lanes / valueGroup * pairs + p);
   };
   Values acc;
   for (int64_t p = 0; p < held; ++p)
     for (int64_t v = 0; v < vectors; ++v)
-      acc.push_back(k.splat(k.load(groupSums, k.idx(place(p, v)))));
+      acc.push_back(k.splat(k.load(groupSums, place(p, v))));
   Value from = k.add(row, k.mul(group, lanes));
   acc = k.loop(first, k.add(first, count), 1, acc, [&](Value t, ValueRange carried) {
     Values value, next;
@@ -321,7 +329,7 @@ void AttentionBlock::packedTile(Value row, Value first, Value count, int64_t fir
       value.push_back(cache.loadPacked(k.add(at, v * lanes / valueGroup * lanes), v % 2));
     for (int64_t p = 0; p < held; ++p)
       for (int64_t v = 0; v < vectors; ++v) {
-        Value weight = k.load(groupWeights, k.add(t, place(p, v) * attentionBlock));
+        Value weight = k.load(groupWeights, k.add(t, k.mul(place(p, v), attentionBlock)));
         next.push_back(k.fma(k.splat(weight), value[v], carried[p * vectors + v]));
       }
     return next;
@@ -332,7 +340,7 @@ void AttentionBlock::packedTile(Value row, Value first, Value count, int64_t fir
       const int64_t start = (firstVector + v) * lanes;
       for (Piece piece : pieces(std::clamp<int64_t>(dims - start, 0, lanes))) {
         Value o = acc[p * vectors + v];
-        write(firstPair + p, k.add(column, start + piece.first),
+        write(k.add(firstPair, p), k.add(column, start + piece.first),
               piece.n == lanes ? o : k.slice(o, piece.first, piece.n));
       }
     }

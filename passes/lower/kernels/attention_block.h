@@ -12,7 +12,7 @@ inline constexpr int64_t chunksOfBlock = attentionBlock / lanes;
 
 /// Whether the registers hold `sums` and `vectors` (what they are made of) of 16 lanes, and one
 /// factor.
-bool fitsRegisters(DotKind kind, int64_t sums, int64_t vectors);
+bool fitsRegisters(const KernelTarget &target, int64_t sums, int64_t vectors);
 
 /// Emits the pieces of attention of `pairs` (row, query head) pairs, all of one kv head and slot,
 /// against one block of attentionBlock positions. For every pair, in this order:
@@ -33,6 +33,8 @@ bool fitsRegisters(DotKind kind, int64_t sums, int64_t vectors);
 /// skipped: they would add exact zeros.
 class AttentionBlock {
 public:
+  using TileWriter = std::function<void(Value pair, Value column, Value o)>;
+
   AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs);
 
   const int64_t pairs;
@@ -51,8 +53,7 @@ public:
   void softmax(Value start);
   /// o of the positions [first, first + count) of the block; `write(pair, column, vector)` takes
   /// each finished vector of the columns from `column`.
-  void values(Value head, Value start, Value first, Value count,
-              const std::function<void(int64_t pair, Value column, Value o)> &write);
+  void values(Value head, Value start, Value first, Value count, const TileWriter &write);
 
 private:
   KernelBuilder &k;
@@ -70,29 +71,27 @@ private:
 
   /// Pairs that are computed together, as many as the registers hold with `sums` of each.
   int64_t pairsAtOnce(int64_t sums) const;
-  void scoreTile(Value head, Value start, Value chunk, int64_t firstPair, int64_t held,
+  /// Calls `tile` with the first of `step` pairs and their number, for all pairs.
+  void forPairs(int64_t step, const std::function<void(Value, int64_t)> &tile);
+  void scoreTile(Value head, Value start, Value chunk, Value firstPair, int64_t held,
                  int64_t chunks);
   int64_t queryGroups() const { return roundUp(k.spec.headDim, keyGroup) / keyGroup; }
   int64_t wordsOfQuery() const { return roundUp(k.spec.headDim, lanes) / dotBytes; }
   void encodeQuery(Value pair, Buffer from, Value at);
-  void integerScoreTile(Value head, Value start, Value chunk, int64_t firstPair, int64_t held,
+  void integerScoreTile(Value head, Value start, Value chunk, Value firstPair, int64_t held,
                         int64_t chunks);
   void encodeWeights(Value head, Value start);
-  void integerValues(Value head, Value start, Value first, Value count,
-                     const std::function<void(int64_t, Value, Value)> &write);
-  void integerValueTile(Value row, Value first, Value count, int64_t firstPair, int64_t held,
-                        Value column, int64_t vectors, int64_t dims,
-                        const std::function<void(int64_t, Value, Value)> &write);
-  void weighGroup(Value head, Value start, Value group, int64_t place, int64_t firstPair,
+  void integerValues(Value head, Value start, Value first, Value count, const TileWriter &write);
+  void integerValueTile(Value row, Value first, Value count, Value firstPair, int64_t held,
+                        Value column, int64_t vectors, int64_t dims, const TileWriter &write);
+  void weighGroup(Value head, Value start, Value group, int64_t place, Value firstPair,
                   int64_t held);
-  void packedValues(Value head, Value start, Value first, Value count,
-                    const std::function<void(int64_t, Value, Value)> &write);
-  void packedTile(Value row, Value first, Value count, int64_t firstPair, int64_t held, Value group,
-                  int64_t firstVector, int64_t vectors, int64_t dims,
-                  const std::function<void(int64_t, Value, Value)> &write);
-  void valueTile(Value row, Value first, Value count, int64_t firstPair, int64_t held, Value column,
-                 int64_t vectors, int64_t width,
-                 const std::function<void(int64_t, Value, Value)> &write);
+  void packedValues(Value head, Value start, Value first, Value count, const TileWriter &write);
+  void packedTile(Value row, Value first, Value count, Value firstPair, int64_t held, Value group,
+                  int64_t firstVector, int64_t vectors, int64_t dims, const TileWriter &write);
+  void valueTile(Value row, Value first, Value count, Value firstPair, int64_t held, Value column,
+                 int64_t vectors, int64_t width, const TileWriter &write);
+  void storeScores(Value pair, Value chunk, Value scores);
   void softmaxOf(Value start, Value firstPair, int64_t count);
   Value masked(Value score, Value start, RowPlaces::Range range, int64_t chunk);
 };

@@ -59,14 +59,14 @@ void AttentionBlock::encodeQuery(Value pair, Buffer from, Value at) {
     group(k.idx(whole), rest);
 }
 
-void AttentionBlock::integerScoreTile(Value head, Value start, Value chunk, int64_t firstPair,
+void AttentionBlock::integerScoreTile(Value head, Value start, Value chunk, Value firstPair,
                                       int64_t held, int64_t chunks) {
   const int64_t chunkBytes = cache.keyStride() * lanes;
   Value first = k.add(cache.keyLines(head, start), k.mul(chunk, chunkBytes));
   auto group = [&](Value g, int64_t dims, ValueRange carried) {
     SmallVector<GroupDot> dots;
     for (int64_t p = 0; p < held; ++p) {
-      Value place = k.add(g, (firstPair + p) * queryGroups());
+      Value place = k.add(g, k.mul(k.add(firstPair, p), queryGroups()));
       for (int64_t c = 0; c < chunks; ++c)
         dots.emplace_back(k, startOf(k, queryOffsets, place), false);
     }
@@ -79,7 +79,7 @@ void AttentionBlock::integerScoreTile(Value head, Value start, Value chunk, int6
                             k.add(k.add(first, k.mul(word, dotBytes * lanes)), c * chunkBytes), 64,
                             64)));
       for (int64_t p = 0; p < held; ++p) {
-        Value x = k.load(queryWords, k.add(word, (firstPair + p) * wordsOfQuery()));
+        Value x = k.load(queryWords, k.add(word, k.mul(k.add(firstPair, p), wordsOfQuery())));
         for (int64_t c = 0; c < chunks; ++c)
           dots[p * chunks + c].add(keys[c], x);
       }
@@ -90,7 +90,8 @@ void AttentionBlock::integerScoreTile(Value head, Value start, Value chunk, int6
       scales.push_back(cache.loadScales(cache.keyScales, cache.keyScaleAt(head, position, g)));
     }
     for (int64_t p = 0; p < held; ++p) {
-      Value scale = k.splat(k.load(queryScales, k.add(g, (firstPair + p) * queryGroups())));
+      Value scale =
+          k.splat(k.load(queryScales, k.add(g, k.mul(k.add(firstPair, p), queryGroups()))));
       for (int64_t c = 0; c < chunks; ++c)
         sums.push_back(k.fma(k.toFloat(dots[p * chunks + c].finish()), k.fmul(scales[c], scale),
                              carried[p * chunks + c]));
@@ -105,8 +106,7 @@ void AttentionBlock::integerScoreTile(Value head, Value start, Value chunk, int6
     acc = group(k.idx(whole), rest, acc);
   for (int64_t p = 0; p < held; ++p)
     for (int64_t c = 0; c < chunks; ++c)
-      k.storeVector(weights, k.add(k.mul(k.add(chunk, c), lanes), (firstPair + p) * attentionBlock),
-                    acc[p * chunks + c], 64);
+      storeScores(k.add(firstPair, p), k.add(chunk, c), acc[p * chunks + c]);
 }
 
 // --- Values: lanes are dimensions.
@@ -147,14 +147,13 @@ void AttentionBlock::encodeWeights(Value head, Value start) {
 }
 
 void AttentionBlock::integerValues(Value head, Value start, Value first, Value count,
-                                   const std::function<void(int64_t, Value, Value)> &write) {
+                                   const TileWriter &write) {
   encodeWeights(head, start);
   const int64_t headDim = k.spec.headDim, pairStep = pairsAtOnce(planes);
   Value row = cache.valueRow(head, start);
-  for (int64_t firstPair = 0; firstPair < pairs; firstPair += pairStep) {
-    const int64_t held = std::min(pairStep, pairs - firstPair);
+  forPairs(pairStep, [&](Value firstPair, int64_t held) {
     int64_t together = std::max<int64_t>(1, std::min<int64_t>(4, headDim / lanes));
-    while (together > 1 && !fitsRegisters(k.target.dot, held * planes * together, together))
+    while (together > 1 && !fitsRegisters(k.target, held * planes * together, together))
       --together;
     auto tile = [&](Value column, int64_t vectors, int64_t dims) {
       integerValueTile(row, first, count, firstPair, held, column, vectors, dims, write);
@@ -163,16 +162,16 @@ void AttentionBlock::integerValues(Value head, Value start, Value first, Value c
     k.loop(k.idx(0), k.idx(whole), step, [&](Value column) { tile(column, together, step); });
     for (int64_t column = whole; column < headDim; column += lanes)
       tile(k.idx(column), 1, std::min(lanes, headDim - column));
-  }
+  });
 }
 
 /// `vectors` of 16 dimensions from `column` on, of which `dims` exist: what is read for the others
 /// lies within the cache.
-void AttentionBlock::integerValueTile(Value row, Value first, Value count, int64_t firstPair,
+void AttentionBlock::integerValueTile(Value row, Value first, Value count, Value firstPair,
                                       int64_t held, Value column, int64_t vectors, int64_t dims,
-                                      const std::function<void(int64_t, Value, Value)> &write) {
+                                      const TileWriter &write) {
   const int64_t headDim = k.spec.headDim, quadsOfChunk = lanes / dotBytes;
-  auto pairAt = [&](int64_t p) { return k.idx(firstPair + p); };
+  auto pairAt = [&](int64_t p) { return k.add(firstPair, p); };
   Values sums(held * vectors * planes, k.splatI(0));
   Value begin = k.div(first, lanes), end = k.ceilDiv(k.add(first, count), lanes);
   // Positions of the first and last chunk that are not asked for have weight 0.
@@ -189,7 +188,8 @@ void AttentionBlock::integerValueTile(Value row, Value first, Value count, int64
                                                headDim % lanes == 0 ? 64 : 4)));
       for (int64_t p = 0; p < held; ++p)
         for (int64_t plane = 0; plane < planes; ++plane) {
-          Value at = k.add(quad, ((firstPair + p) * planes + plane) * planeWords);
+          Value of = k.add(k.mul(pairAt(p), planes), plane);
+          Value at = k.add(quad, k.mul(of, planeWords));
           Value x = k.load(weightWords, at);
           for (int64_t v = 0; v < vectors; ++v)
             dots[(p * planes + plane) * vectors + v].add(codes[v], x);
@@ -208,7 +208,7 @@ void AttentionBlock::integerValueTile(Value row, Value first, Value count, int64
                            sums[(p * planes + 1) * vectors + v]);
       Value o = k.fmul(k.toFloat(offset ? k.iadd(total, offset) : total), factor);
       for (Piece piece : pieces(std::clamp<int64_t>(dims - v * lanes, 0, lanes)))
-        write(firstPair + p, k.add(column, v * lanes + piece.first),
+        write(pairAt(p), k.add(column, v * lanes + piece.first),
               piece.n == lanes ? o : k.slice(o, piece.first, piece.n));
     }
   }

@@ -46,7 +46,7 @@ public:
       block.softmax(at);
       weigh();
       block.values(head, at, first, k.sub(last, first),
-                   [&](int64_t pair, Value column, Value o) { accumulate(pair, column, o); });
+                   [&](Value pair, Value column, Value o) { accumulate(pair, column, o); });
     });
     finish(firstRow, count, kvHead);
   }
@@ -107,10 +107,10 @@ private:
   }
 
   /// o = fma(o, a, o_j c)
-  void accumulate(int64_t pair, Value column, Value o) {
+  void accumulate(Value pair, Value column, Value o) {
     int64_t n = cast<VectorType>(o.getType()).getNumElements();
-    Value at = k.add(column, pair * stride());
-    Value a = k.splat(k.load(keep, k.idx(pair)), n), c = k.splat(k.load(take, k.idx(pair)), n);
+    Value at = k.add(column, k.mul(pair, stride()));
+    Value a = k.splat(k.load(keep, pair), n), c = k.splat(k.load(take, pair), n);
     k.storeVector(accumulated, at, k.fma(k.loadVector(accumulated, at, n), a, k.fmul(o, c)));
   }
 

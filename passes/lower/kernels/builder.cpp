@@ -35,6 +35,29 @@ CodeBuilder::CodeBuilder(ModuleOp module, StringRef symbol, const KernelTarget &
 
 void CodeBuilder::finish() { func::ReturnOp::create(b); }
 
+Value CodeBuilder::callOnce(StringRef name, ValueRange operands,
+                            const std::function<Value(ValueRange)> &body) {
+  std::string symbol;
+  llvm::raw_string_ostream text(symbol);
+  text << "smelt_" << name;
+  for (Type type : operands.getTypes())
+    text << "_" << type;
+  auto callee = module.lookupSymbol<func::FuncOp>(symbol);
+  if (!callee) {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToEnd(module.getBody());
+    callee = func::FuncOp::create(b, symbol, b.getFunctionType(operands.getTypes(), {}));
+    b.setInsertionPointToStart(callee.addEntryBlock());
+    Value result = body(callee.getArguments());
+    func::ReturnOp::create(b, result);
+    callee.setType(b.getFunctionType(operands.getTypes(), result.getType()));
+    callee->setAttr("llvm.linkage",
+                    LLVM::LinkageAttr::get(b.getContext(), LLVM::Linkage::Internal));
+    callee->setAttr("passthrough", b.getStrArrayAttr({"noinline"}));
+  }
+  return func::CallOp::create(b, callee, operands).getResult(0);
+}
+
 void CodeBuilder::callForLogitRows(StringRef symbol) {
   Type word = b.getI64Type();
   Buffer given{function.getArgument(0)}, info = scratch(format::FieldCount, word);
@@ -240,7 +263,9 @@ Value CodeBuilder::fmul(Value a, Value c) { return arith::MulFOp::create(b, a, c
 Value CodeBuilder::fdiv(Value a, Value c) { return arith::DivFOp::create(b, a, c); }
 Value CodeBuilder::fneg(Value a) { return arith::NegFOp::create(b, a); }
 Value CodeBuilder::fabs(Value a) { return math::AbsFOp::create(b, a); }
-Value CodeBuilder::fma(Value a, Value c, Value d) { return math::FmaOp::create(b, a, c, d); }
+Value CodeBuilder::fma(Value a, Value c, Value d) {
+  return target.hasFma ? math::FmaOp::create(b, a, c, d) : fmaOfParts(a, c, d);
+}
 Value CodeBuilder::fmax(Value a, Value c) {
   return select(arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, a, c), a, c);
 }
@@ -276,28 +301,31 @@ Value CodeBuilder::shrLogic(Value a, int64_t bits) {
   return arith::ShRUIOp::create(b, a, constantLike(b, a, bits));
 }
 
-/// `element`, or the vector of it with as many lanes as `like` has.
-static Type typeLike(Value like, Type element) {
+Type CodeBuilder::typeOf(Value like, Type element) {
   if (auto vector = dyn_cast<VectorType>(like.getType()))
     return vector.clone(element);
   return element;
 }
-Value CodeBuilder::toFloat(Value v) { return arith::SIToFPOp::create(b, typeLike(v, f32), v); }
-Value CodeBuilder::toInt(Value v) { return arith::FPToSIOp::create(b, typeLike(v, i32), v); }
+Value CodeBuilder::toFloat(Value v) { return arith::SIToFPOp::create(b, typeOf(v, f32), v); }
+Value CodeBuilder::toInt(Value v) { return arith::FPToSIOp::create(b, typeOf(v, i32), v); }
 Value CodeBuilder::roundEven(Value v) { return math::RoundEvenOp::create(b, v); }
-Value CodeBuilder::extend(Value v) { return arith::ExtFOp::create(b, typeLike(v, f32), v); }
-Value CodeBuilder::truncate(Value v) { return arith::TruncFOp::create(b, typeLike(v, f16), v); }
+Value CodeBuilder::extend(Value v) {
+  return target.hasHalf ? arith::ExtFOp::create(b, typeOf(v, f32), v) : extendBits(v);
+}
+Value CodeBuilder::truncate(Value v) {
+  return target.hasHalf ? arith::TruncFOp::create(b, typeOf(v, f16), v) : truncateBits(v);
+}
 Value CodeBuilder::zeroExtend(Value v, Type t) {
-  return arith::ExtUIOp::create(b, typeLike(v, t), v);
+  return arith::ExtUIOp::create(b, typeOf(v, t), v);
 }
 Value CodeBuilder::signExtend(Value v, Type t) {
-  return arith::ExtSIOp::create(b, typeLike(v, t), v);
+  return arith::ExtSIOp::create(b, typeOf(v, t), v);
 }
 Value CodeBuilder::fromBfloat16(Value bits) {
   Value word = shl(zeroExtend(bits, i32), 16);
-  return arith::BitcastOp::create(b, typeLike(word, f32), word);
+  return arith::BitcastOp::create(b, typeOf(word, f32), word);
 }
-Value CodeBuilder::narrow(Value v, Type t) { return arith::TruncIOp::create(b, typeLike(v, t), v); }
+Value CodeBuilder::narrow(Value v, Type t) { return arith::TruncIOp::create(b, typeOf(v, t), v); }
 Value CodeBuilder::lane(Value vector, int64_t i) {
   return vector::ExtractOp::create(b, vector, ArrayRef<int64_t>{i});
 }

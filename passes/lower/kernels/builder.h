@@ -42,6 +42,11 @@ public:
   CodeBuilder(mlir::ModuleOp module, llvm::StringRef symbol, const KernelTarget &target);
   /// Ends the function (func.return).
   void finish();
+  /// Calls a function of this module, made by `body` when it is called first with operands of these
+  /// types: for what takes many instructions and occurs often. `body` is given its arguments; it
+  /// must not use operands, fields or idx().
+  Value callOnce(llvm::StringRef name, ValueRange operands,
+                 const std::function<Value(ValueRange)> &body);
   /// Calls the kernel `symbol` with this one's operands, the logit rows being the tokens.
   void callForLogitRows(llvm::StringRef symbol);
 
@@ -152,6 +157,16 @@ public:
   Value activate(uint32_t activationKind, Value v); ///< smelt::ActivationKind
 
 private:
+  // --- What old CPUs lack, of what they have (kernels/substitutes.cpp)
+  /// `element`, or the vector of it with as many lanes as `like` has.
+  static Type typeOf(Value like, Type element);
+  Value fmaOfParts(Value a, Value b, Value c);
+  Value extendBits(Value f16Value);
+  Value truncateBits(Value f32Value);
+  Value fmaBody(Value a, Value b, Value c);
+  Value extendBody(Value f16Value);
+  Value truncateBody(Value f32Value);
+
   mlir::ModuleOp module;
   mlir::func::FuncOp function;
   std::map<int64_t, Value> indices; ///< constants made so far

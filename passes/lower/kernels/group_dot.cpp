@@ -10,7 +10,14 @@ ByteForm GroupDot::form(const KernelBuilder &k, const WeightReader &weights) {
 }
 
 ByteForm GroupDot::signedForm(const KernelBuilder &k) {
-  return k.target.dot == DotKind::Vnni512 ? ByteForm::Offset : ByteForm::Signed;
+  switch (k.target.dot) {
+  case DotKind::Vnni512:
+  case DotKind::Vnni256:
+  case DotKind::Words:
+    return ByteForm::Offset;
+  default:
+    return ByteForm::Signed;
+  }
 }
 
 GroupDot::GroupDot(KernelBuilder &k, const WeightReader &weights, Value start)
@@ -21,83 +28,156 @@ GroupDot::GroupDot(KernelBuilder &k, Value start, bool countsUp)
 
 GroupDot::GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start, bool countsUp)
     : k(k), signedBytes(signedBytes), countsUp(countsUp), start(start),
-      most(signedBytes ? 1 : 32767 / (2 * 127 * ((1 << bits) - 1))) {
-  switch (k.target.dot) {
-  case DotKind::Vnni512:
-    sums = {start ? start : k.splatI(0)};
-    break;
-  case DotKind::Maddubs256:
-    sums.assign(2, {});
-    pairs.assign(2, {});
-    break;
-  case DotKind::Sdot128:
-    sums.assign(4, k.splatI(0, 4));
-    break;
-  }
+      parts(k.target.dot == DotKind::Words ? 1 : 64 / k.target.vectorBytes), sums(parts),
+      pairs(parts), most(signedBytes ? 1 : 32767 / (2 * 127 * ((1 << bits) - 1))) {
+  if (parts == 1)
+    std::swap(sums[0], this->start); // nothing is added at the end
+}
+
+/// `part` of 64 bytes, and the four bytes of `x` as often as they meet it, multiplied and added to
+/// the int32 of `name`'s first operand.
+static Value accumulate(KernelBuilder &k, StringRef name, Value sum, Value codes, Value x,
+                        int64_t part) {
+  const int64_t width = k.target.vectorBytes;
+  Value bytes = k.bitcast(k.splat(x, width / 4), k.vec(width, k.i8));
+  Value slice = width == 64 ? codes : k.slice(codes, width * part, width);
+  return intrinsic(k, name, k.vec(width / 4, k.i32),
+                   {sum ? sum : k.splatI(0, width / 4), slice, bytes});
 }
 
 void GroupDot::add(Value codes, Value x) {
+  StringRef name;
   switch (k.target.dot) {
-  case DotKind::Vnni512: {
-    Value bytes = k.bitcast(k.splat(x), k.vec(64, k.i8));
-    sums[0] =
-        intrinsic(k, "llvm.x86.avx512.vpdpbusd.512", k.vec(16, k.i32), {sums[0], codes, bytes});
+  case DotKind::Vnni512:
+    name = "llvm.x86.avx512.vpdpbusd.512";
     break;
-  }
+  case DotKind::Vnni256:
+    name = "llvm.x86.avx512.vpdpbusd.256"; // the AVX-VNNI instruction where there is no AVX-512
+    break;
+  case DotKind::Smmla128:
+  case DotKind::Sdot128:
+    name = "llvm.aarch64.neon.sdot";
+    break;
   case DotKind::Maddubs256:
-    for (int64_t half = 0; half < 2; ++half)
-      addMaddubs(half, k.slice(codes, 32 * half, 32), k.bitcast(k.splat(x, 8), k.vec(32, k.i8)));
+  case DotKind::Maddubs128: {
+    const int64_t width = k.target.vectorBytes;
+    Value bytes = k.bitcast(k.splat(x, width / 4), k.vec(width, k.i8));
+    for (int64_t part = 0; part < parts; ++part)
+      addMaddubs(part, k.slice(codes, width * part, width), bytes);
     if (++quads == most)
       widen();
-    break;
-  case DotKind::Sdot128:
-    for (int64_t quarter = 0; quarter < 4; ++quarter)
-      sums[quarter] = intrinsic(k, "llvm.aarch64.neon.sdot", k.vec(4, k.i32),
-                                {sums[quarter], k.slice(codes, 16 * quarter, 16),
-                                 k.bitcast(k.splat(x, 4), k.vec(16, k.i8))});
-    break;
+    return;
   }
+  case DotKind::Smull128:
+    for (int64_t part = 0; part < parts; ++part)
+      addPairs(part, k.slice(codes, 16 * part, 16), k.bitcast(k.splat(x, 4), k.vec(16, k.i8)));
+    return;
+  case DotKind::Words:
+    addWords(codes, x);
+    return;
+  }
+  for (int64_t part = 0; part < parts; ++part)
+    sums[part] = accumulate(k, name, sums[part], codes, x, part);
 }
 
-void GroupDot::addMaddubs(int64_t half, Value codes, Value x) {
+void GroupDot::addMaddubs(int64_t part, Value codes, Value x) {
+  const bool wide = k.target.dot == DotKind::Maddubs256;
+  Type bytes = codes.getType();
   if (countsUp) { // the first factor is unsigned, the second signed
     std::swap(codes, x);
   } else if (signedBytes) { // |q| x (sign of q)
-    x = intrinsic(k, "llvm.x86.avx2.psign.b", k.vec(32, k.i8), {x, codes});
+    x = intrinsic(k, wide ? "llvm.x86.avx2.psign.b" : "llvm.x86.ssse3.psign.b.128", bytes,
+                  {x, codes});
     codes = math::AbsIOp::create(k.b, codes);
   }
-  Value words = intrinsic(k, "llvm.x86.avx2.pmadd.ub.sw", k.vec(16, k.i16), {codes, x});
-  pairs[half] = pairs[half] ? k.iadd(pairs[half], words) : words;
+  Value words = intrinsic(k, wide ? "llvm.x86.avx2.pmadd.ub.sw" : "llvm.x86.ssse3.pmadd.ub.sw.128",
+                          k.vec(k.target.vectorBytes / 2, k.i16), {codes, x});
+  pairs[part] = pairs[part] ? k.iadd(pairs[part], words) : words;
 }
 
 /// Adds the int16 sums to those of int32, two words per row.
 void GroupDot::widen() {
-  auto type = k.vec(16, k.i16);
+  const bool wide = k.target.dot == DotKind::Maddubs256;
+  auto type = k.vec(k.target.vectorBytes / 2, k.i16);
   Value ones =
       arith::ConstantOp::create(k.b, DenseElementsAttr::get(type, k.b.getI16IntegerAttr(1)));
-  for (int64_t half = 0; half < 2; ++half) {
-    Value wide = intrinsic(k, "llvm.x86.avx2.pmadd.wd", k.vec(8, k.i32), {pairs[half], ones});
-    sums[half] = sums[half] ? k.iadd(sums[half], wide) : wide;
-    pairs[half] = {};
+  for (int64_t part = 0; part < parts; ++part) {
+    Value sum = intrinsic(k, wide ? "llvm.x86.avx2.pmadd.wd" : "llvm.x86.sse2.pmadd.wd",
+                          k.vec(k.target.vectorBytes / 4, k.i32), {pairs[part], ones});
+    sums[part] = sums[part] ? k.iadd(sums[part], sum) : sum;
+    pairs[part] = {};
   }
   quads = 0;
 }
 
+/// Products of 16 bits, of which two make no more than 2 * 128 * 127, are added in pairs, the pairs
+/// in pairs of 32 bits.
+void GroupDot::addPairs(int64_t part, Value codes, Value x) {
+  auto products = [&](int64_t first) {
+    return intrinsic(k, "llvm.aarch64.neon.smull", k.vec(8, k.i16),
+                     {k.slice(codes, first, 8), k.slice(x, first, 8)});
+  };
+  Value pairs = intrinsic(k, "llvm.aarch64.neon.addp", k.vec(8, k.i16), {products(0), products(8)});
+  Value sum = intrinsic(k, "llvm.aarch64.neon.saddlp", k.vec(4, k.i32), pairs);
+  sums[part] = sums[part] ? k.iadd(sums[part], sum) : sum;
+}
+
+/// Each of the four bytes of a row by itself, widened to int32.
+void GroupDot::addWords(Value codes, Value x) {
+  Value sum = sums[0] ? sums[0] : k.splatI(0);
+  Value rows = k.bitcast(codes, k.vec(lanes, k.i32));
+  sums[0] = k.callOnce("dot", {sum, rows, x}, [&](ValueRange in) {
+    Value total = in[0];
+    for (int64_t byte = 0; byte < 4; ++byte) {
+      Value code = k.iand(k.shrLogic(in[1], 8 * byte), k.splatI(255));
+      Value factor = k.shrArith(k.shl(in[2], 24 - 8 * byte), 24);
+      total = k.iadd(total, k.imul(code, k.splat(factor)));
+    }
+    return total;
+  });
+}
+
 Value GroupDot::finish() {
-  Value total;
-  switch (k.target.dot) {
-  case DotKind::Vnni512:
-    return sums[0];
-  case DotKind::Maddubs256:
-    if (quads)
-      widen();
-    total = k.concat(sums[0], sums[1]);
-    break;
-  case DotKind::Sdot128:
-    total = k.concat(k.concat(sums[0], sums[1]), k.concat(sums[2], sums[3]));
-    break;
+  if (quads)
+    widen();
+  Values joined = sums;
+  while (joined.size() > 1) {
+    for (size_t i = 0; i < joined.size() / 2; ++i)
+      joined[i] = k.concat(joined[2 * i], joined[2 * i + 1]);
+    joined.resize(joined.size() / 2);
   }
-  return start ? k.iadd(total, start) : total;
+  return start ? k.iadd(joined[0], start) : joined[0];
+}
+
+RowPairDot::RowPairDot(KernelBuilder &k) : k(k), sums(lanes / 2, k.splatI(0, 4)) {}
+
+/// Elements of `a` and, behind them, `b`.
+static Value pick(KernelBuilder &k, Value a, Value b, ArrayRef<int64_t> elements) {
+  return vector::ShuffleOp::create(k.b, a, b, elements);
+}
+
+void RowPairDot::add(const std::pair<Value, Value> &run, Value low, Value high) {
+  auto bytes = [&](Value words) { return k.bitcast(words, k.vec(16, k.i8)); };
+  Value first = k.bitcast(run.first, k.vec(lanes, k.i32));
+  Value second = k.bitcast(run.second, k.vec(lanes, k.i32));
+  Value x = bytes(pick(k, low, high, {0, 2, 1, 3}));
+  for (int64_t i = 0; i < lanes / 2; ++i) {
+    Value rows =
+        bytes(pick(k, first, second, {2 * i, lanes + 2 * i, 2 * i + 1, lanes + 2 * i + 1}));
+    sums[size_t(i)] =
+        intrinsic(k, "llvm.aarch64.neon.smmla", k.vec(4, k.i32), {sums[size_t(i)], rows, x});
+  }
+}
+
+Values RowPairDot::finish() {
+  Values totals;
+  for (int64_t row = 0; row < 2; ++row) {
+    Values fours;
+    for (size_t i = 0; i < sums.size(); i += 2)
+      fours.push_back(pick(k, sums[i], sums[i + 1], {row, row + 2, row + 4, row + 6}));
+    totals.push_back(k.concat(k.concat(fours[0], fours[1]), k.concat(fours[2], fours[3])));
+  }
+  return totals;
 }
 
 } // namespace smelt

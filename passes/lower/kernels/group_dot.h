@@ -33,13 +33,32 @@ private:
   KernelBuilder &k;
   bool signedBytes, countsUp;
   Value start;
-  Values sums;             ///< int32
-  Values pairs;            ///< AVX2: int16 sums not yet widened, or null
-  int64_t quads = 0, most; ///< AVX2: quads in `pairs`, and how many fit
+  int64_t parts;           ///< vectors that hold 64 bytes
+  Values sums;             ///< int32, one for each part
+  Values pairs;            ///< Maddubs: int16 sums not yet widened, or null
+  int64_t quads = 0, most; ///< Maddubs: quads in `pairs`, and how many fit
 
   GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start, bool countsUp);
-  void addMaddubs(int64_t half, Value codes, Value x);
+  void addMaddubs(int64_t part, Value codes, Value x);
+  void addPairs(int64_t part, Value codes, Value x);
+  void addWords(Value codes, Value x);
   void widen();
+};
+
+/// The same for two activation rows at once, of Smmla128: a product is of 2 rows x 8 inputs of the
+/// weights with 8 inputs x 2 rows.
+class RowPairDot {
+public:
+  explicit RowPairDot(KernelBuilder &k);
+  /// Adds a run of 8 inputs (WeightReader::run) times those of both rows: `low` and `high` are the
+  /// four bytes of inputs 0..3 and 4..7, a vector of two int32.
+  void add(const std::pair<Value, Value> &run, Value low, Value high);
+  /// The sums of the first row and of the second, as int32 of 16 rows each.
+  Values finish();
+
+private:
+  KernelBuilder &k;
+  Values sums; ///< of weight rows 2i and 2i + 1: both with the first row, both with the second
 };
 
 } // namespace smelt

@@ -19,8 +19,7 @@ TileProduct::TileProduct(KernelBuilder &k)
       halves(weights.dotInputs < groupInputs), words(k.operand(0, k.i32)),
       floats(k.operand(0, k.f32)),
       wholeRows(k.spec.activation == ActivationFormat::A8T &&
-                weights.info.scales == ScaleStorage::Row &&
-                layout.paddedCols <= mostWholeInputs) {}
+                weights.info.scales == ScaleStorage::Row && layout.paddedCols <= mostWholeInputs) {}
 
 Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count,
                          int64_t interleave) {
@@ -80,6 +79,25 @@ Value TileProduct::load(Buffer buffer, const Place &at, int64_t offset, Value it
   return k.load(buffer, k.add(k.add(first, k.mul(item, at.interleave)), row));
 }
 
+/// The integer sums of `runs` with an even number of rows, two at a time.
+Values TileProduct::pairTotals(const Place &at, ArrayRef<std::pair<Value, Value>> runs,
+                               ArrayRef<Value> starts, int64_t plane, Value firstQuad) {
+  Values totals;
+  for (int64_t r = 0; r < at.count; r += 2) {
+    RowPairDot dot(k);
+    auto quad = [&](int64_t i) { // of both rows, side by side
+      Value first = k.add(k.div(at.rows, 4), plane * layout.planeBytes / 4);
+      Value place = k.add(first, k.mul(k.add(firstQuad, i), at.interleave));
+      return k.loadVector(words, k.add(place, k.add(at.firstRow, r)), 2);
+    };
+    for (auto [i, run] : llvm::enumerate(runs))
+      dot.add(run, quad(2 * int64_t(i)), quad(2 * int64_t(i) + 1));
+    for (auto [sum, start] : llvm::zip(dot.finish(), starts.slice(r, 2)))
+      totals.push_back(start ? k.iadd(sum, start) : sum);
+  }
+  return totals;
+}
+
 /// D (- offset * S) of INT8 and INT16 activations, added to `sums` if there are any (INT8 only).
 Values TileProduct::integerDots(const Place &at, const Values &sums) {
   const ByteForm form = GroupDot::form(k, weights);
@@ -91,12 +109,12 @@ Values TileProduct::integerDots(const Place &at, const Values &sums) {
 
   // A few rows alone would wait for one long chain of dependent products.
   const bool continues = !sums.empty() && at.count >= rowsOfLoop;
-  SmallVector<Value> offsets(at.count), totals(at.count);
+  Values offsets(at.count), totals(at.count);
   for (int64_t r = 0; r < at.count; ++r)
     offsets[r] = load(words, at, sumOffset(), at.sumIndex, r);
   for (int64_t plane = 0; plane < layout.planes; ++plane) {
     const bool last = plane + 1 == layout.planes;
-    SmallVector<GroupDot> dots;
+    Values starts;
     for (int64_t r = 0; r < at.count; ++r) {
       // The high plane's sum counts highFactor = 256 - 1 times; with unsigned bytes 128 S comes off
       // at last.
@@ -105,8 +123,15 @@ Values TileProduct::integerDots(const Place &at, const Values &sums) {
         start = start ? k.iadd(start, k.splat(offsets[r])) : k.splat(offsets[r]);
       if (continues)
         start = start ? k.iadd(sums[r], start) : sums[r];
-      dots.emplace_back(k, weights, start);
+      starts.push_back(start);
     }
+    if (at.count % 2 == 0 && k.target.dot == DotKind::Smmla128) {
+      totals = pairTotals(at, runs, starts, plane, firstQuad);
+      continue;
+    }
+    SmallVector<GroupDot> dots;
+    for (Value start : starts)
+      dots.emplace_back(k, weights, start);
     auto addQuad = [&](Value codes, int64_t quad) {
       for (int64_t r = 0; r < at.count; ++r)
         dots[r].add(codes, load(words, at, plane * layout.planeBytes, k.add(firstQuad, quad), r));

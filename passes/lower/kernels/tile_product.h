@@ -37,6 +37,8 @@ private:
 
   Values integerDots(const Place &at, const Values &sums);
   Values floatsOf(const Values &integers);
+  Values pairTotals(const Place &at, llvm::ArrayRef<std::pair<Value, Value>> runs,
+                    llvm::ArrayRef<Value> starts, int64_t plane, Value firstQuad);
   Values floatDots(const Place &at);
   void accumulate(const Place &at, const Values &dots, Values &sums);
   Values finish(Value tile, const Values &sums, int64_t count);

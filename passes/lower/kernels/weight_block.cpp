@@ -16,19 +16,47 @@ Value splatByte(CodeBuilder &k, int64_t value, int64_t n) {
       k.b, DenseElementsAttr::get(k.vec(n, k.i8), k.b.getI8IntegerAttr(int8_t(value))));
 }
 
+/// The table in memory, one byte after the other: for CPUs that have no byte shuffle.
+static Value loadFromTable(CodeBuilder &k, Value places, ArrayRef<int8_t> table) {
+  const int64_t n = cast<VectorType>(places.getType()).getNumElements();
+  VectorType words = k.vec(n / 8, k.b.getI64Type()), bytes = k.vec(n, k.i8);
+  auto body = [&](ValueRange in) -> Value {
+    auto number = [&](int64_t i) { return arith::ConstantIndexOp::create(k.b, i); };
+    auto memory = [&](int64_t size) {
+      return Buffer{memref::AllocaOp::create(k.b, MemRefType::get({size}, k.i8))};
+    };
+    Value zero = number(0);
+    Buffer from = memory(16), to = memory(n);
+    k.storeVector(from, zero,
+                  arith::ConstantOp::create(
+                      k.b, DenseElementsAttr::get(k.vec(16, k.i8), table.take_front(16))));
+    k.storeVector(to, zero, k.bitcast(in[0], bytes));
+    auto loop = scf::ForOp::create(k.b, zero, number(n), number(1));
+    OpBuilder::InsertionGuard guard(k.b);
+    k.b.setInsertionPointToStart(loop.getBody());
+    Value i = loop.getInductionVar();
+    Value place = arith::IndexCastUIOp::create(k.b, k.index, k.load(to, i));
+    k.store(to, i, k.load(from, place));
+    k.b.setInsertionPointAfter(loop);
+    return k.bitcast(k.loadVector(to, zero, n), words);
+  };
+  return k.bitcast(k.callOnce("lookup", k.bitcast(places, words), body), bytes);
+}
+
 Value lookUpTable(CodeBuilder &k, Value places, ByteForm form) {
   const int64_t n = cast<VectorType>(places.getType()).getNumElements();
   // Byte shuffles work within 16 bytes: the table is repeated for each.
   SmallVector<int8_t> table;
   for (int64_t i = 0; i < n; ++i)
     table.push_back(int8_t(tableValues[size_t(i % 16)] + (form == ByteForm::Offset ? 128 : 0)));
-  int64_t width = std::min<int64_t>(n, k.target.dot == DotKind::Vnni512      ? 64
-                                       : k.target.dot == DotKind::Maddubs256 ? 32
-                                                                             : 16);
-  StringRef name = k.target.dot == DotKind::Sdot128 ? "llvm.aarch64.neon.tbl1.v16i8"
-                   : width == 64                    ? "llvm.x86.avx512.pshuf.b.512"
-                   : width == 32                    ? "llvm.x86.avx2.pshuf.b"
-                                                    : "llvm.x86.ssse3.pshuf.b.128";
+  if (k.target.lookUp.empty())
+    return loadFromTable(k, places, table);
+  StringRef name(k.target.lookUp);
+  int64_t width = k.target.lookUpBytes;
+  if (n < width && name.starts_with("llvm.x86")) { // the narrowest has the most CPUs
+    name = "llvm.x86.ssse3.pshuf.b.128";
+    width = 16;
+  }
   auto type = k.vec(width, k.i8);
   Value part = arith::ConstantOp::create(
       k.b, DenseElementsAttr::get(type, ArrayRef<int8_t>(table).take_front(width)));

@@ -1,5 +1,6 @@
 // The compiler's options: defaults, names, and what contradicts itself.
 #include "compiler/driver/options.h"
+#include "runtime/devices/cpu.h"
 
 #include <gtest/gtest.h>
 
@@ -34,7 +35,10 @@ TEST(Options, DefaultsNeedNoManual) {
   EXPECT_EQ(options->cache, std::nullopt);
   EXPECT_TRUE(options->lower.compactRotary);
   EXPECT_FALSE(options->algorithm.has_value());
-  EXPECT_EQ(options->targets.size(), kernelTargets().size());
+  ASSERT_EQ(options->targets.size(), 3u);
+  EXPECT_EQ(options->targets[0]->name, "x86-64-v4-vnni");
+  EXPECT_EQ(options->targets[1]->name, "x86-64-v3");
+  EXPECT_EQ(options->targets[2]->name, "aarch64-dotprod");
   EXPECT_EQ(options->samples.samples, 64);
   EXPECT_EQ(options->samples.tokens, 512);
   EXPECT_TRUE(options->given.empty());
@@ -145,6 +149,28 @@ TEST(Options, TargetsByName) {
   EXPECT_EQ(options->targets[0]->name, "aarch64-dotprod");
   EXPECT_EQ(options->targets[1]->name, "x86-64-v3");
   expectContains(failureOf("--target", ""), "--target");
+  for (const KernelTarget &target : kernelTargets()) {
+    auto one = compileWith("--target", std::string(target.name).c_str());
+    ASSERT_TRUE(one.ok()) << one.status().message();
+    ASSERT_EQ(one->targets.size(), 1u);
+    EXPECT_EQ(one->targets[0], &target);
+    expectContains(failureOf("--target", "z80"), std::string(target.name));
+  }
+}
+
+TEST(Options, NativeIsTheBestTargetOfThisCpu) {
+  const CpuTarget *best = nullptr;
+  for (const CpuTarget &target : cpuTargets())
+    if (!best && missingFeatures(target).empty())
+      best = &target;
+  auto options = compileWith("--target", "native");
+  if (!best) {
+    expectContains(failureOf("--target", "native"), "no target for this machine");
+    return;
+  }
+  ASSERT_TRUE(options.ok()) << options.status().message();
+  ASSERT_EQ(options->targets.size(), 1u);
+  EXPECT_EQ(options->targets[0]->name, best->name);
 }
 
 TEST(Options, EveryPhaseCanBeNamed) {
