@@ -1,8 +1,10 @@
 // Every problem of problems.txt on every target that runs here: close to the definition, and the
-// same bits for every target, thread count and number of rows.
+// same bits for every target, thread count and number of rows. Targets that are not in portable
+// artifacts take turns (takesTurn).
 #include "tests/conformance/problem.h"
 #include "tests/conformance/target_run.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -41,13 +43,15 @@ protected:
 };
 
 TEST_P(Conformance, AllTargets) {
+  static const std::vector<std::string> lines = problemLines();
+  const auto number = std::find(lines.begin(), lines.end(), GetParam()) - lines.begin();
   auto problem = makeProblem(GetParam());
   const Expected expected = problem->expected();
   Folder folder;
   std::vector<float> first;
   for (const KernelTarget &target : kernelTargets()) {
     std::string name(target.name);
-    if (whereRuns(target) == Where::Nowhere)
+    if (whereRuns(target) == Where::Nowhere || !takesTurn(target, number))
       continue;
     std::string library = compileToFile(problem->specs, {}, target, folder.path);
     ASSERT_FALSE(library.empty()) << name;

@@ -26,6 +26,13 @@ std::string compileToFile(std::span<const KernelSpec> specs,
                           std::span<const TensorSpec> tensorSpecs, const KernelTarget &target,
                           const std::string &folder);
 
+/// Whether the target takes problem `number`: portable targets take all, the others every fifth,
+/// each another one. All of them on all problems would take LLVM and the emulators three times as
+/// long.
+inline bool takesTurn(const KernelTarget &target, int64_t number) {
+  return target.portable || (number + target.row) % 5 == 0;
+}
+
 /// Runs the job here or in the emulator; empty, or what went wrong.
 std::string runJob(Job &job, const KernelTarget &target, const std::string &library,
                    const std::string &folder);

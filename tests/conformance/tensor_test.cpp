@@ -1,6 +1,6 @@
 // Every problem of tensor_problems.txt on every target that runs here: shape and faults as defined,
-// values close to the definition, the same bits for every target and thread count, and nothing
-// touched beyond the operands.
+// values close to the definition, the same bits for every target (takesTurn) and thread count, and
+// nothing touched beyond the operands.
 #include "tests/conformance/job.h"
 #include "tests/conformance/target_run.h"
 #include "tests/conformance/tensor_problem.h"
@@ -209,6 +209,7 @@ protected:
 };
 
 TEST_P(Tensor, AllTargets) {
+  const auto number = std::distance(problemLines().begin(), problemLines().find(GetParam()));
   std::vector<TensorProblem> problems;
   for (const std::string &line : problemLines().at(GetParam())) {
     problems.push_back(makeTensorProblem(line));
@@ -220,7 +221,7 @@ TEST_P(Tensor, AllTargets) {
   int targets = 0;
   for (const KernelTarget &target : kernelTargets()) {
     const Where where = whereRuns(target);
-    if (where == Where::Nowhere)
+    if (where == Where::Nowhere || !takesTurn(target, number))
       continue;
     SCOPED_TRACE(std::string(target.name));
     std::string library = compile(problems, target, folder.path);

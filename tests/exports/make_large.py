@@ -31,6 +31,7 @@ class Shape:
 SHAPES = {
     "llama-3.2-1b": Shape(16, 2048, 32, 8, 64, 8192, 128256, 500000.0, True),
     "llama-3.1-8b": Shape(32, 4096, 32, 8, 128, 14336, 128256, 500000.0, False),
+    "small": Shape(2, 256, 4, 2, 64, 512, 1024, 10000.0, True),  # what tests/bench/count_instructions.py counts
     "smollm2-135m": Shape(30, 576, 9, 3, 64, 1536, 49152, 100000.0, True),
 }
 POSITIONS = 4096
