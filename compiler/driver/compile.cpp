@@ -98,6 +98,7 @@ private:
   Status attempt();
   Status attemptsUnderBudget();
   Status placeOutput();
+  Status moveTrial(const std::string &to) const;
   bool plansFormats() const { return !matrices.empty(); }
   Status keepOrSay();
   Status quantize(const Pipeline::Report &report);
@@ -568,6 +569,14 @@ Status Compilation::attemptsUnderBudget() {
   if (tokenizer)
     overhead += double(tokenizer->blob.size() + tokenizer->chatTemplate.size());
   mlir::OwningOpRef<mlir::ModuleOp> fused = pipeline.module->clone();
+  std::optional<double> best; ///< what the best trial reached
+  // One that keeps to the budget is the better the nearer it comes; others as well.
+  auto isBetter = [&](double reached) {
+    const bool keeps = reached <= budget.limit;
+    if (!best || keeps != (*best <= budget.limit))
+      return !best || keeps;
+    return keeps ? reached > *best : reached < *best;
+  };
   for (int i = 0; i < mostAttempts; ++i) {
     goal = budget;
     if (budget.kind == BudgetKind::MaxBytes)
@@ -598,11 +607,20 @@ Status Compilation::attemptsUnderBudget() {
     const bool keeps = reached <= budget.limit;
     const bool isNear = reached >= 0.97 * budget.limit || !plan.met;
     const bool last = i + 1 == mostAttempts;
+    const bool isBest = isBetter(reached);
     if ((keeps && (isNear || budget.kind == BudgetKind::MaxBytes)) || last || !plan.met) {
-      if (!keeps)
+      if (!isBest) {
+        outputPath = work->bestTrialPath();
+        reached = *best;
+      }
+      if (reached > budget.limit)
         pipeline.warn(budgetText(budget, reached));
       pipeline.showWarnings();
       return placeOutput();
+    }
+    if (isBest) {
+      best = reached;
+      SMELT_TRY(moveTrial(work->bestTrialPath()));
     }
     // Code and metadata differ a little with the formats.
     constexpr double slack = 8192;
@@ -616,10 +634,17 @@ Status Compilation::attemptsUnderBudget() {
 
 /// The trial becomes the output.
 Status Compilation::placeOutput() {
+  SMELT_TRY(moveTrial(options.output));
+  std::error_code ignored;
+  fs::remove(work->bestTrialPath(), ignored);
+  return {};
+}
+
+Status Compilation::moveTrial(const std::string &to) const {
   std::error_code error;
-  fs::rename(outputPath, options.output, error);
+  fs::rename(outputPath, to, error);
   if (error)
-    return invalidArgument("cannot rename '" + outputPath + "' to '" + options.output +
+    return invalidArgument("cannot rename '" + outputPath + "' to '" + to +
                            "': " + error.message());
   return {};
 }

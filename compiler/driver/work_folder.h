@@ -37,6 +37,8 @@ public:
   std::optional<std::string> load(const std::string &name) const;
   /// Where an artifact may be tried before it becomes the output.
   std::string trialPath() const { return (folder / "trial.smelt").string(); }
+  /// Where the best of several trials waits.
+  std::string bestTrialPath() const { return (folder / "best.smelt").string(); }
   /// Where packed matrices are kept.
   std::filesystem::path packedPath() const { return folder / "packed"; }
   /// Where second moments of output gradients are kept; `key` says what they depend on beside the
