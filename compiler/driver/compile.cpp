@@ -636,7 +636,8 @@ Status Compilation::attemptsUnderBudget() {
 Status Compilation::placeOutput() {
   SMELT_TRY(moveTrial(options.output));
   std::error_code ignored;
-  fs::remove(work->bestTrialPath(), ignored);
+  for (const std::string &trial : {work->trialPath(), work->bestTrialPath()})
+    fs::remove(trial, ignored);
   return {};
 }
 

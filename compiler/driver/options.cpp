@@ -182,6 +182,9 @@ Status readCalibration(const cli::Arguments &arguments, CompileOptions &options)
   if (!options.data.empty() && !options.statistics.empty())
     return invalidArgument("--data and --stats contradict each other: statistics are either "
                            "collected or read");
+  // Means of squares are settled sooner than products of inputs.
+  if (options.effort == 1 && !arguments.given("samples"))
+    options.samples.samples = 32;
   if (options.samples.samples < 1 || options.samples.tokens < 2)
     return invalidArgument("--samples must be at least 1 and --sample-tokens at least 2");
   bool hasData = !options.data.empty() || !options.statistics.empty();

@@ -26,11 +26,11 @@ std::string compileToFile(std::span<const KernelSpec> specs,
                           std::span<const TensorSpec> tensorSpecs, const KernelTarget &target,
                           const std::string &folder);
 
-/// Whether the target takes problem `number`: portable targets take all, the others every fifth,
+/// Whether the target takes problem `number`: portable targets take all, the others every tenth,
 /// each another one. All of them on all problems would take LLVM and the emulators three times as
 /// long.
 inline bool takesTurn(const KernelTarget &target, int64_t number) {
-  return target.portable || (number + target.row) % 5 == 0;
+  return target.portable || (number + target.row) % 10 == 0;
 }
 
 /// Runs the job here or in the emulator; empty, or what went wrong.
