@@ -59,6 +59,23 @@ inline float weigh(float logit, float most, float perTemperature) {
   return std::bit_cast<float>(std::bit_cast<int32_t>(expOf(near)) & all);
 }
 
+/// The item of [begin, end) in whose weight the threshold falls; items that weigh nothing are never
+/// chosen, and where roundings carry the threshold too far it is the last that weighs anything.
+template <typename WeightOf>
+size_t pick(size_t begin, size_t end, double threshold, const WeightOf &weightOf) {
+  size_t chosen = begin;
+  for (size_t i = begin; i < end; ++i) {
+    const double weight = weightOf(i);
+    if (weight == 0)
+      continue;
+    chosen = i;
+    threshold -= weight;
+    if (threshold < 0)
+      break;
+  }
+  return chosen;
+}
+
 /// splitmix64 (Steele, Lea, Flood 2014): spreads a seed over the generator's state.
 uint64_t splitMix(uint64_t &state) {
   uint64_t z = state += 0x9e3779b97f4a7c15;
@@ -155,6 +172,10 @@ void Sampler::penalize(std::span<const float> logits, std::span<const int32_t> s
       marked[size_t(id)] = 0;
 }
 
+/// A factor of differences of logits. Below 1e-30 only equals of the likeliest have any weight, and
+/// the factor must stay finite for theirs.
+float Sampler::perTemperature() const { return 1 / std::max(options.temperature, 1e-30f); }
+
 /// The K likeliest of the tokens that can be drawn.
 void Sampler::keepLikeliest(std::span<const float> logits) {
   candidates.clear();
@@ -175,10 +196,10 @@ void Sampler::keepLikeliest(std::span<const float> logits) {
     least = *last;
   }
   most = std::min(most, largest);
-  const float perTemperature = 1 / options.temperature;
+  const float factor = perTemperature();
   for (size_t id = 0; id < logits.size(); ++id)
     if (logits[id] >= least && logits[id] > impossible)
-      if (float weight = weigh(logits[id], most, perTemperature); weight > 0)
+      if (float weight = weigh(logits[id], most, factor); weight > 0)
         candidates.push_back({std::min(logits[id], largest), int32_t(id), weight});
   if (options.topK < candidates.size()) {
     std::nth_element(candidates.begin(), candidates.begin() + options.topK, candidates.end(),
@@ -187,17 +208,21 @@ void Sampler::keepLikeliest(std::span<const float> logits) {
   }
 }
 
-/// Sets the weights of all tokens and their sums by block; returns the sum.
-double Sampler::weighAll(std::span<const float> logits) {
+/// Sets the weights of all tokens, those below `least` to 0, and their sums by block; returns the
+/// sum.
+double Sampler::weighAll(std::span<const float> logits, float least) {
   weights.resize(logits.size());
   blockSums.clear();
   int64_t best = argmax(logits);
   if (best < 0)
     return 0;
   const float most = std::min(logits[size_t(best)], largest);
-  const float perTemperature = 1 / options.temperature;
+  const float factor = perTemperature();
   for (size_t i = 0; i < logits.size(); ++i)
-    weights[i] = weigh(logits[i], most, perTemperature);
+    weights[i] = weigh(logits[i], most, factor);
+  if (least > 0)
+    for (float &weight : weights)
+      weight = weight < least ? 0 : weight;
   double total = 0;
   for (size_t first = 0; first < weights.size(); first += blockLogits) {
     const size_t count = std::min(blockLogits, weights.size() - first);
@@ -222,37 +247,18 @@ void Sampler::keepNucleus(std::span<const float> logits, double total) {
       candidates.push_back({std::min(logits[id], largest), int32_t(id), weights[id]});
 }
 
-/// Without filters but min-p.
+/// One of all tokens, by their weights.
 int32_t Sampler::drawOfAll(double total) {
-  if (options.minP > 0) {
-    total = 0;
-    for (size_t block = 0; block < blockSums.size(); ++block) {
-      const size_t first = block * blockLogits;
-      const std::span<float> mine =
-          std::span(weights).subspan(first, std::min(blockLogits, weights.size() - first));
-      blockSums[block] = 0;
-      for (float &weight : mine)
-        blockSums[block] += double(weight = weight < options.minP ? 0 : weight);
-      total += blockSums[block];
-    }
-  }
   double threshold = uniform() * total;
-  size_t block = 0, chosen = 0;
+  size_t block = 0;
   for (; block + 1 < blockSums.size() && threshold >= blockSums[block]; ++block)
     threshold -= blockSums[block];
   // Roundings may carry the threshold past the last token that weighs anything.
   while (blockSums[block] == 0)
     --block;
   const size_t first = block * blockLogits;
-  for (size_t i = first; i < std::min(first + blockLogits, weights.size()); ++i) {
-    if (weights[i] == 0)
-      continue;
-    chosen = i;
-    threshold -= double(weights[i]);
-    if (threshold < 0)
-      break;
-  }
-  return int32_t(chosen);
+  return int32_t(pick(first, std::min(first + blockLogits, weights.size()), threshold,
+                      [&](size_t i) { return double(weights[i]); }));
 }
 
 /// Top-p and min-p over the candidates; `total` is the weight that top-p is a share of.
@@ -282,17 +288,9 @@ int32_t Sampler::draw(double total) {
       candidates[i].weight = 0;
     total += double(candidates[i].weight);
   }
-  double threshold = uniform() * total;
-  size_t chosen = 0;
-  for (size_t i = 0; i < kept; ++i) {
-    if (candidates[i].weight == 0)
-      continue;
-    chosen = i;
-    threshold -= double(candidates[i].weight);
-    if (threshold < 0)
-      break;
-  }
-  return candidates[chosen].id;
+  return candidates[pick(0, kept, uniform() * total,
+                         [&](size_t i) { return double(candidates[i].weight); })]
+      .id;
 }
 
 Result<int32_t> Sampler::sample(std::span<const float> logits, std::span<const int32_t> seen) {
@@ -312,10 +310,11 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, std::span<const i
       total += double(candidate.weight);
     return total > 0 ? Result<int32_t>(draw(total)) : none;
   }
-  total = weighAll(logits);
+  const bool isNucleus = options.topP < 1; // of which min-p takes its part afterwards
+  total = weighAll(logits, isNucleus ? 0 : options.minP);
   if (!(total > 0))
     return none;
-  if (options.topP == 1)
+  if (!isNucleus)
     return drawOfAll(total);
   keepNucleus(logits, total);
   return draw(total);

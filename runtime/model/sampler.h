@@ -43,7 +43,8 @@ private:
   Sampler() = default;
   void penalize(std::span<const float> logits, std::span<const int32_t> seen);
   void keepLikeliest(std::span<const float> logits);
-  double weighAll(std::span<const float> logits);
+  float perTemperature() const;
+  double weighAll(std::span<const float> logits, float least);
   void keepNucleus(std::span<const float> logits, double total);
   int32_t drawOfAll(double total);
   int32_t draw(double total);

@@ -168,7 +168,9 @@ TEST(Sampler, BadNumbersAreNeverChosen) {
   for (const SamplingOptions &options :
        {SamplingOptions{}, SamplingOptions{.temperature = 1},
         SamplingOptions{.temperature = 1e6f, .topK = 3, .topP = 0.5f, .minP = 0.1f},
-        SamplingOptions{.temperature = 1e-6f, .topP = 0.1f, .repetitionPenalty = 3}}) {
+        SamplingOptions{.temperature = 1e-6f, .topP = 0.1f, .repetitionPenalty = 3},
+        SamplingOptions{.temperature = 1e-42f},
+        SamplingOptions{.temperature = 1e-42f, .topK = 2}}) {
     Sampler sampler = make(options, 5);
     for (int i = 0; i < 100; ++i) {
       int32_t token = *sampler.sample(std::vector<float>{nan, 1, -infinity, 2, nan}, {});
