@@ -271,6 +271,19 @@ Json profilesJson(const Artifact &artifact, const std::vector<Series> &list, dou
   return out;
 }
 
+/// What every measurement begins with.
+Json headOf(const BenchOptions &options, const Model &model, uint32_t threads, double loadSeconds,
+            double peak) {
+  Json out;
+  out.set("file", options.model);
+  out.set("bytes", model.artifact().fileBytes());
+  out.set("target", model.target().name);
+  out.set("threads", threads);
+  out.set("load_seconds", loadSeconds);
+  out.set("peak_bytes", peak);
+  return out;
+}
+
 /// An encoder whose graph runs as it stands has no session, only texts.
 Result<Json> measureGraphOfTexts(const std::shared_ptr<const Model> &model,
                                  const BenchOptions &options, double loadSeconds,
@@ -279,13 +292,7 @@ Result<Json> measureGraphOfTexts(const std::shared_ptr<const Model> &model,
   progress.begin("texts");
   SMELT_ASSIGN(Json texts, measureTexts(model, threads, std::max<uint64_t>(1, options.rounds)));
   progress.end();
-  Json out;
-  out.set("file", options.model);
-  out.set("bytes", model->artifact().fileBytes());
-  out.set("target", model->target().name);
-  out.set("threads", threads);
-  out.set("load_seconds", loadSeconds);
-  out.set("peak_bytes", peakBytes());
+  Json out = headOf(options, *model, threads, loadSeconds, peakBytes());
   out.set("texts", std::move(texts));
   return out;
 }
@@ -321,14 +328,8 @@ Result<Json> measureSpeed(const BenchOptions &options) {
   const Session &session = bench.openedSession();
   const Artifact &artifact = session.model().artifact();
 
-  Json out;
-  out.set("file", options.model);
-  out.set("bytes", artifact.fileBytes());
-  out.set("target", session.model().target().name);
-  out.set("threads", session.threads());
-  out.set("load_seconds", found.loadSeconds);
+  Json out = headOf(options, session.model(), session.threads(), found.loadSeconds, found.peak);
   out.set("first_token_seconds", found.firstTokenSeconds);
-  out.set("peak_bytes", found.peak);
   out.set("session_bytes", session.reservedBytes());
   out.set("prefill_tokens_per_second", seriesJson(found.prefill));
   out.set("barrier_seconds", found.barrierSeconds);
