@@ -4,6 +4,7 @@
 #include "calibration/random_samples.h"
 #include "compiler/codegen/codegen.h"
 #include "compiler/driver/artifact_sink.h"
+#include "compiler/driver/budget_search.h"
 #include "compiler/driver/calibrate.h"
 #include "compiler/driver/fold_model.h"
 #include "compiler/driver/frontend.h"
@@ -37,20 +38,6 @@ std::string workKey(const SourceModel &source, const SampleSet &samples, bool se
 
 bool hasSecondMoments(const Statistics &statistics) {
   return !statistics.inputs.empty() && statistics.inputs.begin()->second.secondMoments;
-}
-
-/// Says by how much a budget was missed.
-std::string budgetText(const BudgetGoal &budget, double reached) {
-  char text[160];
-  if (budget.kind == BudgetKind::MaxKl)
-    std::snprintf(text, sizeof text,
-                  "--max-kl %.4g cannot be met: the best found has a mean KL divergence of %.4g",
-                  budget.limit, reached);
-  else
-    std::snprintf(text, sizeof text,
-                  "--max-size of %.2f MB cannot be met: the smallest found has %.2f MB",
-                  budget.limit / 1e6, reached / 1e6);
-  return text;
 }
 
 /// Windows of the calibration text that a divergence is verified on.
@@ -97,6 +84,7 @@ private:
   Status choose();
   Status attempt();
   Status attemptsUnderBudget();
+  Result<double> measureTrial();
   Status placeOutput();
   Status moveTrial(const std::string &to) const;
   bool plansFormats() const { return !matrices.empty(); }
@@ -161,9 +149,9 @@ void Compilation::chooseAlgorithm() {
                                                    : Algorithm::Search;
 }
 
-/// As told. Else an INT8 cache, unless it would be a large part of the loss: beside 8-bit weights of
-/// a decoder, and formats that are predicted to lose little. An encoder gains speed from it, even
-/// for short texts, and has no more to lose than in its inputs.
+/// As told. Else an INT8 cache, unless it would be a large part of the loss: beside 8-bit weights
+/// of a decoder, and formats that are predicted to lose little. An encoder gains speed from it,
+/// even for short texts, and has no more to lose than in its inputs.
 CacheFormat Compilation::cacheFormat() const {
   if (options.cache)
     return *options.cache;
@@ -193,6 +181,10 @@ CollectOptions Compilation::collecting(const Pipeline::Report &report) {
 Status Compilation::collect(const Pipeline::Report &report) {
   SampleOptions sampling = options.samples;
   const bool verifies = options.budget && options.budget->kind == BudgetKind::MaxKl;
+  if (verifies && isEncoder(source.graph))
+    return unsupported("--max-kl measures how predicted tokens diverge, but '" + options.model +
+                       "' reads texts in both directions and predicts none; give --max-size or "
+                       "--bits");
   sampling.samples += verifies ? heldBackWindows : 0;
   SMELT_ASSIGN(samples, readSamples(source.graph, options.data, sampling, tokenizer));
   if (verifies)
@@ -558,33 +550,17 @@ Status Compilation::attempt() {
   return pipeline.run(Phase::Written, [&](const Report &) { return write(); });
 }
 
-/// Plans, compiles and looks at the result until it keeps to the budget: what the file weighs
-/// beside its matrices, and how predicted divergences relate to real ones, is only known then.
+/// Plans, compiles and looks at the result until it keeps to the budget.
 Status Compilation::attemptsUnderBudget() {
-  constexpr int mostAttempts = 4;
-  const BudgetGoal budget = *options.budget;
-  // Predictions leave out what errors add to each other (sensitivity.h).
-  double underestimate = 1.4;
-  double overhead = 0; ///< bytes beside the matrices
+  double beside = 0;
   if (tokenizer)
-    overhead += double(tokenizer->blob.size() + tokenizer->chatTemplate.size());
+    beside += double(tokenizer->blob.size() + tokenizer->chatTemplate.size());
+  BudgetSearch search(*options.budget, beside);
   mlir::OwningOpRef<mlir::ModuleOp> fused = pipeline.module->clone();
-  std::optional<double> best; ///< what the best trial reached
-  // One that keeps to the budget is the better the nearer it comes; others as well.
-  auto isBetter = [&](double reached) {
-    const bool keeps = reached <= budget.limit;
-    if (!best || keeps != (*best <= budget.limit))
-      return !best || keeps;
-    return keeps ? reached > *best : reached < *best;
-  };
-  for (int i = 0; i < mostAttempts; ++i) {
-    goal = budget;
-    if (budget.kind == BudgetKind::MaxBytes)
-      goal.limit = std::max(1.0, budget.limit - overhead);
-    if (budget.kind == BudgetKind::MaxKl) {
-      SMELT_TRY(choose()); // for what activations are predicted to add
-      goal.limit = std::max(1e-9, budget.limit / underestimate - plan.activationKl);
-    }
+  for (bool isDone = false; !isDone;) {
+    goal = *options.budget;
+    SMELT_TRY(choose()); // for what activations are predicted to add
+    goal = search.nextGoal(plan.activationKl);
     pipeline.module = fused->clone();
     provenance.matrices.clear();
     tensors.reset();
@@ -593,43 +569,35 @@ Status Compilation::attemptsUnderBudget() {
     SMELT_TRY(attempt());
     if (pipeline.stopped())
       return {};
-    double reached = double(outputBytes);
-    if (budget.kind == BudgetKind::MeanBits)
-      return placeOutput();
-    if (budget.kind == BudgetKind::MaxKl) {
-      SMELT_ASSIGN(Summary summary, verifyDivergence(outputPath, source.graph, heldBack,
-                                                     options.threads, options.pipeline.quiet));
-      reached = summary.divergence.mean;
-      if (!options.pipeline.quiet)
-        std::fprintf(stderr, "verified: a mean KL divergence of %.5f on %lld tokens held back\n",
-                     reached, (long long)summary.tokens);
-    }
-    const bool keeps = reached <= budget.limit;
-    const bool isNear = reached >= 0.97 * budget.limit || !plan.met;
-    const bool last = i + 1 == mostAttempts;
-    const bool isBest = isBetter(reached);
-    if ((keeps && (isNear || budget.kind == BudgetKind::MaxBytes)) || last || !plan.met) {
-      if (!isBest) {
-        outputPath = work->bestTrialPath();
-        reached = *best;
-      }
-      if (reached > budget.limit)
-        pipeline.warn(budgetText(budget, reached));
-      pipeline.showWarnings();
-      return placeOutput();
-    }
-    if (isBest) {
-      best = reached;
+    SMELT_ASSIGN(double reached, measureTrial());
+    const BudgetSearch::Verdict verdict = search.record(reached, plan.met);
+    isDone = verdict.isDone;
+    if (verdict.isBest)
       SMELT_TRY(moveTrial(work->bestTrialPath()));
-    }
-    // Code and metadata differ a little with the formats.
-    constexpr double slack = 8192;
-    if (budget.kind == BudgetKind::MaxBytes)
-      overhead += reached - budget.limit + slack;
-    else
-      underestimate *= reached / (0.985 * budget.limit);
   }
-  return {};
+  if (std::string missed = search.shortfall(); !missed.empty())
+    pipeline.warn(missed);
+  pipeline.showWarnings();
+  outputPath = work->bestTrialPath();
+  return placeOutput();
+}
+
+/// What the budget limits, of the finished trial.
+Result<double> Compilation::measureTrial() {
+  if (options.budget->kind == BudgetKind::MaxBytes)
+    return double(outputBytes);
+  if (options.budget->kind == BudgetKind::MeanBits) {
+    int64_t weights = 0;
+    for (const MatrixOutlook &matrix : matrices)
+      weights += matrix.rows * matrix.cols;
+    return 8.0 * double(plan.bytes) / double(weights);
+  }
+  SMELT_ASSIGN(Summary summary, verifyDivergence(outputPath, source.graph, heldBack,
+                                                 options.threads, options.pipeline.quiet));
+  if (!options.pipeline.quiet)
+    std::fprintf(stderr, "verified: a mean KL divergence of %.5f on %lld tokens held back\n",
+                 summary.divergence.mean, (long long)summary.tokens);
+  return summary.divergence.mean;
 }
 
 /// The trial becomes the output.

@@ -20,6 +20,12 @@ Status scoreRows(const std::vector<int32_t> &window, std::span<const float> ours
   const size_t rows = window.size() - 1 - size_t(first), start = scores.size();
   if (ours.size() != rows * size_t(vocab) || (!theirs.empty() && theirs.size() != ours.size()))
     return internalError("there are not as many logits as scored tokens of a window");
+  for (int32_t token : std::span(window).subspan(size_t(first) + 1))
+    if (token >= vocab)
+      return invalidArgument(
+          "the text holds token " + std::to_string(token) + ", but the model scores only " +
+          std::to_string(vocab) +
+          " (classes?): it does not predict the tokens that its tokenizer makes");
   scores.resize(start + rows);
   pool.run(int64_t(rows), [&](int64_t row) {
     auto of = [&](std::span<const float> all) {

@@ -1,6 +1,7 @@
-"""Models with weights that are no numbers are refused with the weight's name; channels of zeros cost nothing.
+"""Models with weights that are no numbers are refused with the weight's name; channels of zeros cost nothing; budgets that cannot be
+met, or not be measured, are told.
 
-usage: wrong_use_test.py SMELT MODEL        (MODEL: a tiny float32 decoder with a vocabulary of 128)
+usage: wrong_use_test.py SMELT MODEL ENCODER        (tiny float32 models with a vocabulary of 128)
 """
 import json
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-SMELT, MODEL = sys.argv[1], Path(sys.argv[2])
+SMELT, MODEL, ENCODER = sys.argv[1], *map(Path, sys.argv[2:4])
 LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 # Letters and signs from "!" to "~", space and newline.
 TOKENIZER = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None, "pre_tokenizer": LEVEL,
@@ -96,6 +97,21 @@ class WrongUseTest(unittest.TestCase):
             done = smelt("eval", self.work / "x.smelt", "-r", model, "-t", self.text, "--context", "64", "--chunks", "4", "--json", "-q")
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertLess(json.loads(done.stdout)["mean_kl"], 0.5)
+
+    def test_a_divergence_is_no_budget_for_an_encoder(self):
+        model = Path(shutil.copy(ENCODER, self.work / "model.onnx"))
+        said = self.refuse(model, "--max-kl", "0.01", "--data", self.text)
+        self.assertIn("--max-kl measures how predicted tokens diverge", said)
+        self.assertIn("give --max-size or --bits", said)
+
+    def test_budgets_that_cannot_be_met_are_told(self):
+        for words, told in ((["--bits", "1"], "--bits 1 cannot be met: the fewest found are "),
+                            (["--max-size", "1000"], "cannot be met: the smallest found has ")):
+            done = smelt("compile", self.changed(lambda weights: None), "-o", self.work / "x.smelt", "--target", "native", "-q",
+                         "--data", self.text, *words)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn(told, done.stderr)
+            self.assertTrue((self.work / "x.smelt").exists())
 
 
 if __name__ == "__main__":
