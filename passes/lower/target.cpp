@@ -13,12 +13,14 @@ struct Choices {
   int64_t vectorBytes, registers, rowBlock;
   std::string_view lookUp = {};
   int64_t lookUpBytes = 0;
-  bool hasFma = true, hasHalf = true;
+  bool hasFma = true, hasHalf = true, tiles = false;
 };
 // 32 vector registers of 64 bytes hold 8 rows of two accumulators; 16 of 32 bytes or 32 of 16 bytes
 // hold 2.
 constexpr std::string_view tbl = "llvm.aarch64.neon.tbl1.v16i8";
-constexpr Choices X86V4Vnni{DotKind::Vnni512, 64, 32, 8, "llvm.x86.avx512.pshuf.b.512", 64};
+constexpr std::string_view pshufb512 = "llvm.x86.avx512.pshuf.b.512";
+constexpr Choices X86V4Vnni{DotKind::Vnni512, 64, 32, 8, pshufb512, 64};
+constexpr Choices X86V4Amx{DotKind::Vnni512, 64, 32, 8, pshufb512, 64, true, true, true};
 constexpr Choices X86V3AvxVnni{DotKind::Vnni256, 32, 16, 2, "llvm.x86.avx2.pshuf.b", 32};
 constexpr Choices X86V3{DotKind::Maddubs256, 32, 16, 2, "llvm.x86.avx2.pshuf.b", 32};
 constexpr Choices X86V2{DotKind::Maddubs128,          16, 16,    1,
@@ -43,6 +45,7 @@ constexpr KernelTarget table[] = {
    enumerator.rowBlock,                                                                            \
    enumerator.lookUp,                                                                              \
    enumerator.lookUpBytes,                                                                         \
+   enumerator.tiles,                                                                               \
    enumerator.hasFma,                                                                              \
    enumerator.hasHalf},
 #include "runtime/devices/targets.def"

@@ -33,6 +33,7 @@ struct KernelTarget {
   /// none.
   std::string_view lookUp;
   int64_t lookUpBytes;
+  bool tiles;           ///< AMX-INT8 multiplies the tiles of eight rows
   bool hasFma, hasHalf; ///< instructions for fma, and for float16 <-> float
 };
 

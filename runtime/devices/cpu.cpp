@@ -16,6 +16,7 @@
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
 #elif defined(__aarch64__) || defined(__riscv)
 #include <sys/auxv.h>
 #endif
@@ -61,6 +62,7 @@ constexpr CpuidBit v4Bits[] = {
     {"AVX512BW", 7, 0, 'b', 30}, {"AVX512VL", 7, 0, 'b', 31},
 };
 constexpr CpuidBit vnniBits[] = {{"AVX512_VNNI", 7, 0, 'c', 11}};
+constexpr CpuidBit amxBits[] = {{"AMX_TILE", 7, 0, 'd', 24}, {"AMX_INT8", 7, 0, 'd', 25}};
 constexpr CpuidBit avxVnniBits[] = {{"AVX_VNNI", 7, 1, 'a', 4}};
 
 bool hasBit(const CpuidBit &feature) {
@@ -80,6 +82,16 @@ uint64_t savedStates() {
   return uint64_t(high) << 32 | low;
 }
 
+/// Whether the system saves tiles and, asked, lets this process use them: Linux grants their 8 KB
+/// of state per thread on request, once for all threads (Documentation/arch/x86/xstate.rst).
+bool mayUseTiles() {
+  constexpr uint64_t tileConfig = 17, tileData = 18; // bits of XCR0
+  constexpr uint64_t needed = uint64_t(1) << tileConfig | uint64_t(1) << tileData;
+  constexpr long requestPermission = 0x1023; // ARCH_REQ_XCOMP_PERM
+  return (savedStates() & needed) == needed &&
+         ::syscall(SYS_arch_prctl, requestPermission, tileData) == 0;
+}
+
 void collectMissing(std::span<const CpuidBit> bits, std::vector<std::string> &missing) {
   for (const CpuidBit &bit : bits)
     if (!hasBit(bit))
@@ -91,7 +103,7 @@ std::vector<std::string> missingOf(Target target) {
   collectMissing(v2Bits, missing);
   if (target == Target::X86V2)
     return missing;
-  const bool wide = target == Target::X86V4Vnni;
+  const bool tiles = target == Target::X86V4Amx, wide = tiles || target == Target::X86V4Vnni;
   collectMissing(v3Bits, missing);
   if (target == Target::X86V3AvxVnni)
     collectMissing(avxVnniBits, missing);
@@ -99,10 +111,14 @@ std::vector<std::string> missingOf(Target target) {
     collectMissing(v4Bits, missing);
     collectMissing(vnniBits, missing);
   }
+  if (tiles)
+    collectMissing(amxBits, missing);
   uint64_t needed = wide ? 0xe6 : 0x6; // SSE and AVX; opmask and both halves of ZMM
   if ((savedStates() & needed) != needed)
     missing.emplace_back(wide ? "AVX-512 state saved by the system"
                               : "AVX state saved by the system");
+  if (tiles && missing.empty() && !mayUseTiles())
+    missing.emplace_back("the system's permission to use tiles");
   return missing;
 }
 

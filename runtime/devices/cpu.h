@@ -24,7 +24,8 @@ std::span<const CpuTarget> cpuTargets();
 Result<const CpuTarget *> findCpuTarget(std::string_view name);
 
 /// What of the target's needs this machine lacks (CPU features and those that the system has not
-/// switched on); empty: it can run the target.
+/// switched on); empty: it can run the target. For a target with tiles it asks the system's
+/// permission to use them, if nothing else lacks.
 std::vector<std::string> missingFeatures(const CpuTarget &target);
 
 /// The best target that the artifact holds and this machine can run; `forced` takes the one of that

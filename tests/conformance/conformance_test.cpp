@@ -1,6 +1,6 @@
 // Every problem of problems.txt on every target that runs here: close to the definition, and the
 // same bits for every target, thread count and number of rows. Targets that are not in portable
-// artifacts take turns (takesTurn).
+// artifacts take turns (takesTurn); those with tiles take every problem that has some.
 #include "tests/conformance/problem.h"
 #include "tests/conformance/target_run.h"
 
@@ -20,6 +20,12 @@ std::vector<std::string> problemLines() {
     if (!line.empty() && line[0] != '#')
       lines.push_back(line);
   return lines;
+}
+
+/// Whether there are rows enough, in bytes, for a matrix unit.
+bool fillsTiles(const Problem &problem) {
+  return problem.rows > manyInterleave / 2 &&
+         activationInfo(problem.specs.front().activation).planes > 0;
 }
 
 class Conformance : public testing::TestWithParam<std::string> {
@@ -51,8 +57,10 @@ TEST_P(Conformance, AllTargets) {
   std::vector<float> first;
   for (const KernelTarget &target : kernelTargets()) {
     std::string name(target.name);
-    if (whereRuns(target) == Where::Nowhere || !takesTurn(target, number))
+    const bool takes = takesTurn(target, number) || (target.tiles && fillsTiles(*problem));
+    if (whereRuns(target) == Where::Nowhere || !takes)
       continue;
+    problem->tiles = target.tiles;
     std::string library = compileToFile(problem->specs, {}, target, folder.path);
     ASSERT_FALSE(library.empty()) << name;
 

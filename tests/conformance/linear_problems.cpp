@@ -133,8 +133,8 @@ private:
     Call call;
     call.symbol = specs[one].name();
     call.info[base.logitRows ? format::FieldLogitRows : format::FieldTokens] = count;
-    call.operands[0].buffer =
-        job.add(layoutActivations(base.activation, input, base.cols, one, first, count));
+    const ActivationLayout layout = activationLayout(base.activation, base.cols, one, tiles);
+    call.operands[0].buffer = job.add(layoutActivations(layout, input, first, count));
     call.operands[1].buffer = job.add(packed);
     if (base.bias)
       call.operands[2].buffer = job.add(bias);

@@ -122,7 +122,8 @@ void walkActivations(const ActivationLayout &layout, int64_t count, Visit visit)
     const int64_t width = interleaveOf(layout, row, count);
     auto place = [&](int64_t i) { return block + (i * width + lane) * 4; };
     for (int64_t i = 0; i < layout.paddedCols; ++i)
-      visit(layout.quantized ? place(i / 4) + i % 4 : place(i), Item::Code, row, i);
+      visit(layout.quantized ? block + layout.codeAt(i, lane, width) : place(i), Item::Code, row,
+            i);
     for (int64_t g = 0; g < layout.groups; ++g) {
       visit(place(g) + layout.sumOffset, Item::Sum, row, g);
       if (layout.quantized) {
@@ -144,9 +145,8 @@ bool isInteger(const ActivationLayout &layout, Item item) {
 
 } // namespace
 
-std::vector<std::byte> layoutActivations(ActivationFormat format, const Activations &a,
-                                         int64_t cols, bool one, int64_t first, int64_t count) {
-  const ActivationLayout layout = activationLayout(format, cols, one);
+std::vector<std::byte> layoutActivations(const ActivationLayout &layout, const Activations &a,
+                                         int64_t first, int64_t count) {
   std::vector<std::byte> out(roundUp(count, layout.interleave) / layout.interleave *
                              layout.blockBytes);
   walkActivations(layout, count, [&](int64_t at, Item item, int64_t row, int64_t i) {
@@ -170,9 +170,8 @@ std::vector<std::byte> layoutActivations(ActivationFormat format, const Activati
   return out;
 }
 
-std::vector<float> readActivations(ActivationFormat format, const std::byte *memory, int64_t cols,
-                                   bool one, int64_t rows) {
-  const ActivationLayout layout = activationLayout(format, cols, one);
+std::vector<float> readActivations(const ActivationLayout &layout, const std::byte *memory,
+                                   int64_t rows) {
   std::vector<float> out;
   walkActivations(layout, rows, [&](int64_t at, Item item, int64_t, int64_t) {
     float value = 0;

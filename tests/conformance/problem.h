@@ -3,6 +3,7 @@
 #pragma once
 
 #include "passes/lower/kernel_spec.h"
+#include "passes/lower/kernels/layout.h"
 #include "tests/conformance/job.h"
 
 #include <map>
@@ -38,6 +39,8 @@ public:
   /// Rows of the many-row run, at least 2.
   int64_t rows = 0;
   std::vector<KernelSpec> specs;
+  /// Runs are added and read for a target with tiles (KernelTarget::tiles).
+  bool tiles = false;
 
   /// Adds a run of all rows, or of one row by the one-row kernels; returns a handle for result().
   virtual int64_t addMany(Job &job, int64_t threads) = 0;
@@ -74,12 +77,12 @@ struct Activations {
 };
 Activations makeActivations(ActivationFormat format, const std::vector<float> &x, int64_t rows,
                             int64_t cols);
-/// Lays them out for rows [first, first + count).
-std::vector<std::byte> layoutActivations(ActivationFormat format, const Activations &a,
-                                         int64_t cols, bool one, int64_t first, int64_t count);
+/// Lays rows [first, first + count) of them out.
+std::vector<std::byte> layoutActivations(const ActivationLayout &layout, const Activations &a,
+                                         int64_t first, int64_t count);
 /// All fields of the activations in `memory`, row by row.
-std::vector<float> readActivations(ActivationFormat format, const std::byte *memory, int64_t cols,
-                                   bool one, int64_t rows);
+std::vector<float> readActivations(const ActivationLayout &layout, const std::byte *memory,
+                                   int64_t rows);
 
 /// Random packed weights of a format and their decoded values [rows padded to 16, cols].
 struct Weights {

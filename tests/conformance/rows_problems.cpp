@@ -31,7 +31,7 @@ public:
   std::vector<float> result(const Job &job, int64_t run, int64_t rowsOfRun) const override {
     const Memory &out = job.buffers[run];
     if (activations)
-      return readActivations(base.activation, out.data(), base.cols, rowsOfRun == 1, rowsOfRun);
+      return readActivations(layoutOf(rowsOfRun == 1), out.data(), rowsOfRun);
     std::vector<float> result;
     for (int64_t row = 0; row < rowsOfRun; ++row)
       for (int64_t i = 0; i < base.cols; ++i)
@@ -44,6 +44,9 @@ protected:
   bool activations = false;
   int outOperand = 2;
 
+  ActivationLayout layoutOf(bool one) const {
+    return activationLayout(base.activation, base.cols, one, tiles);
+  }
   void makeSpecs() {
     for (bool one : {false, true}) {
       specs.push_back(base);
@@ -63,7 +66,7 @@ protected:
     addInputs(job, call, first, count);
     int32_t out;
     if (activations) {
-      const ActivationLayout layout = activationLayout(base.activation, base.cols, one);
+      const ActivationLayout layout = layoutOf(one);
       out = job.add(nullptr,
                     roundUp(count, layout.interleave) / layout.interleave * layout.blockBytes);
     } else {
@@ -78,13 +81,12 @@ protected:
   Expected activationsOf(const std::vector<double> &y, const std::vector<double> &bound) const {
     std::vector<float> rounded(y.begin(), y.end());
     Activations a = makeActivations(base.activation, rounded, rows, base.cols);
-    std::vector<std::byte> bytes = layoutActivations(base.activation, a, base.cols, false, 0, rows);
-    std::vector<float> fields =
-        readActivations(base.activation, bytes.data(), base.cols, false, rows);
+    const ActivationLayout layout = layoutOf(false);
+    std::vector<std::byte> bytes = layoutActivations(layout, a, 0, rows);
+    std::vector<float> fields = readActivations(layout, bytes.data(), rows);
     Expected e{{fields.begin(), fields.end()}, {}};
     // A code may be off by one where the exact value lies within the bound of a rounding edge; sums
     // follow.
-    const ActivationLayout layout = activationLayout(base.activation, base.cols, false);
     for (int64_t row = 0; row < rows; ++row) {
       double most = 0, rowBound = 0;
       for (int64_t i = 0; i < base.cols; ++i) {

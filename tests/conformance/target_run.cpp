@@ -3,6 +3,7 @@
 
 #include "compiler/codegen/codegen.h"
 #include "runtime/devices/cpu.h"
+#include "tests/conformance/amx_emulator.h"
 
 #include <cstdlib>
 #include <filesystem>
@@ -36,6 +37,8 @@ Where whereRuns(const KernelTarget &target) {
   if (target.name == "x86-64-v3-avxvnni" && __builtin_cpu_supports("avx512vnni") &&
       __builtin_cpu_supports("avx512vl"))
     return Where::Here; // see runnable()
+  if (target.tiles && canEmulateAmx() && __builtin_cpu_supports("avx512vnni"))
+    return Where::Here; // see runJob()
 #endif
   return emulatorOf(target).empty() ? Where::Nowhere : Where::Emulator;
 }
@@ -65,6 +68,9 @@ std::string compileToFile(std::span<const KernelSpec> specs,
 
 std::string runJob(Job &job, const KernelTarget &target, const std::string &library,
                    const std::string &folder) {
+  auto cpu = findCpuTarget(target.name);
+  if (target.tiles && cpu.ok() && !missingFeatures(**cpu).empty())
+    emulateAmx();
   if (whereRuns(target) == Where::Here)
     return job.run(library);
   std::string in = folder + "/in", out = folder + "/out";

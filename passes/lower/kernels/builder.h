@@ -179,6 +179,10 @@ public:
   const KernelSpec &spec;
   /// Rows of the spec's domain (tokens or logit rows); a constant 1 in one-row kernels.
   Value rowCount();
+  /// How the spec's activations lie for this target.
+  ActivationLayout activations() const {
+    return activationLayout(spec.activation, spec.cols, spec.one, target.tiles);
+  }
 };
 
 // The emitters, one file each; each writes the whole body of the kernel.

@@ -16,7 +16,8 @@ namespace smelt {
 ///   INT8, INT16:
 ///          dword codes[planes][Kpadded / 4][interleave]  (byte b of dword d = input 4d + b, two's
 ///          complement; INT8: one plane; INT16: the high and the low one, code = 255 * high + low,
-///          both in -127..127)
+///          both in -127..127). On CPUs with tiles (KernelTarget::tiles), blocks of 8 have their
+///          bytes as codes[planes][Kpadded / 64][8 rows][64 inputs]: what a tile loads.
 ///          float scale[G][interleave]                (a8t repeats the row's scale)
 ///          int32 offset[G][interleave]               (-128 * the sum of the group's codes: what
 ///          takes an offset of 128 off a dot product) float scaledSum[G][interleave] (scale * sum
@@ -27,10 +28,19 @@ namespace smelt {
 struct ActivationLayout {
   int64_t interleave, paddedCols, groups;
   bool quantized;
+  bool tiles; ///< codes of blocks of 8 rows lie as the rows of tiles
   int64_t planes, planeBytes;
   /// Bytes from the block's start; the sums are `offset` or, of float activations, `sum`.
   int64_t scaleOffset, sumOffset, scaledSumOffset, halfSumOffset, halfScaledSumOffset;
   int64_t blockBytes; ///< multiple of 64
+
+  /// Byte of the code of `input` of a row within its block's plane, `width` rows lying side by
+  /// side.
+  int64_t codeAt(int64_t input, int64_t row, int64_t width) const {
+    if (tiles && width == interleave)
+      return (input / blockInputs * interleave + row) * blockInputs + input % blockInputs;
+    return (input / 4 * width + row) * 4 + input % 4;
+  }
 };
 inline constexpr int64_t manyInterleave = 8;
 /// Rows side by side in the block that holds `row`, of `rows` in all.
@@ -41,13 +51,15 @@ inline int64_t interleaveOf(const ActivationLayout &layout, int64_t row, int64_t
 /// INT16 codes are highFactor * high + low: with this factor both planes are symmetric.
 inline constexpr int64_t highFactor = 255;
 
-inline ActivationLayout activationLayout(ActivationFormat format, int64_t cols, bool one) {
+inline ActivationLayout activationLayout(ActivationFormat format, int64_t cols, bool one,
+                                         bool tiles = false) {
   ActivationLayout l{};
   l.interleave = one ? 1 : manyInterleave;
   l.paddedCols = roundUp(cols, blockInputs);
   l.groups = l.paddedCols / groupInputs;
   l.planes = activationInfo(format).planes;
   l.quantized = l.planes > 0;
+  l.tiles = tiles && l.quantized && !one;
   l.planeBytes = l.paddedCols * l.interleave * (l.quantized ? 1 : sizeof(float));
   int64_t end = l.planeBytes * (l.quantized ? l.planes : 1);
   auto append = [&](int64_t count) {

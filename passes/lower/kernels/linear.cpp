@@ -35,10 +35,23 @@ public:
       : k(k), product(k), out(k.operand(3, k.f32)), bias(k.operand(2, k.f32)),
         gated(k.spec.epilogue == LinearEpilogue::Gated),
         outputTiles(roundUp(k.spec.rows, tileRows) / tileRows),
-        oneTile(tileBytes(k.spec.format, k.spec.cols)),
-        layout(activationLayout(k.spec.activation, k.spec.cols, k.spec.one)) {}
+        oneTile(tileBytes(k.spec.format, k.spec.cols)), layout(k.activations()) {}
 
   void emit() {
+    product.begin();
+    emitShare();
+    product.end();
+  }
+
+private:
+  KernelBuilder &k;
+  TileProduct product;
+  Buffer out, bias;
+  bool gated;
+  int64_t outputTiles, oneTile;
+  ActivationLayout layout;
+
+  void emitShare() {
     auto [begin, end] = k.threadShare(k.idx(outputTiles));
     if (k.spec.one) {
       k.loop(begin, end, 1,
@@ -61,20 +74,12 @@ public:
     });
   }
 
-private:
-  KernelBuilder &k;
-  TileProduct product;
-  Buffer out, bias;
-  bool gated;
-  int64_t outputTiles, oneTile;
-  ActivationLayout layout;
-
   /// The rows of one block, as many at a time as the registers hold: the last few together with
   /// repetitions that are not stored, so that every weight is read once. Six have code of their own
   /// where eight are held: five or six rows are common when drafts are verified.
   void emitRowBlock(Value tile, Value block, Value firstRow, Value inBlock) {
     SmallVector<int64_t> widths{manyInterleave, 4, 2, 1};
-    if (k.target.rowBlock == manyInterleave)
+    if (k.target.rowBlock == manyInterleave && !product.multipliesBlocks())
       widths.insert(widths.begin() + 1, 6);
     for (auto [i, width] : llvm::enumerate(widths)) {
       const int64_t fewer = i + 1 < widths.size() ? widths[i + 1] : 0;

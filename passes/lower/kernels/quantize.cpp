@@ -34,6 +34,14 @@ Value place(KernelBuilder &k, const RowPlace &row, int64_t offset, Value i) {
   return k.add(k.add(first, k.mul(i, row.width)), row.lane);
 }
 
+/// The byte in the first plane where the codes of a row's group begin if its block is of tiles.
+Value tileRow(KernelBuilder &k, const ActivationLayout &layout, const RowPlace &row, Value group) {
+  constexpr int64_t groups = blockInputs / groupInputs;
+  Value line = k.add(k.mul(k.div(group, groups), layout.interleave), row.lane);
+  Value inLine = k.mul(k.rem(group, groups), groupInputs);
+  return k.add(row.block, k.add(k.mul(line, blockInputs), inLine));
+}
+
 /// interleaveOf(): rows side by side in a block of `inBlock` rows.
 Value widthOf(KernelBuilder &k, Value inBlock) {
   Value width = k.idx(manyInterleave);
@@ -75,10 +83,26 @@ void writeCodes(KernelBuilder &k, Buffer out, const ActivationLayout &layout, co
       k.storeVector(out, k.add(k.add(row.block, start), k.mul(group, groupInputs)), bytes);
       continue;
     }
-    Value quads = k.bitcast(bytes, k.vec(groupInputs / 4, k.i32));
-    Value first = place(k, row, start, k.mul(group, groupInputs / 4));
-    for (int64_t i = 0; i < groupInputs / 4; ++i)
-      k.store(words, k.add(first, k.mul(row.width, i)), k.lane(quads, i));
+    auto writeInterleaved = [&] {
+      Value quads = k.bitcast(bytes, k.vec(groupInputs / 4, k.i32));
+      Value first = place(k, row, start, k.mul(group, groupInputs / 4));
+      for (int64_t i = 0; i < groupInputs / 4; ++i)
+        k.store(words, k.add(first, k.mul(row.width, i)), k.lane(quads, i));
+    };
+    if (!layout.tiles) {
+      writeInterleaved();
+      continue;
+    }
+    k.ifElse(
+        k.less(row.width, k.idx(layout.interleave)), {},
+        [&]() -> Values {
+          writeInterleaved();
+          return {};
+        },
+        [&]() -> Values {
+          k.storeVector(out, k.add(tileRow(k, layout, row, group), start), bytes);
+          return {};
+        });
   }
   k.store(floats, place(k, row, layout.scaleOffset, group), scale);
   auto writeSums = [&](int64_t offset, int64_t scaled, Value item, Value sum) {
@@ -150,7 +174,7 @@ std::pair<Value, Value> rowScale(KernelBuilder &k, const ColumnSource &input) {
 /// Groups [begin, end) of one row; `width` rows of its block lie side by side.
 void writeRow(KernelBuilder &k, Buffer out, Value row, Value width, Value begin, Value end,
               const ColumnSource &input) {
-  const ActivationLayout layout = activationLayout(k.spec.activation, k.spec.cols, k.spec.one);
+  const ActivationLayout layout = k.activations();
   Value inverse, scale;
   if (k.spec.activation == ActivationFormat::A8T)
     std::tie(scale, inverse) = rowScale(k, input);
@@ -207,10 +231,28 @@ Values transpose8(KernelBuilder &k, Values rows) {
   return rows;
 }
 
+/// The codes of a group of eight rows.
+void writeCodes(KernelBuilder &k, Buffer out, const ActivationLayout &layout, const RowPlace &all,
+                Value group, int64_t plane, const Values &codes) {
+  constexpr int64_t rows = manyInterleave;
+  if (layout.tiles) {
+    Value first = k.add(tileRow(k, layout, all, group), plane * layout.planeBytes);
+    for (int64_t r = 0; r < rows; ++r)
+      k.storeVector(out, k.add(first, r * blockInputs), codes[r], groupInputs);
+    return;
+  }
+  Values quads;
+  for (Value bytes : codes)
+    quads.push_back(k.bitcast(bytes, k.vec(groupInputs / 4, k.i32)));
+  Value first = place(k, all, plane * layout.planeBytes, k.mul(group, groupInputs / 4));
+  for (auto [i, quad] : llvm::enumerate(transpose8(k, quads)))
+    k.storeVector(viewAs(k, out, k.i32), k.add(first, int64_t(i) * rows), quad, rows * 4);
+}
+
 /// A whole block of eight rows as INT8: the same codes as row by row, with the exchange of rows and
 /// columns in registers.
 void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, ArrayRef<ColumnSource> inputs) {
-  const ActivationLayout layout = activationLayout(k.spec.activation, k.spec.cols, false);
+  const ActivationLayout layout = k.activations();
   constexpr int64_t rows = manyInterleave;
   Buffer words = viewAs(k, out, k.i32), floats = viewAs(k, out, k.f32);
   Value none = k.idx(0);
@@ -231,7 +273,7 @@ void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, ArrayRef<ColumnSou
       [&](Value column, int64_t n) {
         Value group = k.div(column, groupInputs), scale = wholeScale, inverse = wholeInverse;
         Values low, high, most, sums[2];
-        SmallVector<Values> quads(layout.planes); // [planes][rows]
+        SmallVector<Values> codes(layout.planes); // [planes][rows]
         for (const ColumnSource &input : inputs) {
           low.push_back(input(column, n));
           high.push_back(input(k.add(column, lanes), n - lanes));
@@ -248,13 +290,10 @@ void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, ArrayRef<ColumnSou
           sums[0].push_back(first);
           sums[1].push_back(second);
           for (auto [plane, bytes] : llvm::enumerate(planeBytes(k, layout, first, second)))
-            quads[plane].push_back(k.bitcast(bytes, k.vec(groupInputs / 4, k.i32)));
+            codes[plane].push_back(bytes);
         }
-        for (int64_t plane = 0; plane < layout.planes; ++plane) {
-          Value first = place(k, all, plane * layout.planeBytes, k.mul(group, groupInputs / 4));
-          for (auto [i, quad] : llvm::enumerate(transpose8(k, quads[plane])))
-            k.storeVector(words, k.add(first, int64_t(i) * rows), quad, rows * 4);
-        }
+        for (int64_t plane = 0; plane < layout.planes; ++plane)
+          writeCodes(k, out, layout, all, group, plane, codes[plane]);
         k.storeVector(floats, place(k, all, layout.scaleOffset, group), scale);
         auto writeSums = [&](int64_t offset, int64_t scaled, Value item, Value sum) {
           k.storeVector(words, place(k, all, offset, item), k.imul(sum, k.splatI(-128, rows)));
@@ -274,7 +313,7 @@ void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, ArrayRef<ColumnSou
 
 void emitActivations(KernelBuilder &k, Buffer out,
                      const std::function<ColumnSource(Value row)> &open) {
-  const ActivationLayout layout = activationLayout(k.spec.activation, k.spec.cols, k.spec.one);
+  const ActivationLayout layout = k.activations();
   Value rows = k.rowCount();
   if (k.spec.one || !layout.quantized) {
     forRows(k, layout.groups, [&](Value row, Value begin, Value end) {

@@ -15,26 +15,26 @@ constexpr int64_t mostWholeInputs = 1 << 16;
 } // namespace
 
 TileProduct::TileProduct(KernelBuilder &k)
-    : k(k), weights(k, 1), layout(activationLayout(k.spec.activation, k.spec.cols, k.spec.one)),
-      halves(weights.dotInputs < groupInputs), words(k.operand(0, k.i32)),
-      floats(k.operand(0, k.f32)),
+    : k(k), weights(k, 1), layout(k.activations()), halves(weights.dotInputs < groupInputs),
+      words(k.operand(0, k.i32)), floats(k.operand(0, k.f32)),
       wholeRows(k.spec.activation == ActivationFormat::A8T &&
-                weights.info.scales == ScaleStorage::Row && layout.paddedCols <= mostWholeInputs) {}
+                weights.info.scales == ScaleStorage::Row && layout.paddedCols <= mostWholeInputs) {
+  if (layout.tiles)
+    unit.emplace(matrixUnit());
+}
 
 Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count,
                          int64_t interleave) {
+  if (unit && interleave == layout.interleave)
+    return emitMatrix(tile, block);
   Values sums(count * (weights.asymmetric ? 2 : 1), wholeRows ? k.splatI(0) : k.splatF(0));
   const int64_t dots = blockInputs / weights.dotInputs;
   Value blocks = k.idx(layout.paddedCols / blockInputs);
   Value first = k.add(tile, weights.info.rowHeaderBytes);
   sums = k.loop(k.idx(0), blocks, 1, sums, [&](Value i, ValueRange carried) {
     Value at = k.add(first, k.mul(i, weights.info.blockBytes));
-    // With several rows, first-level misses of activations lie among those of the weights, and the
-    // processor's own prefetching of the weights breaks off (2 rows of K = 4096: half the
-    // bandwidth).
-    constexpr int64_t ahead = 4096;
     if (!k.spec.one)
-      weights.prefetch(k.add(at, ahead));
+      prefetchAhead(at);
     auto emitDot = [&](Value dot, Values next) {
       Value sumIndex = k.add(k.mul(i, dots), dot);
       Value group = k.div(sumIndex, groupInputs / weights.dotInputs);
@@ -57,12 +57,28 @@ Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count,
     return next;
   });
   if (wholeRows)
-    for (int64_t r = 0; r < count; ++r) {
-      const Place place{first, block, firstRow, k.idx(0), k.idx(0), k.idx(0), count, interleave};
-      Value xs = k.splat(load(floats, place, layout.scaleOffset, place.group, r));
-      sums[r] = k.fmul(k.toFloat(sums[r]), xs);
-    }
+    sums = scaledRows(block, firstRow, count, interleave, sums);
   return finish(tile, sums, count);
+}
+
+void TileProduct::prefetchAhead(Value weightBlock) {
+  // With several rows, first-level misses of activations lie among those of the weights, and the
+  // processor's own prefetching of the weights breaks off (2 rows of K = 4096: half the bandwidth).
+  constexpr int64_t ahead = 4096;
+  weights.prefetch(k.add(weightBlock, ahead));
+}
+
+/// The integer sums of whole rows times the activations' scales.
+Values TileProduct::scaledRows(Value block, Value firstRow, int64_t count, int64_t interleave,
+                               const Values &totals) {
+  Value zero = k.idx(0);
+  const Place place{zero, block, firstRow, zero, zero, zero, count, interleave};
+  Values results;
+  for (int64_t r = 0; r < count; ++r) {
+    Value xs = k.splat(load(floats, place, layout.scaleOffset, place.group, r));
+    results.push_back(k.fmul(k.toFloat(totals[r]), xs));
+  }
+  return results;
 }
 
 Values TileProduct::floatsOf(const Values &integers) {
@@ -144,19 +160,26 @@ Values TileProduct::integerDots(const Place &at, const Values &sums) {
       totals[r] = dots[r].finish();
   }
 
+  totals = centred(at, totals, offsets);
+  if (!sums.empty() && !continues)
+    for (int64_t r = 0; r < at.count; ++r)
+      totals[r] = k.iadd(totals[r], sums[r]);
+  return totals;
+}
+
+/// Takes off the totals what the codes lie above the values they stand for.
+Values TileProduct::centred(const Place &at, Values totals, const Values &offsets) {
   Value zero = weights.given ? weights.zeroPoint(at.weights, at.dot) : Value();
   if (zero && weights.signedBytes)
     zero = k.isub(zero, k.splatI(128));
-  Values result;
   for (int64_t r = 0; r < at.count; ++r) {
-    Value total = totals[r];
+    Value &total = totals[r];
     if (zero) // offsets are -128 S
       total = k.iadd(total, k.imul(zero, k.splat(k.shrArith(offsets[r], 7))));
     else if (weights.info.grid == Grid::Symmetric && !weights.signedBytes)
       total = k.iadd(total, k.splat(k.shrArith(offsets[r], 8 - weights.info.bits)));
-    result.push_back(sums.empty() || continues ? total : k.iadd(total, sums[r]));
   }
-  return result;
+  return totals;
 }
 
 /// Byte i of every row's four as float, without group scale.

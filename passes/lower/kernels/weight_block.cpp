@@ -76,7 +76,7 @@ Value lookUpTable(CodeBuilder &k, Value places, ByteForm form) {
 WeightReader::WeightReader(KernelBuilder &k, int operand)
     : info(formatInfo(k.spec.format)), signedBytes(info.bits == 8 || info.grid == Grid::Table),
       asymmetric(info.grid == Grid::Asymmetric), given(info.grid == Grid::Given),
-      dotInputs(info.group == 16 ? 16 : groupInputs), k(k), bytes(k.operand(operand, k.i8)),
+      dotInputs(info.group == 16 ? 16 : groupInputs), bytes(k.operand(operand, k.i8)), k(k),
       halfWords(k.operand(operand, k.i16)), halfFloats(k.operand(operand, k.f16)),
       words(k.operand(operand, k.f32)),
       alignment((info.rowHeaderBytes | info.blockHeaderBytes | info.blockBytes) % 64 ? 32 : 64) {}

@@ -34,6 +34,10 @@ public:
   /// The bytes [16 rows x 4 inputs] of inputs 8 run .. 8 run + 3 and of the next four; `run`
   /// (index) counts in the block at byte `block`. Not for f32.
   std::pair<Value, Value> run(Value block, Value run, ByteForm form);
+  const Buffer bytes; ///< all of the operand
+  /// Of formats of 8 bits: the byte where the codes of a block begin, 64 for each four inputs, as
+  /// run() gives them in the form Offset.
+  Value byteLines(Value block) { return k.add(block, info.blockHeaderBytes); }
   /// Asks for the lines of a block that will be read soon.
   void prefetch(Value block);
   /// Column `input` (index) of an f32 block.
@@ -53,7 +57,7 @@ public:
 
 private:
   KernelBuilder &k;
-  Buffer bytes, halfWords, halfFloats, words;
+  Buffer halfWords, halfFloats, words;
   int64_t alignment; ///< of lines
 
   Value line(Value block, int64_t offset, Value index);

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 #include <thread>
 
@@ -49,6 +50,9 @@ TEST(Cpu, AgreesWithTheCompilersOwnDetection) {
   bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
             __builtin_cpu_supports("avx512vnni");
+  std::vector<std::string> lacks = missingFeatures(**findCpuTarget("x86-64-v4-amx"));
+  if (!__builtin_cpu_supports("amx-int8")) // with it, the system has the last word
+    EXPECT_NE(std::find(lacks.begin(), lacks.end(), "AMX_INT8"), lacks.end());
   EXPECT_EQ(missingFeatures(**findCpuTarget("x86-64-v2")).empty(), v2);
   EXPECT_EQ(missingFeatures(**findCpuTarget("x86-64-v3")).empty(), v3);
   EXPECT_EQ(missingFeatures(**findCpuTarget("x86-64-v4-vnni")).empty(), v4);
