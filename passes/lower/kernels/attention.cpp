@@ -9,8 +9,8 @@
 // AttentionMerge: p0 partials, p1 positions and slots, p2 float out [heads * headDim]. Blocks in
 // order from the first visible one, starting at m = -inf, l = 0, o = 0 (Milakov and Gimelshein
 // 2018):
-//   m' = max(m, m_j), a = exp(m - m'), c = exp(m_j - m'), l = fma(l, a, l_j c), o = fma(o, a, o_j
-//   c); out = (o + 0) / l
+//   m' = max(m, m_j), a = 2^(m - m'), c = 2^(m_j - m'), l = fma(l, a, l_j c), o = fma(o, a, o_j c)
+//   out = (o + 0) / l
 #include "passes/lower/kernels/attention_block.h"
 
 #include <limits>
@@ -65,7 +65,9 @@ void emitAttentionOne(KernelBuilder &k) {
     Value head = cache.head(slot, kvHead);
     Value count = k.min(k.add(k.sub(range.last, start), 1), k.idx(attentionBlock));
     tile.scores(head, start, count);
-    tile.softmax(start);
+    Value isWhole = k.iand(k.lessEqual(range.first, start),
+                           k.lessEqual(k.add(start, attentionBlock - 1), range.last));
+    tile.softmax(head, start, isWhole);
     for (int64_t g = 0; g < group; ++g) {
       Value to = partialOf(k, k.add(firstHead, g), block);
       k.store(partials, to, k.load(tile.maxima, k.idx(g)));
@@ -129,8 +131,8 @@ private:
       return {next};
     })[0];
     Value zero = k.idx(0), to = k.loadVector(after, zero);
-    k.storeVector(keep, zero, k.exp(k.fsub(k.loadVector(before, zero), to)));
-    k.storeVector(take, zero, k.exp(k.fsub(k.loadVector(blockMax, zero), to)));
+    k.storeVector(keep, zero, k.exp2OfNegative(k.fsub(k.loadVector(before, zero), to)));
+    k.storeVector(take, zero, k.exp2OfNegative(k.fsub(k.loadVector(blockMax, zero), to)));
     return most;
   }
 

@@ -12,6 +12,7 @@ namespace {
 
 /// Groups of packed values that are summed together.
 constexpr int64_t groupsTogether = 2;
+constexpr double log2OfE = 1.44269504088896341;
 
 Value compare(KernelBuilder &k, arith::CmpIPredicate predicate, Value a, Value c) {
   return arith::CmpIOp::create(k.b, predicate, a, c);
@@ -68,13 +69,18 @@ void AttentionBlock::forPairs(int64_t step, const std::function<void(Value, int6
     tile(k.idx(whole), pairs - whole);
 }
 
+double AttentionBlock::queryFactor() const {
+  return k.spec.softcap != 0 ? k.spec.scalar / k.spec.softcap : k.spec.scalar * log2OfE;
+}
+
 void AttentionBlock::setQuery(Value pair, Buffer from, Value at) {
   if (cache.hasIntegerKeys())
     return encodeQuery(pair, from, at);
   Value to = k.mul(pair, queryStride);
   for (Piece piece : pieces(k.spec.headDim))
     k.storeVector(queries, k.add(to, piece.first),
-                  k.loadVector(from, k.add(at, piece.first), piece.n));
+                  k.fmul(k.loadVector(from, k.add(at, piece.first), piece.n),
+                         k.splatF(queryFactor(), piece.n)));
 }
 
 void AttentionBlock::setVisible(Value pair, RowPlaces::Range range) {
@@ -83,7 +89,7 @@ void AttentionBlock::setVisible(Value pair, RowPlaces::Range range) {
 }
 
 void AttentionBlock::setSlope(Value pair, Buffer slopes, Value queryHead) {
-  k.store(headSlopes, pair, k.load(slopes, queryHead));
+  k.store(headSlopes, pair, k.fmul(k.load(slopes, queryHead), k.f32Const(log2OfE)));
 }
 
 // --- Scores: lanes are positions; a key line is loaded once for all pairs of the tile.
@@ -150,67 +156,85 @@ void AttentionBlock::storeScores(Value pair, Value chunk, Value scores) {
 
 // --- Softmax.
 
-Value AttentionBlock::masked(Value score, Value start, RowPlaces::Range range, int64_t chunk) {
+/// Which of the 16 positions of a chunk a row sees.
+Value AttentionBlock::visible(Value start, RowPlaces::Range range, int64_t chunk) {
   // Lane i is position start + 16 chunk + i.
   auto fromStart = [&](Value position) {
     return k.splat(arith::IndexCastOp::create(k.b, k.i32, k.sub(position, start)));
   };
-  Value last = fromStart(range.last);
   Value ids = k.iadd(k.laneIds(), k.splatI(chunk * lanes));
-  Value visible = compare(k, arith::CmpIPredicate::sle, ids, last);
+  Value seen = compare(k, arith::CmpIPredicate::sle, ids, fromStart(range.last));
   if (k.spec.window)
-    visible = k.iand(visible, compare(k, arith::CmpIPredicate::sge, ids, fromStart(range.first)));
-  return k.select(visible, score, k.splatF(-FLT_MAX));
+    seen = k.iand(seen, compare(k, arith::CmpIPredicate::sge, ids, fromStart(range.first)));
+  return seen;
 }
 
-void AttentionBlock::softmax(Value start) {
+void AttentionBlock::softmax(Value head, Value start, Value isWhole) {
+  Values valueScales;
+  if (cache.hasIntegerValues())
+    for (int64_t c = 0; c < chunksOfBlock; ++c)
+      valueScales.push_back(cache.loadScales(
+          cache.valueScales, cache.valueScaleAt(head, k.add(start, c * lanes), k.idx(0))));
   // A few pairs step by step together: each step alone is one long chain of dependent operations.
   const int64_t together = std::min(pairs, std::max<int64_t>(1, k.target.rowBlock / 2));
-  const int64_t whole = pairs / together * together;
-  k.loop(k.idx(0), k.idx(whole), together, [&](Value pair) { softmaxOf(start, pair, together); });
-  if (whole != pairs)
-    softmaxOf(start, k.idx(whole), pairs - whole);
+  auto all = [&](bool whole) -> Values {
+    forPairs(together, [&](Value first, int64_t count) {
+      softmaxOf(start, first, count, valueScales, whole);
+    });
+    return {};
+  };
+  k.ifElse(isWhole, {}, [&] { return all(true); }, [&] { return all(false); });
 }
 
-void AttentionBlock::softmaxOf(Value start, Value firstPair, int64_t count) {
+void AttentionBlock::softmaxOf(Value start, Value firstPair, int64_t count,
+                               const Values &valueScales, bool isWhole) {
   auto pairAt = [&](int64_t p) { return k.add(firstPair, p); };
   auto vectorAt = [&](int64_t p, int64_t c) {
     return k.add(k.mul(pairAt(p), attentionBlock), c * lanes);
   };
-  SmallVector<Values> s(count);
+  SmallVector<Values> s(count), seen(count);
+  Values most;
   for (int64_t p = 0; p < count; ++p) {
     RowPlaces::Range range{k.toIndex(k.load(firsts, pairAt(p))),
                            k.toIndex(k.load(lasts, pairAt(p)))};
     for (int64_t c = 0; c < chunksOfBlock; ++c) {
       Value v = k.loadVector(weights, vectorAt(p, c), lanes, 64);
-      v = k.fmul(v, k.splatF(k.spec.scalar));
       if (k.spec.softcap != 0)
-        v = k.fmul(k.tanh(k.fmul(v, k.splatF(1 / k.spec.softcap))), k.splatF(k.spec.softcap));
+        v = k.fmul(k.tanh(v), k.splatF(k.spec.softcap * log2OfE));
       if (k.spec.slopes) {
         Value offset = arith::IndexCastOp::create(k.b, k.i32, k.sub(start, range.last));
         Value ids = k.iadd(k.laneIds(), k.splatI(c * lanes));
         Value distance = k.toFloat(k.iadd(ids, k.splat(offset)));
         v = k.fma(k.splat(k.load(headSlopes, pairAt(p))), distance, v);
       }
-      s[p].push_back(masked(v, start, range, c));
+      if (!isWhole) {
+        seen[p].push_back(visible(start, range, c));
+        v = k.select(seen[p][c], v, k.splatF(-FLT_MAX));
+      }
+      s[p].push_back(v);
     }
+    most.push_back(k.fmax(k.fmax(s[p][0], s[p][1]), k.fmax(s[p][2], s[p][3])));
   }
-  Values shifts;
+  most = k.reduceMax(most);
+  Values shifts, totals(count);
   for (int64_t p = 0; p < count; ++p) {
-    Value most = k.reduceMax(k.fmax(k.fmax(s[p][0], s[p][1]), k.fmax(s[p][2], s[p][3])));
-    Value any = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, most, k.f32Const(-FLT_MAX));
-    shifts.push_back(k.splat(k.select(any, most, k.f32Const(0))));
-    k.store(maxima, pairAt(p), most);
+    k.store(maxima, pairAt(p), most[p]);
+    shifts.push_back(k.splat(most[p]));
   }
-  Values totals(count);
   for (int64_t c = 0; c < chunksOfBlock; ++c)
     for (int64_t p = 0; p < count; ++p) {
-      Value weight = k.exp(k.fsub(s[p][c], shifts[p]));
-      k.storeVector(weights, vectorAt(p, c), weight, 64);
-      totals[p] = totals[p] ? k.fadd(totals[p], weight) : weight;
+      Value weight = k.exp2OfNegative(k.fsub(s[p][c], shifts[p]));
+      s[p][c] = isWhole ? weight : k.select(seen[p][c], weight, k.splatF(0));
+      totals[p] = totals[p] ? k.fadd(totals[p], s[p][c]) : s[p][c];
     }
+  totals = k.reduceAdd(totals);
   for (int64_t p = 0; p < count; ++p)
-    k.store(sums, pairAt(p), k.reduceAdd(totals[p]));
+    k.store(sums, pairAt(p), totals[p]);
+  if (cache.hasIntegerValues())
+    return encodeWeights(firstPair, s, valueScales);
+  for (int64_t p = 0; p < count; ++p)
+    for (int64_t c = 0; c < chunksOfBlock; ++c)
+      k.storeVector(weights, vectorAt(p, c), s[p][c], 64);
 }
 
 // --- Values: lanes are dimensions; a value vector is loaded once for all pairs of the tile.

@@ -16,13 +16,15 @@ bool fitsRegisters(const KernelTarget &target, int64_t sums, int64_t vectors);
 
 /// Emits the pieces of attention of `pairs` (row, query head) pairs, all of one kv head and slot,
 /// against one block of attentionBlock positions. For every pair, in this order:
-///   s_t = sum over d, in order, of q_d k_td by fma from 0; s_t = s_t * scale; with softcap s_t =
-///   cap tanh(s_t / cap); with slopes s_t = fma(slope, t - position, s_t); invisible positions get
-///   -FLT_MAX m = max s_t, p_t = exp(s_t - m) (nothing visible: m = -FLT_MAX and all p_t = 0) l =
-///   16-lane sums of p over the four vectors of 16 positions in order, then reduceAdd o_d = sum
-///   over t, in order, of p_t v_td by fma from 0
+///   q_d = q_d * (scale log2(e)), s_t = sum over d, in order, of q_d k_td by fma from 0
+///   with softcap q_d = q_d * (scale / cap) instead and s_t = tanh(s_t) (cap log2(e))
+///   with slopes s_t = fma(slope log2(e), t - position, s_t)
+///   m = max s_t, p_t = 2^(s_t - m) of the visible positions; of others s_t = -FLT_MAX, p_t = 0
+///   l = 16-lane sums of p over the four vectors of 16 positions in order, then reduceAdd
+///   o_d = sum over t, in order, of p_t v_td by fma from 0
 /// With keys of 8 bits, q is rounded to INT8 in groups of 32 dimensions like them (qs = max |q| /
-/// 127, code = roundEven(q * (1 / qs))) and, with the exact integer D of a group,
+/// 127, code = roundEven(q * (1 / qs))), the factor of q_d is one of qs instead and, with the exact
+/// integer D of a group,
 ///   s_t = sum over groups, in order, of D (ks_t * qs) by fma from 0
 /// With values of 8 bits, w_t = p_t * (scale of value t), after the sum l, is rounded to 14 bits, M
 /// = max w_t, c_t = roundEven(w_t * (16383 / M)) (M below 1e-30: all 0), and o_d = (sum over t of
@@ -49,8 +51,8 @@ public:
   /// Scores of the block at position `start` of the cache head; `count` positions from the start
   /// are needed.
   void scores(Value head, Value start, Value count);
-  /// Scores -> p, maxima, sums.
-  void softmax(Value start);
+  /// Scores -> p, maxima, sums. `isWhole`: all pairs see the whole block.
+  void softmax(Value head, Value start, Value isWhole);
   /// o of the positions [first, first + count) of the block; `write(pair, column, vector)` takes
   /// each finished vector of the columns from `column`.
   void values(Value head, Value start, Value first, Value count, const TileWriter &write);
@@ -63,8 +65,8 @@ private:
   /// With keys of 8 bits, of each pair: words of four codes, and of each group its scale and -128
   /// times the sum of its codes.
   Buffer queryWords, queryScales, queryOffsets;
-  /// With values of 8 bits, of each pair: words of four codes' high, then low 7 bits; M / 16383;
-  /// -128 times the sum of the codes.
+  /// With values of 8 bits, of each pair: words of four codes' high, then low 7 bits
+  /// (storePlanes()); M / 16383; -128 times the sum of the codes.
   Buffer weightWords, weightFactors, weightOffsets;
   /// Of packed values, for up to two groups: weights [group][pair][position], sums b [group][pair].
   Buffer groupWeights, groupSums;
@@ -75,12 +77,15 @@ private:
   void forPairs(int64_t step, const std::function<void(Value, int64_t)> &tile);
   void scoreTile(Value head, Value start, Value chunk, Value firstPair, int64_t held,
                  int64_t chunks);
+  /// What makes scores of products of queries and keys.
+  double queryFactor() const;
   int64_t queryGroups() const { return roundUp(k.spec.headDim, keyGroup) / keyGroup; }
   int64_t wordsOfQuery() const { return roundUp(k.spec.headDim, lanes) / dotBytes; }
   void encodeQuery(Value pair, Buffer from, Value at);
   void integerScoreTile(Value head, Value start, Value chunk, Value firstPair, int64_t held,
                         int64_t chunks);
-  void encodeWeights(Value head, Value start);
+  void encodeWeights(Value firstPair, llvm::ArrayRef<Values> weights, const Values &scales);
+  void storePlanes(Value pair, const Values &codes);
   void integerValues(Value head, Value start, Value first, Value count, const TileWriter &write);
   void integerValueTile(Value row, Value first, Value count, Value firstPair, int64_t held,
                         Value column, int64_t vectors, int64_t dims, const TileWriter &write);
@@ -92,8 +97,9 @@ private:
   void valueTile(Value row, Value first, Value count, Value firstPair, int64_t held, Value column,
                  int64_t vectors, int64_t width, const TileWriter &write);
   void storeScores(Value pair, Value chunk, Value scores);
-  void softmaxOf(Value start, Value firstPair, int64_t count);
-  Value masked(Value score, Value start, RowPlaces::Range range, int64_t chunk);
+  void softmaxOf(Value start, Value firstPair, int64_t count, const Values &valueScales,
+                 bool isWhole);
+  Value visible(Value start, RowPlaces::Range range, int64_t chunk);
 };
 
 } // namespace smelt

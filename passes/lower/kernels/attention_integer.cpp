@@ -26,6 +26,19 @@ Value inForm(KernelBuilder &k, Value bytes) {
                                                      : k.ixor(bytes, splatByte(k, 0x80, 64));
 }
 
+/// The low halves of the elements of two vectors, 128 bits of the one and of the other in turn.
+Value halves(KernelBuilder &k, Value a, Value c) {
+  auto type = cast<VectorType>(a.getType());
+  const int64_t n = type.getNumElements(), perTurn = 128 / type.getElementTypeBitWidth();
+  VectorType half = k.vec(2 * n, k.b.getIntegerType(unsigned(type.getElementTypeBitWidth()) / 2));
+  SmallVector<int64_t> mask;
+  for (int64_t turn = 0; turn < n; turn += perTurn)
+    for (int64_t of : {int64_t(0), n})
+      for (int64_t i = 0; i < perTurn; ++i)
+        mask.push_back(2 * (of + turn + i));
+  return vector::ShuffleOp::create(k.b, k.bitcast(a, half), k.bitcast(c, half), mask);
+}
+
 } // namespace
 
 // --- Scores: lanes are positions.
@@ -50,7 +63,7 @@ void AttentionBlock::encodeQuery(Value pair, Buffer from, Value at) {
       k.storeVector(queryWords, k.add(to, int64_t(i) * lanes / dotBytes), words);
     }
     Value place = k.add(k.mul(pair, queryGroups()), g);
-    k.store(queryScales, place, scale);
+    k.store(queryScales, place, k.fmul(scale, k.f32Const(queryFactor())));
     k.store(queryOffsets, place, k.toInt(k.fmul(k.reduceAdd(sum), k.f32Const(-128))));
   };
   const int64_t whole = k.spec.headDim / keyGroup, rest = k.spec.headDim % keyGroup;
@@ -111,44 +124,58 @@ void AttentionBlock::integerScoreTile(Value head, Value start, Value chunk, Valu
 
 // --- Values: lanes are dimensions.
 
-/// The weights p_t times the scales of their values, rounded; all pairs.
-void AttentionBlock::encodeWeights(Value head, Value start) {
-  Values scales;
-  for (int64_t c = 0; c < chunksOfBlock; ++c)
-    scales.push_back(cache.loadScales(cache.valueScales,
-                                      cache.valueScaleAt(head, k.add(start, c * lanes), k.idx(0))));
-  k.loop(k.idx(0), k.idx(pairs), 1, [&](Value pair) {
-    Values weighted;
-    Value most, sum;
+/// The weights p_t of neighbouring pairs times the scales of their values, rounded.
+void AttentionBlock::encodeWeights(Value firstPair, ArrayRef<Values> weights,
+                                   const Values &scales) {
+  // Adding 1.5 * 2^23 rounds to the integer and leaves it in the low bits of the sum.
+  constexpr double magic = 12582912;
+  constexpr int64_t magicBits = 0x4b400000;
+  SmallVector<Values> weighted(weights.size());
+  Values most;
+  for (auto [p, ofPair] : llvm::enumerate(weights)) {
+    for (int64_t c = 0; c < chunksOfBlock; ++c)
+      weighted[p].push_back(k.fmul(ofPair[c], scales[c]));
+    most.push_back(
+        k.fmax(k.fmax(weighted[p][0], weighted[p][1]), k.fmax(weighted[p][2], weighted[p][3])));
+  }
+  most = k.reduceMax(most);
+  Values sums(weights.size());
+  for (auto [p, ofPair] : llvm::enumerate(weighted)) {
+    Value pair = k.add(firstPair, int64_t(p));
+    Value inverse = k.splat(inverseOf(k, most[p], mostWeight, leastWeight));
+    k.store(weightFactors, pair, k.fmul(most[p], k.f32Const(1.0 / mostWeight)));
+    Values codes;
     for (int64_t c = 0; c < chunksOfBlock; ++c) {
-      Value at = k.add(k.mul(pair, attentionBlock), c * lanes);
-      weighted.push_back(k.fmul(k.loadVector(weights, at, lanes, 64), scales[c]));
-      most = most ? k.fmax(most, weighted[c]) : weighted[c];
+      codes.push_back(k.bitcast(k.fma(ofPair[c], inverse, k.splatF(magic)), k.vec(lanes, k.i32)));
+      sums[p] = sums[p] ? k.iadd(sums[p], codes[c]) : codes[c];
     }
-    Value largest = k.reduceMax(most);
-    Value inverse = k.splat(inverseOf(k, largest, mostWeight, leastWeight));
-    for (int64_t c = 0; c < chunksOfBlock; ++c) {
-      Value rounded = k.roundEven(k.fmul(weighted[c], inverse));
-      rounded = k.fmax(k.fmin(rounded, k.splatF(mostWeight)), k.splatF(0));
-      sum = sum ? k.fadd(sum, rounded) : rounded; // at most 64 * 16383: exact
-      Value code = k.toInt(rounded);
-      for (int64_t plane = 0; plane < planes; ++plane) {
-        Value bits =
-            plane == 0 ? k.shrLogic(code, planeBits) : k.iand(code, k.splatI((1 << planeBits) - 1));
-        k.storeVector(
-            weightWords,
-            k.add(k.mul(k.add(k.mul(pair, planes), plane), planeWords), c * lanes / dotBytes),
-            k.bitcast(k.narrow(bits, k.i8), k.vec(lanes / dotBytes, k.i32)));
-      }
-    }
-    k.store(weightFactors, pair, k.fdiv(largest, k.f32Const(mostWeight)));
-    k.store(weightOffsets, pair, k.toInt(k.fmul(k.reduceAdd(sum), k.f32Const(-128))));
-  });
+    storePlanes(pair, codes);
+  }
+  sums = k.reduceAdd(sums);
+  for (auto [p, sum] : llvm::enumerate(sums)) {
+    Value codes = k.isub(sum, k.i32Const(int32_t(attentionBlock * magicBits)));
+    k.store(weightOffsets, k.add(firstPair, int64_t(p)), k.imul(codes, k.i32Const(-128)));
+  }
+}
+
+/// The bytes of the two planes: word 4 i + c is quad i of chunk c, as halving leaves them.
+void AttentionBlock::storePlanes(Value pair, const Values &codes) {
+  const Value words[] = {halves(k, codes[0], codes[1]), halves(k, codes[2], codes[3])};
+  VectorType wordType = cast<VectorType>(words[0].getType());
+  Value low = arith::ConstantOp::create(
+      k.b, DenseElementsAttr::get(wordType, k.b.getI16IntegerAttr((1 << planeBits) - 1)));
+  for (int64_t plane = 0; plane < planes; ++plane) {
+    auto of = [&](Value word) {
+      return plane == 0 ? k.shrLogic(word, planeBits) : k.iand(word, low);
+    };
+    Value at = k.mul(k.add(k.mul(pair, planes), plane), planeWords);
+    k.storeVector(weightWords, at,
+                  k.bitcast(halves(k, of(words[0]), of(words[1])), k.vec(planeWords, k.i32)), 64);
+  }
 }
 
 void AttentionBlock::integerValues(Value head, Value start, Value first, Value count,
                                    const TileWriter &write) {
-  encodeWeights(head, start);
   const int64_t headDim = k.spec.headDim, pairStep = pairsAtOnce(planes);
   Value row = cache.valueRow(head, start);
   forPairs(pairStep, [&](Value firstPair, int64_t held) {
@@ -189,7 +216,7 @@ void AttentionBlock::integerValueTile(Value row, Value first, Value count, Value
       for (int64_t p = 0; p < held; ++p)
         for (int64_t plane = 0; plane < planes; ++plane) {
           Value of = k.add(k.mul(pairAt(p), planes), plane);
-          Value at = k.add(quad, k.mul(of, planeWords));
+          Value at = k.add(k.add(chunk, i * chunksOfBlock), k.mul(of, planeWords));
           Value x = k.load(weightWords, at);
           for (int64_t v = 0; v < vectors; ++v)
             dots[(p * planes + plane) * vectors + v].add(codes[v], x);

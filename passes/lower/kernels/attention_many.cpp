@@ -35,15 +35,17 @@ public:
 
   /// Rows [firstRow, firstRow + count), 1 <= count <= rows; missing rows repeat the last one.
   void emit(Value firstRow, Value count, Value kvHead) {
-    auto [firstVisible, highest] = start(firstRow, count, kvHead);
+    const Seen seen = start(firstRow, count, kvHead);
     Value head = cache.head(places.slot(firstRow), kvHead);
-    Value end = k.add(highest, 1);
-    Value firstStart = k.mul(k.div(firstVisible, attentionBlock), attentionBlock);
+    Value end = k.add(seen.last, 1);
+    Value firstStart = k.mul(k.div(seen.first, attentionBlock), attentionBlock);
     k.loop(firstStart, end, attentionBlock, [&](Value at) {
-      Value first = k.max(k.sub(firstVisible, at), k.idx(0));
+      Value first = k.max(k.sub(seen.first, at), k.idx(0));
       Value last = k.min(k.sub(end, at), k.idx(attentionBlock));
       block.scores(head, at, last);
-      block.softmax(at);
+      Value isWhole = k.iand(k.lessEqual(seen.firstOfAll, at),
+                             k.lessEqual(k.add(at, attentionBlock - 1), seen.lastOfAll));
+      block.softmax(head, at, isWhole);
       weigh();
       block.values(head, at, first, k.sub(last, first),
                    [&](Value pair, Value column, Value o) { accumulate(pair, column, o); });
@@ -61,13 +63,18 @@ private:
 
   int64_t stride() const { return roundUp(k.spec.headDim, lanes) + lanes; }
 
-  /// Queries, ranges and the empty state; returns the lowest and highest position that a row sees.
-  std::pair<Value, Value> start(Value firstRow, Value count, Value kvHead) {
+  /// Positions that some row sees, and those that all rows see (none: first > last).
+  struct Seen {
+    Value first, last, firstOfAll, lastOfAll;
+  };
+
+  /// Queries, ranges and the empty state.
+  Seen start(Value firstRow, Value count, Value kvHead) {
     Buffer queries = k.operand(0, k.f32);
     Value lastRow = k.sub(k.add(firstRow, count), k.idx(1));
     RowPlaces::Range any = places.visible(firstRow);
     Values range =
-        k.loop(k.idx(0), k.idx(rows), 1, {any.first, any.last},
+        k.loop(k.idx(0), k.idx(rows), 1, {any.first, any.last, any.first, any.last},
                [&](Value i, ValueRange carried) -> Values {
                  Value row = k.min(k.add(firstRow, i), lastRow);
                  RowPlaces::Range seen = places.visible(row);
@@ -79,7 +86,8 @@ private:
                    if (k.spec.slopes)
                      block.setSlope(pair, k.operand(5, k.f32), k.add(k.mul(kvHead, group), g));
                  });
-                 return {k.min(carried[0], seen.first), k.max(carried[1], seen.last)};
+                 return {k.min(carried[0], seen.first), k.max(carried[1], seen.last),
+                         k.max(carried[2], seen.first), k.min(carried[3], seen.last)};
                });
     for (int64_t i = 0; i < padded; i += lanes) {
       Value none = k.splatF(-std::numeric_limits<double>::infinity());
@@ -88,16 +96,16 @@ private:
     }
     k.loop(k.idx(0), k.idx(rows * group * stride()), lanes,
            [&](Value i) { k.storeVector(accumulated, i, k.splatF(0)); });
-    return {range[0], range[1]};
+    return {range[0], range[1], range[2], range[3]};
   }
 
-  /// m' = max(m, m_j), a = exp(m - m'), c = exp(m_j - m'), l = fma(l, a, l_j c): lanes are pairs.
+  /// m' = max(m, m_j), a = 2^(m - m'), c = 2^(m_j - m'), l = fma(l, a, l_j c): lanes are pairs.
   void weigh() {
     for (int64_t i = 0; i < padded; i += lanes) {
       Value at = k.idx(i);
       Value m = k.loadVector(runningMax, at), mj = k.loadVector(block.maxima, at);
       Value next = k.fmax(m, mj);
-      Value a = k.exp(k.fsub(m, next)), c = k.exp(k.fsub(mj, next));
+      Value a = k.exp2OfNegative(k.fsub(m, next)), c = k.exp2OfNegative(k.fsub(mj, next));
       Value l = k.fma(k.loadVector(runningSum, at), a, k.fmul(k.loadVector(block.sums, at), c));
       k.storeVector(runningMax, at, next);
       k.storeVector(runningSum, at, l);

@@ -349,15 +349,45 @@ Value CodeBuilder::laneIds() {
     ids.push_back(i);
   return arith::ConstantOp::create(b, DenseElementsAttr::get(vec(lanes, i32), ArrayRef(ids)));
 }
-Value CodeBuilder::reduceAdd(Value v) {
-  for (int64_t n = lanes / 2; n >= 1; n /= 2)
-    v = fadd(slice(v, 0, n), slice(v, n, n));
-  return lane(v, 0);
+// A vector holds parts of `length` lanes, one of each input that it stands for: each step combines
+// the halves of all parts, of two vectors at a time as long as there are two.
+Values CodeBuilder::reduce(ArrayRef<Value> vectors,
+                           const std::function<Value(Value, Value)> &combine) {
+  Values state(vectors);
+  int64_t parts = 1; // of a vector
+  for (int64_t length = lanes; length > 1; length /= 2) {
+    const bool inPairs = state.size() > 1;
+    if (inPairs && state.size() % 2)
+      state.push_back(state.back());
+    Values next;
+    for (size_t i = 0; i < state.size(); i += inPairs ? 2 : 1) {
+      Value second = state[inPairs ? i + 1 : i];
+      SmallVector<int64_t> low, high;
+      for (int64_t part = 0; part < (inPairs ? 2 : 1) * parts; ++part)
+        for (int64_t lane = 0; lane < length / 2; ++lane) {
+          low.push_back(part * length + lane);
+          high.push_back(part * length + length / 2 + lane);
+        }
+      auto shuffled = [&](ArrayRef<int64_t> mask) -> Value {
+        return vector::ShuffleOp::create(b, state[i], second, mask);
+      };
+      Value lower = shuffled(low);
+      next.push_back(combine(lower, shuffled(high)));
+    }
+    parts *= inPairs ? 2 : 1;
+    state = std::move(next);
+  }
+  Values result;
+  for (size_t i = 0; i < vectors.size(); ++i)
+    result.push_back(lane(state[i / size_t(parts)], int64_t(i) % parts));
+  return result;
 }
-Value CodeBuilder::reduceMax(Value v) {
-  for (int64_t n = lanes / 2; n >= 1; n /= 2)
-    v = fmax(slice(v, 0, n), slice(v, n, n));
-  return lane(v, 0);
+Values CodeBuilder::reduceAdd(ArrayRef<Value> vectors) {
+  const bool isFloat = isa<FloatType>(cast<VectorType>(vectors.front().getType()).getElementType());
+  return reduce(vectors, [&](Value a, Value c) { return isFloat ? fadd(a, c) : iadd(a, c); });
+}
+Values CodeBuilder::reduceMax(ArrayRef<Value> vectors) {
+  return reduce(vectors, [&](Value a, Value c) { return fmax(a, c); });
 }
 
 } // namespace smelt

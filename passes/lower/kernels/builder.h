@@ -146,17 +146,23 @@ public:
   Value slice(Value vector, int64_t first, int64_t n);
   Value concat(Value a, Value b);
   Value laneIds(); ///< int32 0..15
-  /// Sum of the 16 lanes: halves added 8 + 8, 4 + 4, 2 + 2, 1 + 1.
-  Value reduceAdd(Value v);
-  Value reduceMax(Value v);
+  /// Sum of the 16 lanes: halves added 8 + 8, 4 + 4, 2 + 2, 1 + 1. Of integers as well.
+  Value reduceAdd(Value v) { return reduceAdd(llvm::ArrayRef<Value>(v)).front(); }
+  Value reduceMax(Value v) { return reduceMax(llvm::ArrayRef<Value>(v)).front(); }
+  /// The same of each vector: they share the steps, so that several cost little more than one.
+  Values reduceAdd(llvm::ArrayRef<Value> vectors);
+  Values reduceMax(llvm::ArrayRef<Value> vectors);
 
   // --- Our polynomials (kernels/math.cpp): the same bits on every target
   Value exp(Value v); ///< <= 2 ulp on [-87, 88]; exactly 1 at 0; 0 below -87 (so at -inf too)
+  /// 2^v for v <= 0: <= 2 ulp; exactly 1 at 0; 2^-126 from -126 on (so at -inf too).
+  Value exp2OfNegative(Value v);
   Value tanh(Value v);
   Value erf(Value v);
   Value activate(uint32_t activationKind, Value v); ///< smelt::ActivationKind
 
 private:
+  Values reduce(llvm::ArrayRef<Value> vectors, const std::function<Value(Value, Value)> &combine);
   // --- What old CPUs lack, of what they have (kernels/substitutes.cpp)
   /// `element`, or the vector of it with as many lanes as `like` has.
   static Type typeOf(Value like, Type element);
