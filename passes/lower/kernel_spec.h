@@ -24,7 +24,7 @@ enum class KernelKind : uint32_t {
   Elementwise,    ///< add, mul, scale, activation, gated, softcap on float rows
 };
 
-enum class NormOutput : uint32_t { Float, AddToResidual, Activation };
+enum class NormOutput : uint32_t { Float, AddToResidual, Activation, FloatAndActivation };
 enum class LinearEpilogue : uint32_t { Store, AddTo, Gated };
 enum class ElementwiseKind : uint32_t { Add, Mul, Scale, Softcap, Activation, Gated };
 
@@ -50,7 +50,8 @@ struct KernelSpec {
   int64_t maxTokens = 0;      ///< bound of the token domain
   int64_t maxContext = 0;     ///< bound of positions
   CacheFormat cache = CacheFormat::F16;
-  uint32_t activationKind = 0; ///< smelt::ActivationKind of Gated and Activation
+  uint32_t activationKind =
+      0; ///< smelt::ActivationKind of Gated and Activation; of Quantize: applied first
   NormOutput normOutput = NormOutput::Float;
   LinearEpilogue epilogue = LinearEpilogue::Store;
   ElementwiseKind elementwise = ElementwiseKind::Add;

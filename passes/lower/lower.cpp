@@ -52,6 +52,15 @@ Result<Place> Lowering::placeOf(Value value) {
   return found->second;
 }
 
+slm::ActivationOp Lowering::appliedWhenQuantized(Value value) {
+  auto function = value.getDefiningOp<slm::ActivationOp>();
+  Readers readers = readersOf(value);
+  // A scale of the whole row would compute the function twice.
+  bool isCheap = readers.activation && *readers.activation != ActivationFormat::A8T;
+  bool isApplied = function && isCheap && !readers.others && function.getInput().hasOneUse();
+  return isApplied ? function : slm::ActivationOp();
+}
+
 bool Lowering::isLastUse(Value value, Operation *op) {
   return llvm::all_of(value.getUsers(), [&](Operation *user) {
     return user == op || (user->getBlock() == op->getBlock() && user->isBeforeInBlock(op));
@@ -62,11 +71,13 @@ Result<Location> Lowering::activationsOf(Value input, ActivationFormat format) {
   auto key = std::make_pair(input.getAsOpaquePointer(), format);
   if (auto found = activations.find(key); found != activations.end())
     return found->second;
-  SMELT_ASSIGN(Place place, placeOf(input));
+  slm::ActivationOp function = appliedWhenQuantized(input);
+  SMELT_ASSIGN(Place place, placeOf(function ? function.getInput() : input));
   Domain domain = place.gather ? Domain::LogitRows : place.domain;
   KernelSpec spec;
   spec.kind = KernelKind::Quantize;
   spec.activation = format;
+  spec.activationKind = function ? uint32_t(function.getKind()) : 0;
   spec.cols = slm::widthOf(input);
   spec.inStride = place.stride;
   spec.logitRows = domain == Domain::LogitRows;
@@ -151,6 +162,8 @@ Status Lowering::lower(Operation &op) {
   if (auto gated = dyn_cast<slm::GatedOp>(op))
     return lowerElementwise(gated, ElementwiseKind::Gated, gated.getGate(), gated.getUp(),
                             uint32_t(gated.getKind()), 1.0);
+  if (op.getNumResults() == 1 && appliedWhenQuantized(op.getResult(0)))
+    return {};
   if (auto activation = dyn_cast<slm::ActivationOp>(op))
     return lowerElementwise(activation, ElementwiseKind::Activation, activation.getInput(), {},
                             uint32_t(activation.getKind()), 1.0);

@@ -39,19 +39,23 @@ Status Lowering::lowerEmbedding(slm::EmbeddingOp op) {
   return {};
 }
 
-/// The one activation precision that every user of `value` reads it in, if all users are linears.
-static std::optional<ActivationFormat> commonActivation(Value value) {
-  std::optional<ActivationFormat> common;
+Lowering::Readers Lowering::readersOf(Value value) {
+  Readers readers;
+  bool differ = false;
   for (OpOperand &use : value.getUses()) {
     auto linear = dyn_cast<slm::LinearOp>(use.getOwner());
-    if (!linear || use.getOperandNumber() != 0 || !linear.getActivation())
-      return std::nullopt;
-    auto format = findActivation(linear.getActivation()->str());
-    if (!format || (common && *common != *format))
-      return std::nullopt;
-    common = *format;
+    auto format = linear && use.getOperandNumber() == 0 && linear.getActivation()
+                      ? findActivation(linear.getActivation()->str())
+                      : Result<ActivationFormat>(invalidArgument("no linear reads it here"));
+    readers.others |= !format.ok();
+    if (!format.ok())
+      continue;
+    differ |= readers.activation && *readers.activation != *format;
+    readers.activation = *format;
   }
-  return common;
+  if (differ)
+    readers = {std::nullopt, true};
+  return readers;
 }
 
 Status Lowering::lowerNorm(Operation *op, Value input, Value weight, Value bias, double epsilon,
@@ -74,18 +78,24 @@ Status Lowering::lowerNorm(Operation *op, Value input, Value weight, Value bias,
     SMELT_ASSIGN(biasLocation, vectorWeight(bias));
   }
 
-  // Where the result goes: activations for linears, onto the residual it is added to, or float
-  // rows.
-  Location out;
+  // Where the result goes: activations for linears (beside float rows, if something else reads it
+  // too), onto the residual it is added to, or float rows.
+  Location out, rows;
   auto addition =
       result.hasOneUse() ? dyn_cast<slm::AddOp>(*result.getUsers().begin()) : slm::AddOp();
   Value residual =
       addition ? (addition.getLhs() == result ? addition.getRhs() : addition.getLhs()) : Value();
-  if (auto format = commonActivation(result)) {
-    spec.normOutput = NormOutput::Activation;
-    spec.activation = *format;
-    out = {OperandKind::Scratch, 0, newBuffer(activationBytes(*format, spec.cols, rowsOf(domain)))};
-    activations[{result.getAsOpaquePointer(), *format}] = out;
+  if (Readers readers = readersOf(result); readers.activation) {
+    const ActivationFormat format = *readers.activation;
+    spec.normOutput = readers.others ? NormOutput::FloatAndActivation : NormOutput::Activation;
+    spec.activation = format;
+    out = {OperandKind::Scratch, 0, newBuffer(activationBytes(format, spec.cols, rowsOf(domain)))};
+    activations[{result.getAsOpaquePointer(), format}] = out;
+    if (readers.others) {
+      Place place = newRows(result, domain);
+      spec.outStride = place.stride;
+      rows = place.location;
+    }
   } else if (residual && residual != result && places.count(residual) &&
              places[residual].domain == domain && !places[residual].gather &&
              places[residual].location.kind == OperandKind::Scratch &&
@@ -101,7 +111,7 @@ Status Lowering::lowerNorm(Operation *op, Value input, Value weight, Value bias,
     out = target.location;
   }
   emit(spec, domain, OpLabel::Norm,
-       {in.location, weightLocation, biasLocation, out, {OperandKind::LogitRows, 0}});
+       {in.location, weightLocation, biasLocation, out, {OperandKind::LogitRows, 0}, rows});
   return {};
 }
 

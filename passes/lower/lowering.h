@@ -60,6 +60,15 @@ private:
   Status lowerSlice(slm::SliceOp op);
   Status lowerSelectRows(slm::SelectRowsOp op);
 
+  /// How linears and other operations read a value.
+  struct Readers {
+    std::optional<ActivationFormat> activation; ///< the one precision in which all linears read it
+    bool others = false;                        ///< something needs float rows
+  };
+  static Readers readersOf(mlir::Value value);
+  /// The activation function that the quantizer of its result applies: nothing else reads it.
+  static slm::ActivationOp appliedWhenQuantized(mlir::Value value);
+
   // --- Places and buffers
   int64_t newBuffer(int64_t bytes);
   int64_t rowsOf(format::Domain domain) const {

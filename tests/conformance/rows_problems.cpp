@@ -30,13 +30,11 @@ public:
 
   std::vector<float> result(const Job &job, int64_t run, int64_t rowsOfRun) const override {
     const Memory &out = job.buffers[run];
-    if (activations)
-      return readActivations(layoutOf(rowsOfRun == 1), out.data(), rowsOfRun);
-    std::vector<float> result;
-    for (int64_t row = 0; row < rowsOfRun; ++row)
-      for (int64_t i = 0; i < base.cols; ++i)
-        result.push_back(out.as<float>()[row * base.outStride + i]);
-    return result;
+    if (!activations)
+      return floatRows(out, rowsOfRun);
+    std::vector<float> fields = readActivations(layoutOf(rowsOfRun == 1), out.data(), rowsOfRun);
+    return hasBoth() ? sideBySide(fields, floatRows(job.buffers[run + 1], rowsOfRun), rowsOfRun)
+                     : fields;
   }
 
 protected:
@@ -47,6 +45,27 @@ protected:
   ActivationLayout layoutOf(bool one) const {
     return activationLayout(base.activation, base.cols, one, tiles);
   }
+  bool hasBoth() const { return base.normOutput == NormOutput::FloatAndActivation; }
+  std::vector<float> floatRows(const Memory &out, int64_t count) const {
+    std::vector<float> result;
+    for (int64_t row = 0; row < count; ++row)
+      for (int64_t i = 0; i < base.cols; ++i)
+        result.push_back(out.as<float>()[row * base.outStride + i]);
+    return result;
+  }
+  /// Row after row, what `a` holds of it and then what `b` does.
+  template <typename T>
+  static std::vector<T> sideBySide(const std::vector<T> &a, const std::vector<T> &b,
+                                   int64_t count) {
+    std::vector<T> result;
+    for (int64_t row = 0; row < count; ++row)
+      for (const std::vector<T> *part : {&a, &b}) {
+        auto width = std::ptrdiff_t(part->size()) / count;
+        result.insert(result.end(), part->begin() + row * width, part->begin() + (row + 1) * width);
+      }
+    return result;
+  }
+
   void makeSpecs() {
     for (bool one : {false, true}) {
       specs.push_back(base);
@@ -73,6 +92,8 @@ protected:
       out = job.add(initialOutput(first, count));
     }
     call.operands[outOperand].buffer = out;
+    if (hasBoth())
+      call.operands[5].buffer = job.add(std::vector<float>(count * base.outStride, -77.0f));
     job.addForThreads(call, threads);
     return out;
   }
@@ -222,7 +243,9 @@ public:
       base.normOutput = out == "add" ? NormOutput::AddToResidual : NormOutput::Float;
       base.outStride = base.cols + 3;
     } else {
-      base.normOutput = NormOutput::Activation;
+      base.normOutput =
+          fields.integer("rows_too", 0) ? NormOutput::FloatAndActivation : NormOutput::Activation;
+      base.outStride = hasBoth() ? base.cols + 3 : 0;
       auto found = findActivation(out);
       if (!found.ok())
         throw std::invalid_argument(found.status().message());
@@ -231,6 +254,8 @@ public:
     }
     if (base.kind == KernelKind::Norm)
       base.epsilon = 1e-5;
+    else
+      base.activationKind = activationKindOf(fields.text("kind", "identity"));
     makeSpecs();
     in = normal(rows * base.inStride, fields.real("deviation", 1));
     for (int64_t i = 32; i < 64 && i < base.cols; ++i) // one group of zeros, one that is nearly
@@ -252,6 +277,8 @@ public:
     for (int64_t row = 0; row < rows; ++row)
       normRow(row, &y[row * base.cols], &bound[row * base.cols]);
     Expected e = activations ? activationsOf(y, bound) : Expected{y, bound};
+    if (hasBoth())
+      e = {sideBySide(e.value, y, rows), sideBySide(e.tolerance, bound, rows)};
     if (wild)
       for (size_t i = 0; i < e.value.size() / rows; ++i)
         e.value[i] = e.tolerance[i] = 0;
@@ -296,7 +323,9 @@ private:
     double chain = (double(cols) / 64 + 10) * roundoff;
     for (int64_t i = 0; i < cols; ++i) {
       if (base.kind == KernelKind::Quantize) {
-        y[i] = x[i];
+        y[i] = activateReference(base.activationKind, x[i]);
+        if (base.activationKind) // as in the elementwise problems
+          bound[i] = 8 * roundoff * std::fabs(y[i]) + 3e-7 * std::fabs(x[i]);
         continue;
       }
       double centred = x[i] - mean, w = weight[i], b = base.bias ? bias[i] : 0;

@@ -7,7 +7,8 @@
 //
 // Rows are cut into tiles of a few; within a tile, neighbouring rows of one slot form a run. A run
 // that fills at least half of a tile is computed together (keys and values are then loaded once for
-// all its rows and heads), shorter ones row by row.
+// all its rows and heads), shorter ones row by row. Threads share (head x length), not rows: slots
+// may be of very different lengths.
 #include "passes/lower/kernels/attention_block.h"
 
 #include <limits>
@@ -141,28 +142,67 @@ private:
   }
 };
 
-/// How the run of equal slots around a row lies within its tile.
-struct Run {
-  Value first, count;
-};
+/// Runs of rows of one slot within tiles, with the work that each is: blocks of positions times
+/// rows that are computed.
+class Runs {
+public:
+  Runs(KernelBuilder &k, RowPlaces &places, int64_t tileRowCount)
+      : k(k), places(places), tileRowCount(tileRowCount), rows(k.rowCount()) {}
 
-Run runAround(KernelBuilder &k, RowPlaces &places, Value row, Value tileFirst, Value tileEnd) {
-  Value slot = places.slot(row);
-  auto extend = [&](Value begin, Value end, auto rowOf) {
-    Value going = arith::ConstantOp::create(k.b, k.b.getBoolAttr(true));
-    return k.loop(begin, end, 1, {k.idx(0), going}, [&](Value i, ValueRange carried) -> Values {
-      Value same =
-          arith::CmpIOp::create(k.b, arith::CmpIPredicate::eq, places.slot(rowOf(i)), slot);
-      Value still = k.iand(carried[1], same);
-      return {k.select(still, k.add(carried[0], 1), carried[0]), still};
-    })[0];
+  struct Run {
+    Value first, count, blocks;
+    Value together; ///< whether its rows are computed together
+    Value work;
   };
-  Value before = extend(tileFirst, row, [&](Value i) { // downwards from row - 1
-    return k.sub(k.add(tileFirst, k.sub(row, i)), k.idx(1));
-  });
-  Value after = extend(k.add(row, 1), tileEnd, [&](Value i) { return i; });
-  return {k.sub(row, before), k.add(k.add(before, after), 1)};
-}
+  /// Calls `body(run, work before it)` for every run; returns the work of all, counted from
+  /// `start`.
+  Value forEach(Value start, const std::function<void(const Run &, Value)> &body) {
+    return k.loop(k.idx(0), rows, tileRowCount, start, [&](Value first, ValueRange carried) {
+      Value end = k.min(k.add(first, tileRowCount), rows);
+      Values state{first, carried[0]}; // where the next run begins
+      return Values{k.loop(first, end, 1, state, [&](Value row, ValueRange next) -> Values {
+        Value begins = arith::CmpIOp::create(k.b, arith::CmpIPredicate::eq, row, next[0]);
+        return k.ifElse(
+            begins, {k.index, k.index},
+            [&]() -> Values {
+              Run run = runFrom(row, end);
+              body(run, next[1]);
+              return {k.add(row, run.count), k.add(next[1], run.work)};
+            },
+            [&]() -> Values { return Values(next); });
+      })[1]};
+    })[0];
+  }
+
+private:
+  KernelBuilder &k;
+  RowPlaces &places;
+  const int64_t tileRowCount;
+  Value rows;
+
+  Run runFrom(Value row, Value end) {
+    Value slot = places.slot(row), going = arith::ConstantOp::create(k.b, k.b.getBoolAttr(true));
+    Run run;
+    run.first = row;
+    run.count = k.add(k.loop(k.add(row, 1), end, 1, {k.idx(0), going},
+                             [&](Value i, ValueRange carried) -> Values {
+                               Value same = arith::CmpIOp::create(k.b, arith::CmpIPredicate::eq,
+                                                                  places.slot(i), slot);
+                               Value still = k.iand(carried[1], same);
+                               Value more = k.add(carried[0], 1);
+                               return {k.select(still, more, carried[0]), still};
+                             })[0],
+                      1);
+    RowPlaces::Range low = places.visible(row);
+    RowPlaces::Range high = places.visible(k.sub(k.add(row, run.count), k.idx(1)));
+    Value firstBlock = k.div(low.first, attentionBlock),
+          lastBlock = k.div(high.last, attentionBlock);
+    run.blocks = k.add(k.sub(lastBlock, firstBlock), 1);
+    run.together = k.lessEqual(k.idx(tileRowCount), k.mul(run.count, 2));
+    run.work = k.mul(run.blocks, k.select(run.together, k.idx(tileRowCount), run.count));
+    return run;
+  }
+};
 
 } // namespace
 
@@ -172,39 +212,39 @@ void emitAttentionMany(KernelBuilder &k) {
   CacheView cache(k, 1, 2);
   RowPlaces places(k, 3);
   RowTile single(k, cache, places, 1);
-  Value rows = k.rowCount(), tiles = k.ceilDiv(rows, tileRowCount);
-  Value thread = k.field(format::FieldThread), threads = k.field(format::FieldThreads);
+  std::optional<RowTile> together;
+  if (tileRowCount > 1)
+    together.emplace(k, cache, places, tileRowCount);
 
-  auto mineOnly = [&](Value turn, const std::function<void()> &body) {
-    Value mine = arith::CmpIOp::create(k.b, arith::CmpIPredicate::eq, k.rem(turn, threads), thread);
-    k.ifThen(mine, body);
+  // All work lies in a row, head after head, and every thread takes an equal length of it: what
+  // has its middle there. Neighbours are of one head, whose keys and values this thread may have
+  // written.
+  Runs runs(k, places, tileRowCount);
+  Value ofHead = runs.forEach(k.idx(0), [](const Runs::Run &, Value) {});
+  auto [begin, end] = k.threadShare(k.mul(ofHead, k.spec.kvHeads));
+  Value twiceBegin = k.mul(begin, 2), twiceEnd = k.mul(end, 2);
+  auto ifMine = [&](Value before, Value work, const std::function<void()> &body) {
+    Value middle = k.add(k.mul(before, 2), work);
+    k.ifThen(k.iand(k.lessEqual(twiceBegin, middle), k.less(middle, twiceEnd)), body);
   };
-  if (tileRowCount == 1) {
-    k.loop(k.idx(0), k.mul(rows, k.spec.kvHeads), 1, [&](Value item) {
-      mineOnly(item, [&] { single.emit(k.rem(item, rows), k.idx(1), k.div(item, rows)); });
-    });
-    return;
-  }
-  RowTile together(k, cache, places, tileRowCount);
-  // Turn = tile + row within the tile: runs and single rows alike go round the threads.
-  k.loop(k.idx(0), k.mul(tiles, k.spec.kvHeads), 1, [&](Value item) {
-    Value kvHead = k.div(item, tiles), first = k.mul(k.rem(item, tiles), tileRowCount);
-    Value end = k.min(k.add(first, tileRowCount), rows);
-    k.loop(first, end, 1, [&](Value row) {
-      mineOnly(k.add(item, k.sub(row, first)), [&] {
-        Run run = runAround(k, places, row, first, end);
-        k.ifElse(
-            k.less(k.mul(run.count, 2), k.idx(tileRowCount)), {},
-            [&]() -> Values {
-              single.emit(row, k.idx(1), kvHead);
-              return {};
-            },
-            [&]() -> Values {
-              Value leads = arith::CmpIOp::create(k.b, arith::CmpIPredicate::eq, row, run.first);
-              k.ifThen(leads, [&] { together.emit(row, run.count, kvHead); });
-              return {};
+  Value endHead = k.add(k.div(k.sub(k.max(end, k.idx(1)), k.idx(1)), ofHead), 1);
+  k.loop(k.div(begin, ofHead), endHead, 1, [&](Value kvHead) {
+    runs.forEach(k.mul(kvHead, ofHead), [&](const Runs::Run &run, Value before) {
+      k.ifElse(
+          run.together, {},
+          [&]() -> Values {
+            ifMine(before, run.work,
+                   [&] { (together ? *together : single).emit(run.first, run.count, kvHead); });
+            return {};
+          },
+          [&]() -> Values {
+            k.loop(k.idx(0), run.count, 1, [&](Value i) {
+              Value row = k.add(run.first, i);
+              ifMine(k.add(before, k.mul(i, run.blocks)), run.blocks,
+                     [&] { single.emit(row, k.idx(1), kvHead); });
             });
-      });
+            return {};
+          });
     });
   });
 }

@@ -65,7 +65,7 @@ std::string KernelSpec::name() const {
   if (kind == KernelKind::Linear || kind == KernelKind::Embed)
     text += "_" + std::string(formatInfo(format).name);
   if (kind == KernelKind::Linear || kind == KernelKind::Quantize ||
-      normOutput == NormOutput::Activation)
+      normOutput == NormOutput::Activation || normOutput == NormOutput::FloatAndActivation)
     text += "_" + std::string(activationName(activation));
   number("n", rows, 0);
   number("k", cols, 0);

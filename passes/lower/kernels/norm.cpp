@@ -1,8 +1,9 @@
 // Norm: rms or layer norm of float rows -> float rows, residual rows or activations.
 //
 // Operands: p0 float in [.][inStride], p1 weight float[cols], p2 bias float[cols] or null, p3 out
-// (not p0), p4 int32 LogitRows when gatherRows. out: Float: rows [outStride]; AddToResidual: out +=
-// result; Activation: layout.h.
+// (not p0), p4 int32 LogitRows when gatherRows, p5 float rows [outStride] of FloatAndActivation.
+// out: Float: rows [outStride]; AddToResidual: out += result; Activation and FloatAndActivation:
+// layout.h.
 //
 //   rms:   y = (x * s) * w,           s = 1 / sqrt(sum(x^2) / cols + epsilon)            (Zhang and
 //   Sennrich 2019) layer: y = ((x - m) * s) * w + b, m = sum(x) / cols, s likewise of the
@@ -65,16 +66,24 @@ private:
 
 void emitNorm(KernelBuilder &k) {
   const int64_t cols = k.spec.cols;
-  if (k.spec.normOutput == NormOutput::Activation) {
+  const bool both = k.spec.normOutput == NormOutput::FloatAndActivation;
+  if (both || k.spec.normOutput == NormOutput::Activation) {
+    Buffer rows = both ? k.operand(5, k.f32) : Buffer();
     emitActivations(k, k.operand(3, k.i8), [&](Value row) -> ColumnSource {
       NormRow norm(k, k.mul(sourceRow(k, 4, row), k.spec.inStride));
-      return [norm](Value column, int64_t n) mutable { return norm.result(column, n); };
+      Value first = both ? k.mul(row, k.spec.outStride) : Value();
+      return [&k, norm, rows, first](Value column, int64_t n) mutable {
+        Value y = norm.result(column, n);
+        if (first)
+          storeFirst(k, rows, k.add(first, column), y, n);
+        return y;
+      };
     });
     return;
   }
   Buffer out = k.operand(3, k.f32);
   const int64_t units = roundUp(cols, lanes) / lanes;
-  forRows(k, units, [&](Value row, Value begin, Value end) {
+  forRows(k, k.rowCount(), units, [&](Value row, Value begin, Value end) {
     NormRow norm(k, k.mul(sourceRow(k, 4, row), k.spec.inStride));
     forUnits(k, cols, lanes, units, begin, end, [&](Value column, int64_t n) {
       Value at = k.add(k.mul(row, k.spec.outStride), column);

@@ -1,7 +1,7 @@
 // Quantize: float rows -> activations (layout.h).
 //
-// Operands: p0 float in [.][inStride], p1 activations out, p2 int32 LogitRows when gatherRows
-// (input row r = LogitRows[r]).
+// With an activation function, of its values. Operands: p0 float in [.][inStride], p1 activations
+// out, p2 int32 LogitRows when gatherRows (input row r = LogitRows[r]).
 //
 // INT8: scale = amax / 127, q = roundEven(x * (127 / amax)) with amax = max |x| over the group of
 // 32 (a8g32) or the row (a8t). INT16 (a16g32): the same with 32512 = 255 * 127 + 127, the largest
@@ -249,9 +249,10 @@ void writeCodes(KernelBuilder &k, Buffer out, const ActivationLayout &layout, co
     k.storeVector(viewAs(k, out, k.i32), k.add(first, int64_t(i) * rows), quad, rows * 4);
 }
 
-/// A whole block of eight rows as INT8: the same codes as row by row, with the exchange of rows and
-/// columns in registers.
-void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, ArrayRef<ColumnSource> inputs) {
+/// Groups [begin, end) of a block of eight rows as INT8: the same codes as row by row, with the
+/// exchange of rows and columns in registers.
+void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, Value begin, Value end,
+                ArrayRef<ColumnSource> inputs) {
   const ActivationLayout layout = k.activations();
   constexpr int64_t rows = manyInterleave;
   Buffer words = viewAs(k, out, k.i32), floats = viewAs(k, out, k.f32);
@@ -268,45 +269,43 @@ void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, ArrayRef<ColumnSou
     wholeScale = vector::FromElementsOp::create(k.b, k.vec(rows, k.f32), scales);
     wholeInverse = vector::FromElementsOp::create(k.b, k.vec(rows, k.f32), inverses);
   }
-  forUnits(
-      k, k.spec.cols, groupInputs, layout.groups, none, k.idx(layout.groups),
-      [&](Value column, int64_t n) {
-        Value group = k.div(column, groupInputs), scale = wholeScale, inverse = wholeInverse;
-        Values low, high, most, sums[2];
-        SmallVector<Values> codes(layout.planes); // [planes][rows]
-        for (const ColumnSource &input : inputs) {
-          low.push_back(input(column, n));
-          high.push_back(input(k.add(column, lanes), n - lanes));
-        }
-        if (!scale) {
-          for (int64_t r = 0; r < rows; ++r)
-            most.push_back(k.fmax(k.fabs(low[r]), k.fabs(high[r])));
-          Value amax = reduceRows(k, most, [&](Value a, Value c) { return k.fmax(a, c); });
-          std::tie(scale, inverse) = quantizationScale(k, amax);
-        }
-        for (int64_t r = 0; r < rows; ++r) {
-          Value factor = k.lane(inverse, r);
-          Value first = codesOf(k, low[r], factor), second = codesOf(k, high[r], factor);
-          sums[0].push_back(first);
-          sums[1].push_back(second);
-          for (auto [plane, bytes] : llvm::enumerate(planeBytes(k, layout, first, second)))
-            codes[plane].push_back(bytes);
-        }
-        for (int64_t plane = 0; plane < layout.planes; ++plane)
-          writeCodes(k, out, layout, all, group, plane, codes[plane]);
-        k.storeVector(floats, place(k, all, layout.scaleOffset, group), scale);
-        auto writeSums = [&](int64_t offset, int64_t scaled, Value item, Value sum) {
-          k.storeVector(words, place(k, all, offset, item), k.imul(sum, k.splatI(-128, rows)));
-          k.storeVector(floats, place(k, all, scaled, item), k.fmul(scale, k.toFloat(sum)));
-        };
-        Value halves[2];
-        for (int64_t half = 0; half < 2; ++half) {
-          halves[half] = reduceRows(k, sums[half], [&](Value a, Value c) { return k.iadd(a, c); });
-          writeSums(layout.halfSumOffset, layout.halfScaledSumOffset, k.add(k.mul(group, 2), half),
-                    halves[half]);
-        }
-        writeSums(layout.sumOffset, layout.scaledSumOffset, group, k.iadd(halves[0], halves[1]));
-      });
+  forUnits(k, k.spec.cols, groupInputs, layout.groups, begin, end, [&](Value column, int64_t n) {
+    Value group = k.div(column, groupInputs), scale = wholeScale, inverse = wholeInverse;
+    Values low, high, most, sums[2];
+    SmallVector<Values> codes(layout.planes); // [planes][rows]
+    for (const ColumnSource &input : inputs) {
+      low.push_back(input(column, n));
+      high.push_back(input(k.add(column, lanes), n - lanes));
+    }
+    if (!scale) {
+      for (int64_t r = 0; r < rows; ++r)
+        most.push_back(k.fmax(k.fabs(low[r]), k.fabs(high[r])));
+      Value amax = reduceRows(k, most, [&](Value a, Value c) { return k.fmax(a, c); });
+      std::tie(scale, inverse) = quantizationScale(k, amax);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      Value factor = k.lane(inverse, r);
+      Value first = codesOf(k, low[r], factor), second = codesOf(k, high[r], factor);
+      sums[0].push_back(first);
+      sums[1].push_back(second);
+      for (auto [plane, bytes] : llvm::enumerate(planeBytes(k, layout, first, second)))
+        codes[plane].push_back(bytes);
+    }
+    for (int64_t plane = 0; plane < layout.planes; ++plane)
+      writeCodes(k, out, layout, all, group, plane, codes[plane]);
+    k.storeVector(floats, place(k, all, layout.scaleOffset, group), scale);
+    auto writeSums = [&](int64_t offset, int64_t scaled, Value item, Value sum) {
+      k.storeVector(words, place(k, all, offset, item), k.imul(sum, k.splatI(-128, rows)));
+      k.storeVector(floats, place(k, all, scaled, item), k.fmul(scale, k.toFloat(sum)));
+    };
+    Value halves[2];
+    for (int64_t half = 0; half < 2; ++half) {
+      halves[half] = reduceRows(k, sums[half], [&](Value a, Value c) { return k.iadd(a, c); });
+      writeSums(layout.halfSumOffset, layout.halfScaledSumOffset, k.add(k.mul(group, 2), half),
+                halves[half]);
+    }
+    writeSums(layout.sumOffset, layout.scaledSumOffset, group, k.iadd(halves[0], halves[1]));
+  });
 }
 
 } // namespace
@@ -316,36 +315,37 @@ void emitActivations(KernelBuilder &k, Buffer out,
   const ActivationLayout layout = k.activations();
   Value rows = k.rowCount();
   if (k.spec.one || !layout.quantized) {
-    forRows(k, layout.groups, [&](Value row, Value begin, Value end) {
+    forRows(k, rows, layout.groups, [&](Value row, Value begin, Value end) {
       Value firstOfBlock = k.sub(row, k.rem(row, layout.interleave));
       Value width = k.spec.one ? k.idx(1) : widthOf(k, k.sub(rows, firstOfBlock));
       writeRow(k, out, row, width, begin, end, open(row));
     });
     return;
   }
-  // Threads take whole blocks of eight rows; the last one may be short: what lies beside its rows
-  // repeats the last one, for it is multiplied too.
-  auto [begin, end] = k.threadShare(k.ceilDiv(rows, manyInterleave));
-  k.loop(begin, end, 1, [&](Value rowBlock) {
-    Value first = k.mul(rowBlock, manyInterleave);
-    k.ifElse(
-        k.lessEqual(k.add(first, manyInterleave), rows), {},
-        [&]() -> Values {
-          SmallVector<ColumnSource> inputs;
-          for (int64_t r = 0; r < manyInterleave; ++r)
-            inputs.push_back(open(k.add(first, r)));
-          writeBlock(k, out, rowBlock, inputs);
-          return {};
-        },
-        [&]() -> Values {
-          Value width = widthOf(k, k.sub(rows, first)), last = k.sub(rows, k.idx(1));
-          k.loop(k.idx(0), width, 1, [&](Value lane) {
-            Value row = k.add(first, lane);
-            writeRow(k, out, row, width, k.idx(0), k.idx(layout.groups), open(k.min(row, last)));
+  // The last block of eight rows may be short: what lies beside its rows repeats the last one, for
+  // it is multiplied too.
+  Value last = k.sub(rows, k.idx(1));
+  forRows(k, k.ceilDiv(rows, manyInterleave), layout.groups,
+          [&](Value rowBlock, Value begin, Value end) {
+            Value first = k.mul(rowBlock, manyInterleave);
+            k.ifElse(
+                k.less(k.add(first, manyInterleave / 2), rows), {},
+                [&]() -> Values {
+                  SmallVector<ColumnSource> inputs;
+                  for (int64_t r = 0; r < manyInterleave; ++r)
+                    inputs.push_back(open(k.min(k.add(first, r), last)));
+                  writeBlock(k, out, rowBlock, begin, end, inputs);
+                  return {};
+                },
+                [&]() -> Values {
+                  Value width = widthOf(k, k.sub(rows, first));
+                  k.loop(k.idx(0), width, 1, [&](Value lane) {
+                    Value row = k.add(first, lane);
+                    writeRow(k, out, row, width, begin, end, open(k.min(row, last)));
+                  });
+                  return {};
+                });
           });
-          return {};
-        });
-  });
 }
 
 void emitQuantize(KernelBuilder &k) {
@@ -353,7 +353,8 @@ void emitQuantize(KernelBuilder &k) {
   emitActivations(k, out, [&](Value row) -> ColumnSource {
     Value first = k.mul(sourceRow(k, 2, row), k.spec.inStride);
     return [&k, in, first](Value column, int64_t n) {
-      return loadFirst(k, in, k.add(first, column), n);
+      Value x = loadFirst(k, in, k.add(first, column), n);
+      return n > 0 && k.spec.activationKind ? k.activate(k.spec.activationKind, x) : x;
     };
   });
 }

@@ -30,18 +30,25 @@ public:
         turned(k.scratch(k.spec.headDim, k.f32)) {}
 
   void emit() {
-    const int64_t headsOfRow = k.spec.heads + k.spec.kvHeads;
-    auto [begin, end] = k.threadShare(k.mul(k.rowCount(), headsOfRow));
+    // Heads of a kv head follow each other, and rows within it: lines of the cache hold several
+    // positions of one head, which different threads would take from each other.
+    const bool changesQueries = k.spec.queryNorm || k.spec.rotaryDim;
+    const int64_t group = k.spec.heads / k.spec.kvHeads, members = changesQueries ? group + 1 : 1;
+    Value rows = k.rowCount();
+    auto [begin, end] = k.threadShare(k.mul(rows, k.spec.kvHeads * members));
     k.loop(begin, end, 1, [&](Value item) {
-      Value row = k.div(item, headsOfRow), head = k.rem(item, headsOfRow);
+      Value place = k.div(item, members), member = k.rem(item, members);
+      Value kvHead = k.div(place, rows), row = k.rem(place, rows);
+      if (!changesQueries)
+        return emitKeyValue(row, kvHead);
       k.ifElse(
-          k.less(head, k.idx(k.spec.heads)), {},
+          k.less(member, k.idx(group)), {},
           [&]() -> Values {
-            emitQuery(row, head);
+            emitQuery(row, k.add(k.mul(kvHead, group), member));
             return {};
           },
           [&]() -> Values {
-            emitKeyValue(row, k.sub(head, k.idx(k.spec.heads)));
+            emitKeyValue(row, kvHead);
             return {};
           });
     });
@@ -54,8 +61,6 @@ private:
   Buffer table, normWeights, normed, turned;
 
   void emitQuery(Value row, Value head) {
-    if (!k.spec.queryNorm && !k.spec.rotaryDim)
-      return;
     Buffer queries = k.operand(0, k.f32);
     Value first = k.add(k.mul(row, k.spec.inStride), k.mul(head, k.spec.headDim));
     if (!k.spec.queryNorm) {

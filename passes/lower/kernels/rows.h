@@ -5,18 +5,21 @@
 
 namespace smelt {
 
-/// Calls `body(row, begin, end)` for this thread's work on rows of `units` column units each: whole
-/// rows where there are many; the only row is shared by units, so what a unit needs of the whole
-/// row is computed by every thread.
-inline void forRows(KernelBuilder &k, int64_t units,
+/// Calls `body(row, begin, end)` for this thread's work on `rows` rows (or blocks of them) of
+/// `units` column units each: all columns of some rows or, of fewer rows than threads, some columns
+/// of all. What a unit needs of the whole row is then computed by every thread.
+inline void forRows(KernelBuilder &k, Value rows, int64_t units,
                     const std::function<void(Value, Value, Value)> &body) {
+  auto [firstUnit, endUnit] = k.threadShare(k.idx(units));
   if (k.spec.one) {
-    auto [begin, end] = k.threadShare(k.idx(units));
-    body(k.idx(0), begin, end);
+    body(k.idx(0), firstUnit, endUnit);
     return;
   }
-  auto [begin, end] = k.threadShare(k.rowCount());
-  k.loop(begin, end, 1, [&](Value row) { body(row, k.idx(0), k.idx(units)); });
+  auto [firstRow, endRow] = k.threadShare(rows);
+  Value few = k.less(rows, k.field(format::FieldThreads));
+  Value begin = k.select(few, firstUnit, k.idx(0)), end = k.select(few, endUnit, k.idx(units));
+  k.loop(k.select(few, k.idx(0), firstRow), k.select(few, rows, endRow), 1,
+         [&](Value row) { body(row, begin, end); });
 }
 
 /// The input row of output row `row`: itself, or LogitRows[row] (operand i) when the kernel
