@@ -69,12 +69,14 @@ class Quality:
 
     def score_peers(self, peers: dict):
         python = {"llama": self.runner, "ort": self.exporter}
+        config = json.loads((self.args.hf / "config.json").read_text())
+        head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
         for engine, files in peers.items():
             todo = {name: path for name, path in files.items() if name != "float" and f"{engine} {name}" not in self.scores}
             found = {}
             for text in self.args.text if todo else []:
                 say(f"{engine}: {', '.join(todo)} on {text.name}")
-                scored = self.step(python[engine], "score", engine, self.windows(text, self.args.windows), files["float"], *todo.values())
+                scored = self.step(python[engine], "score", engine, self.windows(text, self.args.windows), head_dim, files["float"], *todo.values())
                 for name, path in todo.items():
                     found.setdefault(name, {})[str(text)] = scored[str(path)]
             for name, path in todo.items():

@@ -195,8 +195,10 @@ class _Onnxruntime:
 
     TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, head_dim: int):
         import onnxruntime
+
+        self.head_dim = head_dim
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = THREADS, 3
@@ -206,8 +208,8 @@ class _Onnxruntime:
         fed = window[None, :-1].astype(np.int64)
         given = {"input_ids": fed, "attention_mask": np.ones_like(fed), "position_ids": np.arange(fed.shape[1])[None]}
         feeds = {}
-        for i in self.session.get_inputs():  # of an empty cache only batch (the first) is not 0 among the dimensions without a number
-            empty = [n if isinstance(n, int) else int(axis == 0) for axis, n in enumerate(i.shape)]
+        for i in self.session.get_inputs():  # of an empty cache, batch is 1 and positions are 0; exporters do not number all dimensions
+            empty = [n if isinstance(n, int) else (1, 0, 0, self.head_dim)[axis] for axis, n in enumerate(i.shape)]
             feeds[i.name] = given[i.name] if i.name in given else np.zeros(empty, self.TYPES[i.type])
         return self.session.run(["logits"], feeds)[0][0, CONTEXT // 2:]
 
@@ -215,7 +217,7 @@ class _Onnxruntime:
         self.session = None
 
 
-ENGINES = {"llama": _Llama, "ort": _Onnxruntime}
+ENGINES = {"llama": lambda path, head_dim: _Llama(path), "ort": _Onnxruntime}
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -237,16 +239,17 @@ def _compare(base: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> np.nda
     return rows
 
 
-def score(engine: str, windows: str, base: str, *candidates: str):
+def score(engine: str, windows: str, head_dim: str, base: str, *candidates: str):
     """Each candidate's distance from the base model, both run by the engine; a few windows of the base are in memory at a time."""
+    open_model = lambda path: ENGINES[engine](path, int(head_dim))
     cut, found = np.load(windows), {path: [] for path in candidates}
     for start in range(0, len(cut), AT_ONCE):
         part = cut[start:start + AT_ONCE]
-        model = ENGINES[engine](base)
+        model = open_model(base)
         reference = [_log_softmax(model.logits(w)) for w in part]
         model.close()
         for path in candidates:
-            model = ENGINES[engine](path)
+            model = open_model(path)
             found[path] += [_compare(r, model.logits(w), w[CONTEXT // 2 + 1:].astype(np.int64)) for r, w in zip(reference, part)]
             model.close()
     return {path: summary(np.concatenate(rows)) for path, rows in found.items()}
