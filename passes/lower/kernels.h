@@ -19,6 +19,9 @@ mlir::OwningOpRef<mlir::ModuleOp> buildKernel(mlir::MLIRContext &context, const 
 mlir::OwningOpRef<mlir::ModuleOp> buildKernel(mlir::MLIRContext &context, const TensorSpec &spec,
                                               const KernelTarget &target);
 
+/// Whether a kernel of this kind writes operand `index`.
+bool writesOperand(KernelKind kind, size_t index);
+
 /// The kernel that does the work of `spec` on the rows of the token domain.
 KernelSpec tokenForm(KernelSpec spec);
 

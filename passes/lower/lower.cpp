@@ -4,6 +4,7 @@
 // (slices cost nothing). What a linear reads is a second form of the value, its activations
 // (kernels/layout.h), made by the norm before it or by a quantize kernel.
 #include "passes/lower/lower.h"
+#include "passes/lower/kernels.h"
 #include "passes/lower/lowering.h"
 #include "passes/raise/raise.h"
 
@@ -192,6 +193,28 @@ Status Lowering::lower(Operation &op) {
   return refuse(&op, "no kernel does this operation");
 }
 
+/// What each operand touches, its buffer as a whole; after planMemory.
+std::vector<TouchedRange> Lowering::touchedBy(const PendingInstruction &instruction) const {
+  const KernelKind kind =
+      program.kernels[instruction.one >= 0 ? instruction.one : instruction.many].kind;
+  std::vector<TouchedRange> touched;
+  for (auto [i, location] : llvm::enumerate(instruction.operands)) {
+    TouchedRange range{int64_t(location.kind), 0, 0, writesOperand(kind, i)};
+    if (location.buffer != noBuffer) {
+      const PlannedBuffer &buffer = buffers[location.buffer];
+      range.begin = buffer.offset;
+      range.end = buffer.offset + buffer.bytes;
+    } else if (location.kind == OperandKind::KeyCache || location.kind == OperandKind::ValueCache) {
+      range.begin = location.value;
+      range.end = location.value + 1;
+    } else if (location.kind == OperandKind::Logits) {
+      range.end = 1;
+    }
+    touched.push_back(range);
+  }
+  return touched;
+}
+
 Result<LoweredProgram> Lowering::run(func::FuncOp main) {
   if (options.maxContext < attentionBlock || options.maxTokens < 1 || options.maxLogitRows < 1)
     return invalidArgument("context must be at least " + std::to_string(attentionBlock) +
@@ -232,8 +255,13 @@ Result<LoweredProgram> Lowering::run(func::FuncOp main) {
   config.positionBlock = uint32_t(attentionBlock);
   config.scratchBytes = uint64_t(planMemory(buffers));
 
+  std::vector<std::vector<TouchedRange>> touched;
+  for (const PendingInstruction &instruction : pending)
+    touched.push_back(touchedBy(instruction));
+  planBarriers(touched);
+
   // Resolve buffers to offsets.
-  for (const PendingInstruction &from : pending) {
+  for (auto [index, from] : llvm::enumerate(pending)) {
     format::Instruction to{};
     to.kernelOne = from.one < 0 ? format::noKernel : uint32_t(from.one);
     to.kernelMany = from.many < 0 ? format::noKernel : uint32_t(from.many);
@@ -242,7 +270,7 @@ Result<LoweredProgram> Lowering::run(func::FuncOp main) {
     for (size_t i = 0; i < from.operands.size(); ++i) {
       const Location &location = from.operands[i];
       int64_t base = location.buffer == noBuffer ? 0 : buffers[location.buffer].offset;
-      to.operands[i] = {location.kind, 0, uint64_t(base + location.value)};
+      to.operands[i] = {location.kind, touched[index][i].ready, uint64_t(base + location.value)};
     }
     program.instructions.push_back(to);
   }

@@ -5,6 +5,7 @@
 #include "compiler/dialect/slm.h"
 #include "passes/lower/kernels/layout.h"
 #include "passes/lower/lower.h"
+#include "passes/lower/plan_barriers.h"
 #include "passes/lower/plan_memory.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -99,6 +100,7 @@ private:
   int64_t kernel(KernelSpec spec, bool one);
   void emit(const KernelSpec &spec, format::Domain domain, format::OpLabel label,
             std::vector<Location> operands, bool hasOne = true, bool hasMany = true);
+  std::vector<TouchedRange> touchedBy(const PendingInstruction &instruction) const;
   Status refuse(mlir::Operation *op, const std::string &why);
 
   const WeightResolver &weights;

@@ -17,7 +17,7 @@ namespace smelt::format {
 
 inline constexpr char magic[8] = {'S', 'M', 'E', 'L', 'T', '\r', '\n', '\0'};
 inline constexpr uint16_t majorVersion = 2; ///< 2: a4g32 has bfloat16 row factors; formats from a4g16 on
-inline constexpr uint16_t minorVersion = 0;
+inline constexpr uint16_t minorVersion = 1; ///< 1: Operand::ready
 /// Sections start on multiples of this, so that they can be mapped and used in place.
 inline constexpr uint64_t sectionAlignment = 4096;
 
@@ -165,7 +165,7 @@ enum class OperandKind : uint32_t {
 
 struct Operand {
   OperandKind kind;
-  uint32_t reserved;
+  uint32_t ready; ///< 1: no instruction since the last barrier touches what this one needs; 0: wait for all threads
   uint64_t value;
 };
 static_assert(sizeof(Operand) == 16);
@@ -191,7 +191,8 @@ enum class OpLabel : uint32_t {
   Head
 };
 
-/// One kernel call by every thread, followed by a barrier.
+/// One kernel call by every thread. A thread waits for all others before it, unless all of its operands are ready;
+/// a barrier of an instruction that does not run, for want of rows, is due before the next one that does.
 struct Instruction {
   uint32_t kernelOne;  ///< kernel when the domain has exactly one row; noKernel: nothing to do then
   uint32_t kernelMany; ///< kernel for two rows and more; noKernel: nothing to do then

@@ -349,6 +349,8 @@ Status Artifact::checkInstruction(const Instruction &instruction) const {
 }
 
 Status Artifact::checkOperand(const Operand &operand) const {
+  if (operand.ready > 1)
+    return corrupt("operand is " + number(operand.ready) + " ready, expected 0 or 1");
   auto inside = [&](const char *what, uint64_t limit, bool aligned) -> Status {
     if (operand.value >= limit)
       return corrupt(std::string("operand in ") + what + " at " + number(operand.value) +

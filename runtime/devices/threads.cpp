@@ -166,14 +166,21 @@ template <bool Profiled> void walk(void *context, unsigned thread) {
   info[format::FieldThread] = thread;
   info[format::FieldThreads] = step.team->size();
   Clock::time_point before = Profiled ? Clock::now() : Clock::time_point();
+  bool isFirst = true, isDue = false;
   for (const ResolvedInstruction &instruction : step.program) {
+    isDue |= instruction.waits;
     format::KernelFunction kernel = kernelFor(instruction, info);
     if (!kernel)
       continue;
+    if (!Profiled && isDue && !isFirst)
+      step.team->barrier(thread);
+    isFirst = isDue = false;
     void *const *p = instruction.operands;
     kernel(info, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]);
+    if (!Profiled)
+      continue;
     step.team->barrier(thread);
-    if (Profiled && thread == 0) {
+    if (thread == 0) {
       Clock::time_point now = Clock::now();
       auto label = size_t(instruction.label);
       step.profile->nanoseconds[label] += uint64_t((now - before) / std::chrono::nanoseconds(1));

@@ -1,5 +1,5 @@
-// A persistent team of threads that walks one list of instructions together, with a barrier after
-// each.
+// A persistent team of threads that walks one list of instructions together, with barriers where
+// they need each other's results.
 #pragma once
 
 #include "runtime/artifact/format.h"
@@ -48,10 +48,11 @@ struct ResolvedInstruction {
   format::KernelFunction one, many; ///< null: nothing to do for that row count
   format::Domain domain;
   format::OpLabel label;
+  bool waits; ///< until all threads have finished what is before it
   void *operands[format::operandCount];
 };
 
-/// Time per kind of instruction, measured by thread 0 with the barrier included.
+/// Time per kind of instruction, measured by thread 0 with a barrier behind each.
 struct StepProfile {
   std::array<uint64_t, opLabelCount> nanoseconds{};
   std::array<uint64_t, opLabelCount> calls{};

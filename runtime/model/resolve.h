@@ -16,10 +16,13 @@ std::vector<ResolvedInstruction> resolveProgram(const Model &model, const Addres
   program.reserve(instructions.size());
   for (size_t i = 0; i < instructions.size(); ++i) {
     const InstructionKernels &kernels = model.kernels()[i];
-    ResolvedInstruction resolved{
-        kernels.one, kernels.many, instructions[i].domain, instructions[i].label, {}};
-    for (uint32_t k = 0; k < format::operandCount; ++k)
-      resolved.operands[k] = address(instructions[i].operands[k]);
+    ResolvedInstruction resolved{kernels.one,           kernels.many, instructions[i].domain,
+                                 instructions[i].label, false,        {}};
+    for (uint32_t k = 0; k < format::operandCount; ++k) {
+      const format::Operand &operand = instructions[i].operands[k];
+      resolved.operands[k] = address(operand);
+      resolved.waits |= operand.kind != format::OperandKind::None && operand.ready == 0;
+    }
     program.push_back(resolved);
   }
   return program;

@@ -18,19 +18,20 @@ namespace {
 struct Family {
   const char *name;
   void (*emit)(KernelBuilder &);
+  uint32_t written; ///< bit i: operand i is
 };
 
 /// By KernelKind.
 constexpr Family families[] = {
-    {"embed", emitEmbed},
-    {"norm", emitNorm},
-    {"quantize", emitQuantize},
-    {"linear", emitLinear},
-    {"rope_append", emitRopeAppend},
-    {"attention", emitAttentionOne},
-    {"attention_merge", emitAttentionMerge},
-    {"attention", emitAttentionMany},
-    {"elementwise", emitElementwise},
+    {"embed", emitEmbed, 1 << 2},
+    {"norm", emitNorm, 1 << 3 | 1 << 5},
+    {"quantize", emitQuantize, 1 << 1},
+    {"linear", emitLinear, 1 << 3},
+    {"rope_append", emitRopeAppend, 1 << 0 | 1 << 5 | 1 << 6},
+    {"attention", emitAttentionOne, 1 << 4},
+    {"attention_merge", emitAttentionMerge, 1 << 2},
+    {"attention", emitAttentionMany, 1 << 4},
+    {"elementwise", emitElementwise, 1 << 2},
 };
 
 } // namespace
@@ -99,6 +100,10 @@ std::string KernelSpec::name() const {
   real("s", scalar, 1);
   real("cap", softcap, 0);
   return text;
+}
+
+bool writesOperand(KernelKind kind, size_t index) {
+  return families[static_cast<uint32_t>(kind)].written >> index & 1;
 }
 
 KernelSpec tokenForm(KernelSpec spec) {

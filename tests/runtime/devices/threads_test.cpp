@@ -78,10 +78,10 @@ TEST_P(Team, WalksTheProgram) {
   std::vector<int64_t> cells(GetParam());
   int64_t total = 0;
   std::vector<ResolvedInstruction> program = {
-      {addThread, mustNotRun, Domain::Tokens, OpLabel::Linear, {cells.data()}},
-      {nullptr, mustNotRun, Domain::Tokens, OpLabel::Norm, {cells.data()}},
-      {mustNotRun, mustNotRun, Domain::LogitRows, OpLabel::Head, {cells.data()}},
-      {sumAll, mustNotRun, Domain::Tokens, OpLabel::Linear, {cells.data(), &total}}};
+      {addThread, mustNotRun, Domain::Tokens, OpLabel::Linear, true, {cells.data()}},
+      {nullptr, mustNotRun, Domain::Tokens, OpLabel::Norm, true, {cells.data()}},
+      {mustNotRun, mustNotRun, Domain::LogitRows, OpLabel::Head, true, {cells.data()}},
+      {sumAll, mustNotRun, Domain::Tokens, OpLabel::Linear, true, {cells.data(), &total}}};
   int64_t info[format::FieldCount] = {};
   info[format::FieldTokens] = 1;
   StepProfile profile;
