@@ -33,9 +33,8 @@ std::vector<Kernel> distinctKernels(std::span<const KernelSpec> specs,
       kernels.push_back(std::move(kernel));
   };
   for (const KernelSpec &spec : specs) {
-    add({spec, spec.name()});
-    if (spec.logitRows)
-      add({tokenForm(spec), tokenForm(spec).name()});
+    for (std::optional<KernelSpec> next = spec; next; next = calledForm(*next))
+      add({*next, next->name()});
   }
   for (const TensorSpec &spec : tensorSpecs)
     add({spec, spec.name()});

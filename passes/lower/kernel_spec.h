@@ -33,6 +33,7 @@ struct KernelSpec {
   KernelKind kind = KernelKind::Embed;
   bool one = false;        ///< for exactly one row; activations are then not interleaved
   bool logitRows = false;  ///< works on the logit domain; not with `one`, where it is the same
+  bool shared = false;     ///< the code that kernels of several shapes call (sharedForm)
   bool gatherRows = false; ///< input row r is row LogitRows[r] of the token domain
   WeightFormat format = WeightFormat::F32;
   ActivationFormat activation = ActivationFormat::F32;

@@ -8,10 +8,12 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
 
+#include <optional>
+
 namespace smelt {
 
-/// A module with one func.func, named by the spec's name(), for one target. A kernel of the logit
-/// domain calls the one of tokenForm(spec), which the module only declares. Loads the arith, func,
+/// A module with one func.func, named by the spec's name(), for one target. A kernel that has a
+/// calledForm() only calls that, which the module declares. Loads the arith, func,
 /// llvm, math, memref, scf and vector dialects into the context.
 mlir::OwningOpRef<mlir::ModuleOp> buildKernel(mlir::MLIRContext &context, const KernelSpec &spec,
                                               const KernelTarget &target);
@@ -22,7 +24,9 @@ mlir::OwningOpRef<mlir::ModuleOp> buildKernel(mlir::MLIRContext &context, const 
 /// Whether a kernel of this kind writes operand `index`.
 bool writesOperand(KernelKind kind, size_t index);
 
-/// The kernel that does the work of `spec` on the rows of the token domain.
-KernelSpec tokenForm(KernelSpec spec);
+/// The kernel that does the work of `spec` with other arguments: that of the token domain for one
+/// of the logit domain; one that is told its outputs and strides for linears and attention of many
+/// rows, which take long to compile and differ in little else. None: it does its own work.
+std::optional<KernelSpec> calledForm(const KernelSpec &spec);
 
 } // namespace smelt

@@ -82,7 +82,7 @@ private:
                  k.loop(k.idx(0), k.idx(group), 1, [&](Value g) {
                    Value pair = k.add(k.mul(i, group), g);
                    Value column = k.mul(k.add(k.mul(kvHead, group), g), k.spec.headDim);
-                   block.setQuery(pair, queries, k.add(k.mul(row, k.spec.inStride), column));
+                   block.setQuery(pair, queries, k.add(k.mul(row, k.inStride()), column));
                    block.setVisible(pair, seen);
                    if (k.spec.slopes)
                      block.setSlope(pair, k.operand(5, k.f32), k.add(k.mul(kvHead, group), g));
@@ -130,7 +130,7 @@ private:
         Value pair = k.add(k.mul(i, group), g);
         Value sum = k.load(runningSum, pair);
         Value column = k.mul(k.add(k.mul(kvHead, group), g), k.spec.headDim);
-        Value to = k.add(k.mul(k.add(firstRow, i), k.spec.outStride), column);
+        Value to = k.add(k.mul(k.add(firstRow, i), k.outStride()), column);
         Value from = k.mul(pair, stride());
         for (Piece piece : pieces(k.spec.headDim)) {
           Value o = k.loadVector(accumulated, k.add(from, piece.first), piece.n);

@@ -25,7 +25,7 @@ CodeBuilder::CodeBuilder(ModuleOp module, StringRef symbol, const KernelTarget &
   index = b.getIndexType();
 
   b.setInsertionPointToEnd(module.getBody());
-  SmallVector<Type> inputs{MemRefType::get({format::FieldCount}, b.getI64Type())};
+  SmallVector<Type> inputs{MemRefType::get({AllFieldCount}, b.getI64Type())};
   inputs.append(format::operandCount, MemRefType::get({nominalBytes}, i8));
   function = func::FuncOp::create(b, symbol, b.getFunctionType(inputs, {}));
   for (unsigned i = 0; i < inputs.size(); ++i)
@@ -58,11 +58,10 @@ Value CodeBuilder::callOnce(StringRef name, ValueRange operands,
   return func::CallOp::create(b, callee, operands).getResult(0);
 }
 
-void CodeBuilder::callForLogitRows(StringRef symbol) {
-  Type word = b.getI64Type();
-  Buffer given{function.getArgument(0)}, info = scratch(format::FieldCount, word);
-  for (int64_t i = 0; i < format::FieldCount; ++i)
-    store(info, idx(i), load(given, idx(i == format::FieldTokens ? format::FieldLogitRows : i)));
+void CodeBuilder::callWithFields(StringRef symbol, ArrayRef<Value> words) {
+  Buffer info = scratch(AllFieldCount, b.getI64Type());
+  for (auto [i, word] : llvm::enumerate(words))
+    store(info, idx(int64_t(i)), word);
   Values operands{info.memref};
   operands.append(function.getArguments().begin() + 1, function.getArguments().end());
   func::FuncOp other;
@@ -90,13 +89,33 @@ Buffer CodeBuilder::operand(int i, Type elementType) {
   return {memref::ViewOp::create(b, type, bytes, zero, ValueRange{})};
 }
 
-Value CodeBuilder::field(format::StepField field) {
+Value CodeBuilder::field(uint32_t field) {
   Value value = memref::LoadOp::create(b, function.getArgument(0), ValueRange{idx(field)});
   return arith::IndexCastOp::create(b, index, value);
 }
 
 KernelBuilder::KernelBuilder(ModuleOp module, const KernelSpec &spec, const KernelTarget &target)
     : CodeBuilder(module, spec.name(), target), spec(spec) {}
+
+void KernelBuilder::callForm(const KernelSpec &called) {
+  Values words;
+  auto word = [&](Value index) {
+    words.push_back(arith::IndexCastOp::create(b, b.getI64Type(), index));
+  };
+  for (uint32_t i = 0; i < format::FieldCount; ++i)
+    word(field(spec.logitRows && i == format::FieldTokens ? uint32_t(format::FieldLogitRows) : i));
+  if (called.shared)
+    for (int64_t value : {spec.rows, spec.inStride, spec.outStride,
+                          int64_t(spec.epilogue == LinearEpilogue::AddTo)})
+      word(idx(value));
+  callWithFields(called.name(), words);
+}
+
+Value KernelBuilder::outputs() { return spec.shared ? field(FieldOutputs) : idx(spec.rows); }
+Value KernelBuilder::inStride() { return spec.shared ? field(FieldInStride) : idx(spec.inStride); }
+Value KernelBuilder::outStride() {
+  return spec.shared ? field(FieldOutStride) : idx(spec.outStride);
+}
 
 Value KernelBuilder::rowCount() {
   if (spec.one)

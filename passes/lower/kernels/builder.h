@@ -36,6 +36,15 @@ struct Buffer {
   Value memref;
 };
 
+/// What a kernel that is shared by several shapes is told behind the fields of the step.
+enum ShapeField : uint32_t {
+  FieldOutputs = format::FieldCount, ///< KernelSpec::rows
+  FieldInStride,
+  FieldOutStride,
+  FieldAdds, ///< LinearEpilogue::AddTo instead of Store
+  AllFieldCount
+};
+
 /// Writes one function with the signature of a kernel.
 class CodeBuilder {
 public:
@@ -47,8 +56,8 @@ public:
   /// must not use operands, fields or idx().
   Value callOnce(llvm::StringRef name, ValueRange operands,
                  const std::function<Value(ValueRange)> &body);
-  /// Calls the kernel `symbol` with this one's operands, the logit rows being the tokens.
-  void callForLogitRows(llvm::StringRef symbol);
+  /// Calls the kernel `symbol` with this one's operands and other fields.
+  void callWithFields(llvm::StringRef symbol, llvm::ArrayRef<Value> words);
 
   const KernelTarget &target;
   mlir::ImplicitLocOpBuilder b;
@@ -59,7 +68,7 @@ public:
 
   // --- Operands. `operand(i, type)` is operand i as a flat array of `type`.
   Buffer operand(int i, Type elementType);
-  Value field(format::StepField field); ///< as index
+  Value field(uint32_t field); ///< of format::StepField or ShapeField, as index
 
   // --- Index arithmetic (unsigned in effect: never negative)
   Value idx(int64_t value);
@@ -185,6 +194,12 @@ public:
   const KernelSpec &spec;
   /// Rows of the spec's domain (tokens or logit rows); a constant 1 in one-row kernels.
   Value rowCount();
+  // --- What a shared kernel is told, and others know
+  Value outputs();
+  Value inStride();
+  Value outStride();
+  /// Calls the kernel of calledForm().
+  void callForm(const KernelSpec &called);
   /// How the spec's activations lie for this target.
   ActivationLayout activations() const {
     return activationLayout(spec.activation, spec.cols, spec.one, target.tiles);

@@ -62,6 +62,7 @@ std::string KernelSpec::name() const {
       text += std::string("_") + tag + symbolText(value);
   };
   flag(logitRows, "logits");
+  flag(shared, "shared");
   flag(gatherRows, "gather");
   if (kind == KernelKind::Linear || kind == KernelKind::Embed)
     text += "_" + std::string(formatInfo(format).name);
@@ -106,9 +107,28 @@ bool writesOperand(KernelKind kind, size_t index) {
   return families[static_cast<uint32_t>(kind)].written >> index & 1;
 }
 
-KernelSpec tokenForm(KernelSpec spec) {
-  spec.logitRows = false;
-  return spec;
+std::optional<KernelSpec> calledForm(const KernelSpec &spec) {
+  KernelSpec called = spec;
+  if (spec.logitRows) {
+    called.logitRows = false;
+    return called;
+  }
+  if (spec.one || spec.shared)
+    return std::nullopt;
+  called.shared = true;
+  if (spec.kind == KernelKind::Linear) {
+    // What is left of the outputs: whether the last tile is whole.
+    called.rows = spec.rows % tileRows == 0 ? tileRows : 1;
+    called.outStride = 0;
+    if (spec.epilogue == LinearEpilogue::AddTo)
+      called.epilogue = LinearEpilogue::Store;
+    return called;
+  }
+  if (spec.kind == KernelKind::AttentionMany) {
+    called.inStride = called.outStride = 0;
+    return called;
+  }
+  return std::nullopt;
 }
 
 static OwningOpRef<ModuleOp> emptyModule(MLIRContext &context) {
@@ -121,8 +141,8 @@ OwningOpRef<ModuleOp> buildKernel(MLIRContext &context, const KernelSpec &spec,
                                   const KernelTarget &target) {
   OwningOpRef<ModuleOp> module = emptyModule(context);
   KernelBuilder builder(*module, spec, target);
-  if (spec.logitRows)
-    builder.callForLogitRows(tokenForm(spec).name());
+  if (std::optional<KernelSpec> called = calledForm(spec))
+    builder.callForm(*called);
   else
     families[static_cast<uint32_t>(spec.kind)].emit(builder);
   builder.finish();

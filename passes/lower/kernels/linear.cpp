@@ -33,8 +33,8 @@ class LinearKernel {
 public:
   LinearKernel(KernelBuilder &k)
       : k(k), product(k), out(k.operand(3, k.f32)), bias(k.operand(2, k.f32)),
-        gated(k.spec.epilogue == LinearEpilogue::Gated),
-        outputTiles(roundUp(k.spec.rows, tileRows) / tileRows),
+        gated(k.spec.epilogue == LinearEpilogue::Gated), outputs(k.outputs()),
+        outStride(k.outStride()), adds(addsIfShared(k)),
         oneTile(tileBytes(k.spec.format, k.spec.cols)), layout(k.activations()) {}
 
   void emit() {
@@ -48,11 +48,19 @@ private:
   TileProduct product;
   Buffer out, bias;
   bool gated;
-  int64_t outputTiles, oneTile;
+  Value outputs, outStride;
+  Value adds; ///< of a shared kernel: whether results are added to what is there
+  int64_t oneTile;
   ActivationLayout layout;
 
+  static Value addsIfShared(KernelBuilder &k) {
+    if (!k.spec.shared || k.spec.epilogue != LinearEpilogue::Store)
+      return {};
+    return k.less(k.idx(0), k.field(FieldAdds));
+  }
+
   void emitShare() {
-    auto [begin, end] = k.threadShare(k.idx(outputTiles));
+    auto [begin, end] = k.threadShare(k.ceilDiv(outputs, tileRows));
     if (k.spec.one) {
       k.loop(begin, end, 1,
              [&](Value tile) { emitTile(tile, k.idx(0), k.idx(0), k.idx(0), k.idx(1), 1, 1); });
@@ -116,11 +124,15 @@ private:
   }
 
   void storeRow(Value column, Value row, Value y) {
-    Value at = k.add(k.mul(row, k.spec.outStride), column);
+    Value at = k.add(k.mul(row, outStride), column);
     auto write = [&](auto load, auto store) {
       if (k.spec.bias)
         y = k.fadd(y, load(bias, column));
-      if (k.spec.epilogue == LinearEpilogue::AddTo)
+      if (adds)
+        y = k.ifElse(
+            adds, y.getType(), [&]() -> Values { return {k.fadd(load(out, at), y)}; },
+            [&]() -> Values { return {y}; })[0];
+      else if (k.spec.epilogue == LinearEpilogue::AddTo)
         y = k.fadd(load(out, at), y);
       store(at, y);
     };
@@ -129,7 +141,7 @@ private:
             [&](Value i, Value v) { k.storeVector(out, i, v); });
       return;
     }
-    Value count = k.min(k.sub(k.idx(k.spec.rows), column), k.idx(tileRows));
+    Value count = k.min(k.sub(outputs, column), k.idx(tileRows));
     write([&](Buffer m, Value i) { return k.loadPartial(m, i, count); },
           [&](Value i, Value v) { k.storePartial(out, i, v, count); });
   }
