@@ -2,6 +2,8 @@
 // file.
 #include "runtime/devices/cpu.h"
 
+#include "runtime/devices/cgroup.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -182,22 +184,6 @@ std::string join(std::span<const std::string> words) {
   return text;
 }
 
-/// CPU time per wall time that the control group allows, rounded up; 0: no limit. Version 2, then
-/// version 1.
-unsigned cgroupLimit() {
-  std::string quota;
-  double period = 0;
-  std::ifstream("/sys/fs/cgroup/cpu.max") >> quota >> period;
-  if (quota.empty()) {
-    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") >> quota;
-    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
-  }
-  double allowed = std::atof(quota.c_str());
-  if (allowed <= 0 || period <= 0)
-    return 0;
-  return unsigned(std::max(1.0, allowed / period + 0.999));
-}
-
 } // namespace
 
 std::span<const CpuTarget> cpuTargets() { return targetTable; }
@@ -267,7 +253,7 @@ unsigned defaultThreads() {
     cores.insert(siblings.empty() ? std::to_string(cpu) : siblings);
   }
   unsigned count = std::max<unsigned>(1, std::min<unsigned>(processors, unsigned(cores.size())));
-  if (unsigned limit = cgroupLimit(); limit != 0)
+  if (unsigned limit = cgroupProcessors(); limit != 0)
     count = std::min(count, limit);
   return count;
 }
