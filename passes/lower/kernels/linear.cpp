@@ -62,8 +62,9 @@ private:
   void emitShare() {
     auto [begin, end] = k.threadShare(k.ceilDiv(outputs, tileRows));
     if (k.spec.one) {
-      k.loop(begin, end, 1,
-             [&](Value tile) { emitTile(tile, k.idx(0), k.idx(0), k.idx(0), k.idx(1), 1, 1); });
+      k.loop(begin, end, 1, [&](Value tile) {
+        emitTile(tile, k.idx(0), k.idx(0), k.idx(0), k.idx(1), 1, 1, false);
+      });
       return;
     }
     // A panel of tiles stays in the second-level cache while all blocks of rows pass over it.
@@ -95,25 +96,41 @@ private:
       const int64_t count = std::min(width, k.target.rowBlock);
       const int64_t interleave = int64_t(llvm::bit_ceil(uint64_t(width)));
       k.ifThen(mine, [&] {
+        if (product.decodesOnce(width))
+          emitSums(tile, block, inBlock, interleave);
         k.loop(k.idx(0), inBlock, count, [&](Value row) {
-          emitTile(tile, block, firstRow, row, inBlock, count, interleave);
+          emitTile(tile, block, firstRow, row, inBlock, count, interleave,
+                   product.decodesOnce(width));
         });
       });
     }
   }
 
-  /// `row` is the first row within the block, firstRow + row within the batch.
+  int parts() const { return gated ? 2 : 1; }
+  /// Byte of the packed tile; those of gate (part 0) and up alternate.
+  Value packedTile(Value tile, int part) {
+    return k.add(k.mul(tile, parts() * oneTile), part * oneTile);
+  }
+
+  void emitSums(Value tile, Value block, Value inBlock, int64_t interleave) {
+    for (int part = 0; part < parts(); ++part)
+      product.sumBlock(packedTile(tile, part), block, inBlock, interleave, part);
+  }
+
+  /// `row` is the first row within the block, firstRow + row within the batch; `summed`: after
+  /// emitSums().
   void emitTile(Value tile, Value block, Value firstRow, Value row, Value inBlock, int64_t count,
-                int64_t interleave) {
-    Values results;
+                int64_t interleave, bool summed) {
+    auto rowsOf = [&](int part) {
+      Value at = packedTile(tile, part);
+      return summed ? product.summed(at, block, row, count, interleave, part)
+                    : product.emit(at, block, row, count, interleave);
+    };
+    Values results = rowsOf(0);
     if (gated) {
-      Value at = k.mul(tile, 2 * oneTile);
-      Values gate = product.emit(at, block, row, count, interleave);
-      Values up = product.emit(k.add(at, oneTile), block, row, count, interleave);
+      Values up = rowsOf(1);
       for (int64_t r = 0; r < count; ++r)
-        results.push_back(k.fmul(k.activate(k.spec.activationKind, gate[r]), up[r]));
-    } else {
-      results = product.emit(k.mul(tile, oneTile), block, row, count, interleave);
+        results[r] = k.fmul(k.activate(k.spec.activationKind, results[r]), up[r]);
     }
     Value column = k.mul(tile, tileRows);
     for (int64_t r = 0; r < count; ++r) {

@@ -21,13 +21,18 @@ TileProduct::TileProduct(KernelBuilder &k)
                 weights.info.scales == ScaleStorage::Row && layout.paddedCols <= mostWholeInputs) {
   if (layout.tiles)
     unit.emplace(matrixUnit());
+  if (k.spec.one || !decodesOnce(manyInterleave))
+    return;
+  codes = k.scratch(blockInputs * lanes, k.i8);
+  for (Buffer &sums : sumsOf)
+    sums = k.scratch(manyInterleave * sumsOfRow() * lanes, wholeRows ? k.i32 : k.f32);
 }
 
 Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count,
                          int64_t interleave) {
   if (unit && interleave == layout.interleave)
     return emitMatrix(tile, block);
-  Values sums(count * (weights.asymmetric ? 2 : 1), wholeRows ? k.splatI(0) : k.splatF(0));
+  Values sums(count * sumsOfRow(), wholeRows ? k.splatI(0) : k.splatF(0));
   const int64_t dots = blockInputs / weights.dotInputs;
   Value blocks = k.idx(layout.paddedCols / blockInputs);
   Value first = k.add(tile, weights.info.rowHeaderBytes);
@@ -36,16 +41,7 @@ Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count,
     if (!k.spec.one)
       prefetchAhead(at);
     auto emitDot = [&](Value dot, Values next) {
-      Value sumIndex = k.add(k.mul(i, dots), dot);
-      Value group = k.div(sumIndex, groupInputs / weights.dotInputs);
-      const Place place{at, block, firstRow, group, sumIndex, dot, count, interleave};
-      if (wholeRows)
-        return integerDots(place, next);
-      if (layout.quantized)
-        accumulate(place, floatsOf(integerDots(place, {})), next);
-      else
-        accumulate(place, floatDots(place), next);
-      return next;
+      return addDot(placeOf(at, block, firstRow, i, dot, count, interleave), std::move(next));
     };
     // With many rows the loop costs little beside its body, and unrolled it takes long to compile.
     if (count >= rowsOfLoop && !halves)
@@ -59,6 +55,22 @@ Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count,
   if (wholeRows)
     sums = scaledRows(block, firstRow, count, interleave, sums);
   return finish(tile, sums, count);
+}
+
+TileProduct::Place TileProduct::placeOf(Value weightBlock, Value block, Value firstRow,
+                                        Value inputBlock, Value dot, int64_t count,
+                                        int64_t interleave) {
+  Value sumIndex = k.add(k.mul(inputBlock, blockInputs / weights.dotInputs), dot);
+  Value group = k.div(sumIndex, groupInputs / weights.dotInputs);
+  return {weightBlock, block, firstRow, group, sumIndex, dot, count, interleave};
+}
+
+/// One dot group more of rows in registers.
+Values TileProduct::addDot(const Place &at, Values sums) {
+  if (wholeRows)
+    return integerDots(at, sums);
+  accumulate(at, layout.quantized ? floatsOf(integerDots(at, {})) : floatDots(at), sums);
+  return sums;
 }
 
 void TileProduct::prefetchAhead(Value weightBlock) {
@@ -120,7 +132,8 @@ Values TileProduct::integerDots(const Place &at, const Values &sums) {
   Value firstRun = k.mul(at.dot, weights.dotInputs / 8);
   SmallVector<std::pair<Value, Value>> runs;
   for (int64_t i = 0; i < weights.dotInputs / 8; ++i)
-    runs.push_back(weights.run(at.weights, k.add(firstRun, i), form));
+    runs.push_back(at.decoded ? decodedRun(k.add(firstRun, i))
+                              : weights.run(at.weights, k.add(firstRun, i), form));
   Value firstQuad = k.mul(at.sumIndex, weights.dotInputs / 4);
 
   // A few rows alone would wait for one long chain of dependent products.

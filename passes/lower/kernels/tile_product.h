@@ -30,6 +30,17 @@ public:
   /// packed tile.
   Values emit(Value tile, Value block, Value firstRow, int64_t count, int64_t interleave);
 
+  /// Whether a block of `width` rows, more than the registers hold, is computed by sumBlock() and
+  /// then summed(), so that its weights are decoded once.
+  bool decodesOnce(int64_t width) const {
+    return layout.quantized && !unit && width > k.target.rowBlock && !cheapToDecode();
+  }
+  /// Sums of rows [0, inBlock) over all inputs, into memory of which there are `setsOfSums`.
+  void sumBlock(Value tile, Value block, Value inBlock, int64_t interleave, int set);
+  /// y like emit() of rows of those sums.
+  Values summed(Value tile, Value block, Value firstRow, int64_t count, int64_t interleave,
+                int set);
+
 private:
   /// Where the operands of one dot product lie.
   struct Place {
@@ -41,17 +52,31 @@ private:
     Value dot;      ///< within the weight block
     int64_t count;  ///< rows
     int64_t interleave;
+    bool decoded = false; ///< the codes of the weight block are in `codes`
   };
 
   KernelBuilder &k;
   WeightReader weights;
   ActivationLayout layout;
-  bool halves;                    ///< dot products of 16 inputs
-  Buffer words, floats;           ///< activations
-  bool wholeRows;                 ///< the sums of rows are integers: all inputs share their scales
-  Buffer codes, integers;         ///< with a matrix unit: weights for it, and its products
-  std::optional<MatrixUnit> unit; ///< where the target and the activations have one
+  bool halves;          ///< dot products of 16 inputs
+  Buffer words, floats; ///< activations
+  bool wholeRows;       ///< the sums of rows are integers: all inputs share their scales
+  /// A shift and a mask for two rows cost less than reading codes again, where these rows have one
+  /// sum each to read too (s4g32 on AVX2: 9 %).
+  bool cheapToDecode() const {
+    return weights.info.bits == 4 && weights.info.grid != Grid::Table && !weights.asymmetric &&
+           k.target.rowBlock > 1;
+  }
+  static constexpr int setsOfSums = 2; ///< of gate and up
+  Buffer codes;                        ///< decoded weights, where rows share them
+  Buffer integers;                     ///< products of the matrix unit
+  Buffer sumsOf[setsOfSums];           ///< of the rows of a block, where registers hold fewer
+  std::optional<MatrixUnit> unit;      ///< where the target and the activations have one
 
+  Place placeOf(Value weightBlock, Value block, Value firstRow, Value inputBlock, Value dot,
+                int64_t count, int64_t interleave);
+  Values addDot(const Place &at, Values sums);
+  int64_t sumsOfRow() const { return weights.asymmetric ? 2 : 1; }
   Values integerDots(const Place &at, const Values &sums);
   Values centred(const Place &at, Values totals, const Values &offsets);
   Values scaledRows(Value block, Value firstRow, int64_t count, int64_t interleave,
@@ -65,6 +90,12 @@ private:
   Values finish(Value tile, const Values &sums, int64_t count);
   Value weightColumn(Value quad, int64_t i, Value zero);
   Value load(Buffer buffer, const Place &at, int64_t offset, Value item, int64_t r);
+
+  // With more rows than registers (tile_product_decoded.cpp)
+  std::pair<Value, Value> decodedRun(Value run);
+  Values loadSums(Value firstRow, int64_t count, int set);
+  void storeSums(Value firstRow, const Values &sums, int64_t count, int set);
+  void decodeBlock(Value weightBlock, Value to);
 
   // With a matrix unit (tile_product_matrix.cpp)
   MatrixUnit matrixUnit();

@@ -40,13 +40,7 @@ void TileProduct::decode(Value weightBlock, Value slot) {
   prefetchAhead(weightBlock);
   if (weights.info.bits == 8)
     return;
-  const ByteForm form = GroupDot::form(k, weights);
-  Value to = k.mul(slot, bytesOfBlock);
-  for (int64_t run = 0; run < blockInputs / 8; ++run) {
-    auto [low, high] = weights.run(weightBlock, k.idx(run), form);
-    k.storeVector(codes, k.add(to, 2 * run * 64), low, 64);
-    k.storeVector(codes, k.add(to, (2 * run + 1) * 64), high, 64);
-  }
+  decodeBlock(weightBlock, k.mul(slot, bytesOfBlock));
 }
 
 void TileProduct::loadWeights(int matrix, Value weightBlock, Value slot, int64_t input) {
@@ -149,26 +143,24 @@ Values TileProduct::emitMatrix(Value tile, Value activations) {
   auto weightBlock = [&](Value block) {
     return k.add(first, k.mul(block, weights.info.blockBytes));
   };
-  auto decodeBlock = [&](Value block) { decode(weightBlock(block), k.rem(block, slots)); };
-  auto multiplyBlock = [&](Value block) {
+  auto decodeAt = [&](Value block) { decode(weightBlock(block), k.rem(block, slots)); };
+  auto multiplyAt = [&](Value block) {
     multiply(weightBlock(block), activations, block, k.rem(block, slots));
   };
   for (int64_t block = 0; block < std::min(decodeAhead, blocks); ++block)
-    decodeBlock(k.idx(block));
+    decodeAt(k.idx(block));
   for (int64_t block = 0; block < std::min(multiplyAhead, blocks); ++block)
-    multiplyBlock(k.idx(block));
-  Values sums(rows * (weights.asymmetric ? 2 : 1), k.splatF(0));
+    multiplyAt(k.idx(block));
+  Values sums(rows * sumsOfRow(), k.splatF(0));
   sums = k.loop(none, k.idx(blocks), 1, sums, [&](Value block, ValueRange carried) {
     auto ifThere = [&](int64_t ahead, const std::function<void(Value)> &work) {
       Value later = k.add(block, ahead);
       k.ifThen(k.less(later, k.idx(blocks)), [&] { work(later); });
     };
-    ifThere(decodeAhead, decodeBlock);
-    ifThere(multiplyAhead, multiplyBlock);
+    ifThere(decodeAhead, decodeAt);
+    ifThere(multiplyAhead, multiplyAt);
     return k.loop(none, k.idx(dots), 1, carried, [&](Value dot, ValueRange inner) {
-      Value sumIndex = k.add(k.mul(block, dots), dot);
-      Value group = k.div(sumIndex, groupInputs / weights.dotInputs);
-      const Place place{weightBlock(block), activations, none, group, sumIndex, dot, rows, rows};
+      const Place place = placeOf(weightBlock(block), activations, none, block, dot, rows, rows);
       Values next(inner);
       accumulate(place, floatsOf(multiplied(place, k.rem(block, slots))), next);
       return next;
