@@ -132,8 +132,8 @@ class Quality:
     def shares(self) -> list:
         """(peer's file, the least KL of smelt's files of no more bytes over its KL, limit)."""
         rows = []
-        for engine, limit in (("llama", 0.4), ("ort", 0.2)):
-            files = sorted((s["bytes"], name) for name, s in self.scores.items() if name.startswith(engine + " "))
+        for engine, limit in (("llama", 0.4), ("ort int4", 0.2), ("ort int8", 0.4)):
+            files = sorted((s["bytes"], name) for name, s in self.scores.items() if name.startswith(engine))
             ours = [(s["bytes"], name) for name, s in self.scores.items() if name.startswith("smelt")]
             for size, name in files:
                 fitting = [entry for entry in ours if entry[0] <= size]
