@@ -15,22 +15,25 @@ constexpr int64_t nominalBytes = int64_t(1) << 40;
 
 } // namespace
 
-CodeBuilder::CodeBuilder(ModuleOp module, StringRef symbol, const KernelTarget &target)
-    : target(target), b(module.getLoc(), module.getContext()), module(module) {
+ValueBuilder::ValueBuilder(ModuleOp module) : b(module.getLoc(), module.getContext()) {
   i8 = b.getI8Type();
   i16 = b.getI16Type();
   i32 = b.getI32Type();
   f16 = b.getF16Type();
   f32 = b.getF32Type();
   index = b.getIndexType();
+}
 
+CodeBuilder::CodeBuilder(ModuleOp module, StringRef symbol, const KernelTarget &target)
+    : ValueBuilder(module), target(target), module(module) {
   b.setInsertionPointToEnd(module.getBody());
   SmallVector<Type> inputs{MemRefType::get({AllFieldCount}, b.getI64Type())};
   inputs.append(format::operandCount, MemRefType::get({nominalBytes}, i8));
   function = func::FuncOp::create(b, symbol, b.getFunctionType(inputs, {}));
   for (unsigned i = 0; i < inputs.size(); ++i)
     function.setArgAttr(i, LLVM::LLVMDialect::getNoAliasAttrName(), b.getUnitAttr());
-  b.setInsertionPointToStart(function.addEntryBlock());
+  entry = function.addEntryBlock();
+  b.setInsertionPointToStart(entry);
 }
 
 void CodeBuilder::finish() { func::ReturnOp::create(b); }
@@ -83,7 +86,7 @@ Buffer CodeBuilder::operand(int i, Type elementType) {
   int64_t size = elementType.getIntOrFloatBitWidth() / 8;
   auto type = MemRefType::get({nominalBytes / size}, elementType);
   OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(&function.getBody().front());
+  b.setInsertionPointToStart(entry);
   // A zero of its own: constants made before stand behind this place.
   Value zero = arith::ConstantIndexOp::create(b, 0);
   return {memref::ViewOp::create(b, type, bytes, zero, ValueRange{})};
@@ -125,29 +128,29 @@ Value KernelBuilder::rowCount() {
 
 //===--- Index arithmetic ---------------------------------------------------------------------===//
 
-Value CodeBuilder::idx(int64_t value) {
+Value ValueBuilder::idx(int64_t value) {
   Value &constant = indices[value];
   if (!constant) {
     OpBuilder::InsertionGuard guard(b);
-    b.setInsertionPointToStart(&function.getBody().front());
+    b.setInsertionPointToStart(entry);
     constant = arith::ConstantIndexOp::create(b, value);
   }
   return constant;
 }
-Value CodeBuilder::add(Value a, Value c) { return arith::AddIOp::create(b, a, c); }
-Value CodeBuilder::sub(Value a, Value c) { return arith::SubIOp::create(b, a, c); }
-Value CodeBuilder::mul(Value a, Value c) { return arith::MulIOp::create(b, a, c); }
-Value CodeBuilder::div(Value a, int64_t c) { return arith::DivUIOp::create(b, a, idx(c)); }
-Value CodeBuilder::div(Value a, Value c) { return arith::DivUIOp::create(b, a, c); }
-Value CodeBuilder::rem(Value a, int64_t c) { return arith::RemUIOp::create(b, a, idx(c)); }
-Value CodeBuilder::rem(Value a, Value c) { return arith::RemUIOp::create(b, a, c); }
-Value CodeBuilder::min(Value a, Value c) { return arith::MinSIOp::create(b, a, c); }
-Value CodeBuilder::max(Value a, Value c) { return arith::MaxSIOp::create(b, a, c); }
-Value CodeBuilder::toIndex(Value v) { return arith::IndexCastOp::create(b, index, v); }
-Value CodeBuilder::less(Value a, Value c) {
+Value ValueBuilder::add(Value a, Value c) { return arith::AddIOp::create(b, a, c); }
+Value ValueBuilder::sub(Value a, Value c) { return arith::SubIOp::create(b, a, c); }
+Value ValueBuilder::mul(Value a, Value c) { return arith::MulIOp::create(b, a, c); }
+Value ValueBuilder::div(Value a, int64_t c) { return arith::DivUIOp::create(b, a, idx(c)); }
+Value ValueBuilder::div(Value a, Value c) { return arith::DivUIOp::create(b, a, c); }
+Value ValueBuilder::rem(Value a, int64_t c) { return arith::RemUIOp::create(b, a, idx(c)); }
+Value ValueBuilder::rem(Value a, Value c) { return arith::RemUIOp::create(b, a, c); }
+Value ValueBuilder::min(Value a, Value c) { return arith::MinSIOp::create(b, a, c); }
+Value ValueBuilder::max(Value a, Value c) { return arith::MaxSIOp::create(b, a, c); }
+Value ValueBuilder::toIndex(Value v) { return arith::IndexCastOp::create(b, index, v); }
+Value ValueBuilder::less(Value a, Value c) {
   return arith::CmpIOp::create(b, arith::CmpIPredicate::slt, a, c);
 }
-Value CodeBuilder::lessEqual(Value a, Value c) {
+Value ValueBuilder::lessEqual(Value a, Value c) {
   return arith::CmpIOp::create(b, arith::CmpIPredicate::sle, a, c);
 }
 
@@ -160,16 +163,16 @@ std::pair<Value, Value> CodeBuilder::threadShare(Value count) {
 
 //===--- Control flow -------------------------------------------------------------------------===//
 
-void CodeBuilder::loop(Value begin, Value end, int64_t step,
-                       const std::function<void(Value)> &body) {
+void ValueBuilder::loop(Value begin, Value end, int64_t step,
+                        const std::function<void(Value)> &body) {
   auto op = scf::ForOp::create(b, begin, end, idx(step));
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(op.getBody());
   body(op.getInductionVar());
 }
 
-Values CodeBuilder::loop(Value begin, Value end, int64_t step, ValueRange init,
-                         const std::function<Values(Value, ValueRange)> &body) {
+Values ValueBuilder::loop(Value begin, Value end, int64_t step, ValueRange init,
+                          const std::function<Values(Value, ValueRange)> &body) {
   auto op = scf::ForOp::create(b, begin, end, idx(step), init);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(op.getBody());
@@ -177,16 +180,16 @@ Values CodeBuilder::loop(Value begin, Value end, int64_t step, ValueRange init,
   return Values(op.getResults());
 }
 
-void CodeBuilder::ifThen(Value condition, const std::function<void()> &body) {
+void ValueBuilder::ifThen(Value condition, const std::function<void()> &body) {
   auto op = scf::IfOp::create(b, condition, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(op.thenBlock());
   body();
 }
 
-Values CodeBuilder::ifElse(Value condition, TypeRange types,
-                           const std::function<Values()> &thenBody,
-                           const std::function<Values()> &elseBody) {
+Values ValueBuilder::ifElse(Value condition, TypeRange types,
+                            const std::function<Values()> &thenBody,
+                            const std::function<Values()> &elseBody) {
   auto op = scf::IfOp::create(b, types, condition, /*withElseRegion=*/true);
   OpBuilder::InsertionGuard guard(b);
   auto fill = [&](Block *block, const std::function<Values()> &body) {
@@ -208,11 +211,11 @@ Values CodeBuilder::ifElse(Value condition, TypeRange types,
 
 //===--- Memory -------------------------------------------------------------------------------===//
 
-Value CodeBuilder::load(Buffer buffer, Value at) {
+Value ValueBuilder::load(Buffer buffer, Value at) {
   return memref::LoadOp::create(b, buffer.memref, ValueRange{at});
 }
 
-void CodeBuilder::store(Buffer buffer, Value at, Value value) {
+void ValueBuilder::store(Buffer buffer, Value at, Value value) {
   memref::StoreOp::create(b, value, buffer.memref, ValueRange{at});
 }
 
@@ -250,57 +253,58 @@ void CodeBuilder::prefetch(Buffer buffer, Value at) {
 
 Buffer CodeBuilder::scratch(int64_t n, Type elementType) {
   OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(&function.getBody().front());
+  b.setInsertionPointToStart(entry);
   return {memref::AllocaOp::create(b, MemRefType::get({n}, elementType), b.getI64IntegerAttr(64))};
 }
 
 //===--- Scalars and vectors ------------------------------------------------------------------===//
 
-Value CodeBuilder::f32Const(double value) {
+Value ValueBuilder::f32Const(double value) {
   return arith::ConstantOp::create(b, b.getF32FloatAttr(float(value)));
 }
-Value CodeBuilder::i32Const(int64_t value) {
+Value ValueBuilder::i32Const(int64_t value) {
   return arith::ConstantOp::create(b, b.getI32IntegerAttr(int32_t(value)));
 }
-Value CodeBuilder::splat(Value scalar, int64_t n) {
+Value ValueBuilder::splat(Value scalar, int64_t n) {
   return vector::BroadcastOp::create(b, vec(n, scalar.getType()), scalar);
 }
-Value CodeBuilder::splatF(double value, int64_t n) {
+Value ValueBuilder::splatF(double value, int64_t n) {
   auto type = vec(n, f32);
   return arith::ConstantOp::create(b, DenseElementsAttr::get(type, float(value)));
 }
-Value CodeBuilder::splatI(int64_t value, int64_t n) {
+Value ValueBuilder::splatI(int64_t value, int64_t n) {
   auto type = vec(n, i32);
   return arith::ConstantOp::create(b, DenseElementsAttr::get(type, int32_t(value)));
 }
 Value CodeBuilder::bitcast(Value vector, VectorType type) {
   return vector::BitCastOp::create(b, type, vector);
 }
-Value CodeBuilder::fadd(Value a, Value c) { return arith::AddFOp::create(b, a, c); }
-Value CodeBuilder::fsub(Value a, Value c) { return arith::SubFOp::create(b, a, c); }
-Value CodeBuilder::fmul(Value a, Value c) { return arith::MulFOp::create(b, a, c); }
-Value CodeBuilder::fdiv(Value a, Value c) { return arith::DivFOp::create(b, a, c); }
-Value CodeBuilder::fneg(Value a) { return arith::NegFOp::create(b, a); }
-Value CodeBuilder::fabs(Value a) { return math::AbsFOp::create(b, a); }
+Value ValueBuilder::fadd(Value a, Value c) { return arith::AddFOp::create(b, a, c); }
+Value ValueBuilder::fsub(Value a, Value c) { return arith::SubFOp::create(b, a, c); }
+Value ValueBuilder::fmul(Value a, Value c) { return arith::MulFOp::create(b, a, c); }
+Value ValueBuilder::fdiv(Value a, Value c) { return arith::DivFOp::create(b, a, c); }
+Value ValueBuilder::fneg(Value a) { return arith::NegFOp::create(b, a); }
+Value ValueBuilder::fabs(Value a) { return math::AbsFOp::create(b, a); }
+Value ValueBuilder::fma(Value a, Value c, Value d) { return math::FmaOp::create(b, a, c, d); }
 Value CodeBuilder::fma(Value a, Value c, Value d) {
-  return target.hasFma ? math::FmaOp::create(b, a, c, d) : fmaOfParts(a, c, d);
+  return target.hasFma ? ValueBuilder::fma(a, c, d) : fmaOfParts(a, c, d);
 }
-Value CodeBuilder::fmax(Value a, Value c) {
+Value ValueBuilder::fmax(Value a, Value c) {
   return select(arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, a, c), a, c);
 }
-Value CodeBuilder::fmin(Value a, Value c) {
+Value ValueBuilder::fmin(Value a, Value c) {
   return select(arith::CmpFOp::create(b, arith::CmpFPredicate::OLT, a, c), a, c);
 }
-Value CodeBuilder::fsqrt(Value a) { return math::SqrtOp::create(b, a); }
-Value CodeBuilder::select(Value condition, Value a, Value c) {
+Value ValueBuilder::fsqrt(Value a) { return math::SqrtOp::create(b, a); }
+Value ValueBuilder::select(Value condition, Value a, Value c) {
   return arith::SelectOp::create(b, condition, a, c);
 }
-Value CodeBuilder::iadd(Value a, Value c) { return arith::AddIOp::create(b, a, c); }
-Value CodeBuilder::isub(Value a, Value c) { return arith::SubIOp::create(b, a, c); }
-Value CodeBuilder::imul(Value a, Value c) { return arith::MulIOp::create(b, a, c); }
-Value CodeBuilder::iand(Value a, Value c) { return arith::AndIOp::create(b, a, c); }
-Value CodeBuilder::ior(Value a, Value c) { return arith::OrIOp::create(b, a, c); }
-Value CodeBuilder::ixor(Value a, Value c) { return arith::XOrIOp::create(b, a, c); }
+Value ValueBuilder::iadd(Value a, Value c) { return arith::AddIOp::create(b, a, c); }
+Value ValueBuilder::isub(Value a, Value c) { return arith::SubIOp::create(b, a, c); }
+Value ValueBuilder::imul(Value a, Value c) { return arith::MulIOp::create(b, a, c); }
+Value ValueBuilder::iand(Value a, Value c) { return arith::AndIOp::create(b, a, c); }
+Value ValueBuilder::ior(Value a, Value c) { return arith::OrIOp::create(b, a, c); }
+Value ValueBuilder::ixor(Value a, Value c) { return arith::XOrIOp::create(b, a, c); }
 
 /// An integer constant of the (scalar or vector) type of `like`.
 static Value constantLike(ImplicitLocOpBuilder &b, Value like, int64_t value) {
@@ -310,24 +314,24 @@ static Value constantLike(ImplicitLocOpBuilder &b, Value like, int64_t value) {
         b, DenseElementsAttr::get(vector, b.getIntegerAttr(vector.getElementType(), value)));
   return arith::ConstantOp::create(b, b.getIntegerAttr(type, value));
 }
-Value CodeBuilder::shl(Value a, int64_t bits) {
+Value ValueBuilder::shl(Value a, int64_t bits) {
   return arith::ShLIOp::create(b, a, constantLike(b, a, bits));
 }
-Value CodeBuilder::shrArith(Value a, int64_t bits) {
+Value ValueBuilder::shrArith(Value a, int64_t bits) {
   return arith::ShRSIOp::create(b, a, constantLike(b, a, bits));
 }
-Value CodeBuilder::shrLogic(Value a, int64_t bits) {
+Value ValueBuilder::shrLogic(Value a, int64_t bits) {
   return arith::ShRUIOp::create(b, a, constantLike(b, a, bits));
 }
 
-Type CodeBuilder::typeOf(Value like, Type element) {
+Type ValueBuilder::typeOf(Value like, Type element) {
   if (auto vector = dyn_cast<VectorType>(like.getType()))
     return vector.clone(element);
   return element;
 }
-Value CodeBuilder::toFloat(Value v) { return arith::SIToFPOp::create(b, typeOf(v, f32), v); }
-Value CodeBuilder::toInt(Value v) { return arith::FPToSIOp::create(b, typeOf(v, i32), v); }
-Value CodeBuilder::roundEven(Value v) { return math::RoundEvenOp::create(b, v); }
+Value ValueBuilder::toFloat(Value v) { return arith::SIToFPOp::create(b, typeOf(v, f32), v); }
+Value ValueBuilder::toInt(Value v) { return arith::FPToSIOp::create(b, typeOf(v, i32), v); }
+Value ValueBuilder::roundEven(Value v) { return math::RoundEvenOp::create(b, v); }
 Value CodeBuilder::extend(Value v) {
   return target.hasHalf ? arith::ExtFOp::create(b, typeOf(v, f32), v) : extendBits(v);
 }

@@ -45,30 +45,18 @@ enum ShapeField : uint32_t {
   AllFieldCount
 };
 
-/// Writes one function with the signature of a kernel.
-class CodeBuilder {
+/// Operations on scalars and vectors, loops and single elements of memory: what CPU and GPU kernels
+/// are both written in.
+class ValueBuilder {
 public:
-  CodeBuilder(mlir::ModuleOp module, llvm::StringRef symbol, const KernelTarget &target);
-  /// Ends the function (func.return).
-  void finish();
-  /// Calls a function of this module, made by `body` when it is called first with operands of these
-  /// types: for what takes many instructions and occurs often. `body` is given its arguments; it
-  /// must not use operands, fields or idx().
-  Value callOnce(llvm::StringRef name, ValueRange operands,
-                 const std::function<Value(ValueRange)> &body);
-  /// Calls the kernel `symbol` with this one's operands and other fields.
-  void callWithFields(llvm::StringRef symbol, llvm::ArrayRef<Value> words);
+  explicit ValueBuilder(mlir::ModuleOp module);
+  virtual ~ValueBuilder() = default;
 
-  const KernelTarget &target;
   mlir::ImplicitLocOpBuilder b;
 
   // --- Types
   Type i8, i16, i32, f16, f32, index;
   mlir::VectorType vec(int64_t n, Type t) { return mlir::VectorType::get({n}, t); }
-
-  // --- Operands. `operand(i, type)` is operand i as a flat array of `type`.
-  Buffer operand(int i, Type elementType);
-  Value field(uint32_t field); ///< of format::StepField or ShapeField, as index
 
   // --- Index arithmetic (unsigned in effect: never negative)
   Value idx(int64_t value);
@@ -87,9 +75,6 @@ public:
   Value toIndex(Value i32Value);
   Value less(Value a, Value b); ///< signed index a < b
   Value lessEqual(Value a, Value b);
-  /// The share [begin, end) of `count` items of this thread; items are dealt evenly and
-  /// contiguously.
-  std::pair<Value, Value> threadShare(Value count);
 
   // --- Control flow
   void loop(Value begin, Value end, int64_t step, const std::function<void(Value)> &body);
@@ -100,20 +85,9 @@ public:
   Values ifElse(Value condition, mlir::TypeRange types, const std::function<Values()> &thenBody,
                 const std::function<Values()> &elseBody);
 
-  // --- Memory; indices in elements. Vector accesses carry the element's alignment unless `align`
-  // (bytes) says more.
+  // --- Memory; indices in elements
   Value load(Buffer buffer, Value at);
   void store(Buffer buffer, Value at, Value value);
-  Value loadVector(Buffer buffer, Value at, int64_t n = lanes, int64_t align = 0);
-  void storeVector(Buffer buffer, Value at, Value value, int64_t align = 0);
-  /// First n lanes only; the rest of the load is `zero`, of the store untouched.
-  Value loadPartial(Buffer buffer, Value at, Value n);
-  void storePartial(Buffer buffer, Value at, Value value, Value n);
-  /// Asks for the cache line of an element that will be read soon; any address is harmless.
-  void prefetch(Buffer buffer, Value at);
-  /// n elements of private memory on the stack, 64-byte aligned; call it at function level, not in
-  /// a loop.
-  Buffer scratch(int64_t n, Type elementType);
 
   // --- Scalars and vectors
   Value f32Const(double value);
@@ -121,17 +95,16 @@ public:
   Value splat(Value scalar, int64_t n = lanes);
   Value splatF(double value, int64_t n = lanes);  ///< float constant vector
   Value splatI(int64_t value, int64_t n = lanes); ///< int32 constant vector
-  Value bitcast(Value vector, mlir::VectorType type);
   Value fadd(Value a, Value b);
   Value fsub(Value a, Value b);
   Value fmul(Value a, Value b);
   Value fdiv(Value a, Value b);
   Value fneg(Value a);
   Value fabs(Value a);
-  Value fma(Value a, Value b, Value c); ///< a * b + c, rounded once
-  Value fmax(Value a, Value b);         ///< a > b ? a : b
-  Value fmin(Value a, Value b);         ///< a < b ? a : b
-  Value fsqrt(Value a);                 ///< correctly rounded
+  virtual Value fma(Value a, Value b, Value c); ///< a * b + c, rounded once
+  Value fmax(Value a, Value b);                 ///< a > b ? a : b
+  Value fmin(Value a, Value b);                 ///< a < b ? a : b
+  Value fsqrt(Value a);                         ///< correctly rounded
   Value select(Value condition, Value a, Value b);
   Value iadd(Value a, Value b); ///< integer scalars or vectors
   Value isub(Value a, Value b);
@@ -145,6 +118,64 @@ public:
   Value toFloat(Value i); ///< int32 -> float
   Value toInt(Value f);   ///< float -> int32, truncating
   Value roundEven(Value f);
+
+  // --- Our polynomials (kernels/math.cpp): the same bits on every target
+  Value exp(Value v); ///< <= 2 ulp on [-87, 88]; exactly 1 at 0; 0 below -87 (so at -inf too)
+  /// 2^v for v <= 0: <= 2 ulp; exactly 1 at 0; 2^-126 from -126 on (so at -inf too).
+  Value exp2OfNegative(Value v);
+  Value tanh(Value v);
+  Value erf(Value v);
+  Value activate(uint32_t activationKind, Value v); ///< smelt::ActivationKind
+
+protected:
+  /// `element`, or the vector of it with as many lanes as `like` has.
+  static Type typeOf(Value like, Type element);
+  /// Constants stand at its start; set it before anything is written.
+  mlir::Block *entry = nullptr;
+
+private:
+  std::map<int64_t, Value> indices; ///< constants made so far
+};
+
+/// Writes one function with the signature of a CPU kernel.
+class CodeBuilder : public ValueBuilder {
+public:
+  CodeBuilder(mlir::ModuleOp module, llvm::StringRef symbol, const KernelTarget &target);
+  /// Ends the function (func.return).
+  void finish();
+  /// Calls a function of this module, made by `body` when it is called first with operands of these
+  /// types: for what takes many instructions and occurs often. `body` is given its arguments; it
+  /// must not use operands, fields or idx().
+  Value callOnce(llvm::StringRef name, ValueRange operands,
+                 const std::function<Value(ValueRange)> &body);
+  /// Calls the kernel `symbol` with this one's operands and other fields.
+  void callWithFields(llvm::StringRef symbol, llvm::ArrayRef<Value> words);
+
+  const KernelTarget &target;
+
+  // --- Operands. `operand(i, type)` is operand i as a flat array of `type`.
+  Buffer operand(int i, Type elementType);
+  Value field(uint32_t field); ///< of format::StepField or ShapeField, as index
+  /// The share [begin, end) of `count` items of this thread; items are dealt evenly and
+  /// contiguously.
+  std::pair<Value, Value> threadShare(Value count);
+
+  // --- Memory; indices in elements. Vector accesses carry the element's alignment unless `align`
+  // (bytes) says more.
+  Value loadVector(Buffer buffer, Value at, int64_t n = lanes, int64_t align = 0);
+  void storeVector(Buffer buffer, Value at, Value value, int64_t align = 0);
+  /// First n lanes only; the rest of the load is `zero`, of the store untouched.
+  Value loadPartial(Buffer buffer, Value at, Value n);
+  void storePartial(Buffer buffer, Value at, Value value, Value n);
+  /// Asks for the cache line of an element that will be read soon; any address is harmless.
+  void prefetch(Buffer buffer, Value at);
+  /// n elements of private memory on the stack, 64-byte aligned; call it at function level, not in
+  /// a loop.
+  Buffer scratch(int64_t n, Type elementType);
+
+  // --- Vectors
+  Value fma(Value a, Value b, Value c) override;
+  Value bitcast(Value vector, mlir::VectorType type);
   Value extend(Value f16Value);                ///< float16 -> float
   Value truncate(Value f32Value);              ///< float -> float16, nearest even
   Value fromBfloat16(Value bits);              ///< the bits of a bfloat16 (i16) -> float
@@ -162,19 +193,9 @@ public:
   Values reduceAdd(llvm::ArrayRef<Value> vectors);
   Values reduceMax(llvm::ArrayRef<Value> vectors);
 
-  // --- Our polynomials (kernels/math.cpp): the same bits on every target
-  Value exp(Value v); ///< <= 2 ulp on [-87, 88]; exactly 1 at 0; 0 below -87 (so at -inf too)
-  /// 2^v for v <= 0: <= 2 ulp; exactly 1 at 0; 2^-126 from -126 on (so at -inf too).
-  Value exp2OfNegative(Value v);
-  Value tanh(Value v);
-  Value erf(Value v);
-  Value activate(uint32_t activationKind, Value v); ///< smelt::ActivationKind
-
 private:
   Values reduce(llvm::ArrayRef<Value> vectors, const std::function<Value(Value, Value)> &combine);
   // --- What old CPUs lack, of what they have (kernels/substitutes.cpp)
-  /// `element`, or the vector of it with as many lanes as `like` has.
-  static Type typeOf(Value like, Type element);
   Value fmaOfParts(Value a, Value b, Value c);
   Value extendBits(Value f16Value);
   Value truncateBits(Value f32Value);
@@ -184,7 +205,6 @@ private:
 
   mlir::ModuleOp module;
   mlir::func::FuncOp function;
-  std::map<int64_t, Value> indices; ///< constants made so far
 };
 
 /// A kernel of a token program.

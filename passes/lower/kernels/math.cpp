@@ -15,27 +15,27 @@ namespace smelt {
 namespace {
 
 /// `value` as a scalar or as all lanes of a vector, whichever `like` is.
-Value constant(CodeBuilder &k, Value like, double value) {
+Value constant(ValueBuilder &k, Value like, double value) {
   if (auto type = dyn_cast<VectorType>(like.getType()))
     return k.splatF(value, type.getNumElements());
   return k.f32Const(value);
 }
 
 /// c[0] + x c[1] + x^2 c[2] + ... by Horner's rule.
-Value polynomial(CodeBuilder &k, Value x, ArrayRef<double> c) {
+Value polynomial(ValueBuilder &k, Value x, ArrayRef<double> c) {
   Value sum = constant(k, x, c.back());
   for (double next : llvm::reverse(c.drop_back()))
     sum = k.fma(sum, x, constant(k, x, next));
   return sum;
 }
 
-Type wordsLike(CodeBuilder &k, Value v) {
+Type wordsLike(ValueBuilder &k, Value v) {
   if (auto type = dyn_cast<VectorType>(v.getType()))
     return type.clone(k.i32);
   return k.i32;
 }
 
-Value lessThan(CodeBuilder &k, Value a, Value c) {
+Value lessThan(ValueBuilder &k, Value a, Value c) {
   return arith::CmpFOp::create(k.b, arith::CmpFPredicate::OLT, a, c);
 }
 
@@ -45,7 +45,7 @@ Value lessThan(CodeBuilder &k, Value a, Value c) {
 // <= 0.347: exp(r) ~ 1 + r + r^2 P(r), relative error 3.1e-9 before rounding. Adding 1.5 * 2^23
 // rounds to the integer and leaves it in the low bits of the sum, from where it goes straight to
 // the exponent.
-Value CodeBuilder::exp(Value v) {
+Value ValueBuilder::exp(Value v) {
   Value x = fmax(fmin(v, constant(*this, v, 88.0)), constant(*this, v, -87.0));
   Value magic = constant(*this, v, 12582912.0);
   Value shifted = fma(x, constant(*this, v, 1.44269504088896341), magic);
@@ -66,7 +66,7 @@ Value CodeBuilder::exp(Value v) {
 
 // The same with n = round(x), r = x - n exactly, |r| <= 0.5, and 2^r ~ 1 + r P(r), relative error
 // 1.1e-7 before rounding.
-Value CodeBuilder::exp2OfNegative(Value v) {
+Value ValueBuilder::exp2OfNegative(Value v) {
   Value x = fmax(v, constant(*this, v, -126));
   Value magic = constant(*this, v, 12582912.0);
   Value shifted = fadd(x, magic);
@@ -81,7 +81,7 @@ Value CodeBuilder::exp2OfNegative(Value v) {
 
 // |x| < 0.6: x + x^3 P(x^2), relative error 5e-9; beyond: 1 - 2 / (exp(2 |x|) + 1) with the sign of
 // x. Odd by construction.
-Value CodeBuilder::tanh(Value v) {
+Value ValueBuilder::tanh(Value v) {
   Value magnitude = fabs(v);
   Value square = fmul(v, v);
   Value p = polynomial(*this, square,
@@ -97,7 +97,7 @@ Value CodeBuilder::tanh(Value v) {
 
 // |x| < 1: x P(x^2), relative error 4e-8; beyond: 1 - exp(-Q(|x|)), Q = -log(erfc), absolute error
 // 1e-9 up to 4, where erf rounds to 1. Odd by construction.
-Value CodeBuilder::erf(Value v) {
+Value ValueBuilder::erf(Value v) {
   Value magnitude = fmin(fabs(v), constant(*this, v, 4));
   Value p = polynomial(*this, fmul(magnitude, magnitude),
                        {1.1283791224459585, -0.376123258986532, 0.11280177477884762,
@@ -112,7 +112,7 @@ Value CodeBuilder::erf(Value v) {
   return select(lessThan(*this, magnitude, constant(*this, v, 1)), small, large);
 }
 
-Value CodeBuilder::activate(uint32_t activationKind, Value v) {
+Value ValueBuilder::activate(uint32_t activationKind, Value v) {
   switch (static_cast<slm::Activation>(activationKind)) {
   case slm::Activation::Identity:
     return v;
