@@ -18,6 +18,7 @@ public:
   template <typename T> T *as() { return reinterpret_cast<T *>(lines.data()); }
   template <typename T> const T *as() const { return reinterpret_cast<const T *>(lines.data()); }
   size_t size() const { return bytes; }
+  size_t sizeWithGuard() const { return lines.size() * sizeof(Line); }
   bool guardIntact() const;
 
 private:

@@ -1,0 +1,47 @@
+// The GPU kernel generator: one gpu.func per KernelSpec, for every route to a device.
+#pragma once
+
+#include "passes/lower/kernel_spec.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
+
+namespace smelt {
+
+/// Where kernels go from the gpu dialect, which decides the spelling of what that dialect lacks.
+enum class GpuRoute : uint8_t {
+  Spirv, ///< Vulkan compute
+};
+
+/// How kernels are written for a family of devices.
+struct GpuTarget {
+  std::string_view name;
+  GpuRoute route;
+  int64_t threads;  ///< of a workgroup at most; a power of two, 64 and more
+  int64_t subgroup; ///< threads that can exchange values without memory; 1: none
+};
+
+/// Vulkan 1.1 with nothing beyond what every device must have: 128 threads, 16 KiB of workgroup
+/// memory; the size of subgroups is not known.
+inline constexpr GpuTarget vulkanTarget{"vulkan", GpuRoute::Spirv, 128, 1};
+
+/// How a kernel is started: grid (groups, ceil(rows / rowsPerGroup), position blocks or 1).
+struct GpuLaunch {
+  int64_t threads = 1;        ///< of a workgroup
+  int64_t groups = 1;         ///< first dimension of the grid
+  int64_t rowsPerGroup = 1;   ///< of the spec's domain
+  bool overPositions = false; ///< third dimension: blocks of attentionBlock positions from 0
+};
+GpuLaunch launchOf(const KernelSpec &spec, const GpuTarget &target);
+
+/// Arguments of a GPU kernel, all arrays of int32: the step fields (format::StepField), where each
+/// operand starts in its array (in words), then the operands of the CPU kernel.
+inline constexpr int64_t gpuLeadingArguments = 2;
+
+/// A module with one gpu.module with one gpu.func, named by the spec's name(). Every operand means
+/// what it means to the CPU kernel (passes/lower/kernels/*.cpp), in the same layouts; sums are
+/// added in another order, the same for every number of rows. Loads the dialects it uses.
+mlir::OwningOpRef<mlir::ModuleOp> buildGpuKernel(mlir::MLIRContext &context, const KernelSpec &spec,
+                                                 const GpuTarget &target);
+
+} // namespace smelt

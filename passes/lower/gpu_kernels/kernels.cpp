@@ -1,0 +1,67 @@
+// One gpu.func per kernel specification: dispatch to the emitters, and how each is started.
+#include "passes/lower/gpu_kernels/attention.h"
+#include "passes/lower/gpu_kernels/builder.h"
+#include "passes/lower/gpu_kernels/linear.h"
+
+#include "mlir/Dialect/SPIRV/IR/SPIRVDialect.h"
+
+using namespace mlir;
+
+namespace smelt {
+
+OwningOpRef<ModuleOp> buildGpuKernel(MLIRContext &context, const KernelSpec &spec,
+                                     const GpuTarget &target) {
+  context.loadDialect<arith::ArithDialect, gpu::GPUDialect, math::MathDialect,
+                      memref::MemRefDialect, scf::SCFDialect, spirv::SPIRVDialect>();
+  OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+  GpuBuilder builder(*module, spec, target);
+  // By KernelKind.
+  constexpr void (*emitters[])(GpuBuilder &) = {
+      emitGpuEmbed,          emitGpuNorm,          emitGpuQuantize,
+      emitGpuLinear,         emitGpuRopeAppend,    emitGpuAttentionOne,
+      emitGpuAttentionMerge, emitGpuAttentionMany, emitGpuElementwise,
+  };
+  emitters[static_cast<uint32_t>(spec.kind)](builder);
+  builder.finish();
+  return module;
+}
+
+GpuLaunch launchOf(const KernelSpec &spec, const GpuTarget &target) {
+  GpuLaunch launch;
+  auto overColumns = [&](int64_t items) {
+    launch.threads = std::min<int64_t>(target.threads, 64);
+    launch.groups = (items + launch.threads - 1) / launch.threads;
+  };
+  switch (spec.kind) {
+  case KernelKind::Embed:
+    overColumns(roundUp(spec.cols, blockInputs) / 8);
+    return launch;
+  case KernelKind::Elementwise:
+    overColumns(spec.cols);
+    return launch;
+  case KernelKind::Norm:
+  case KernelKind::Quantize:
+    launch.threads = target.threads;
+    return launch;
+  case KernelKind::Linear:
+    return linearLaunch(spec, target);
+  case KernelKind::RopeAppend:
+    launch.threads = 64;
+    launch.groups = spec.heads + 2 * spec.kvHeads;
+    return launch;
+  case KernelKind::AttentionOne:
+    launch.overPositions = true;
+    [[fallthrough]];
+  case KernelKind::AttentionMany:
+    launch.threads = attentionBlock;
+    launch.groups = spec.kvHeads * pairGroups(spec);
+    return launch;
+  case KernelKind::AttentionMerge:
+    launch.threads = 64;
+    launch.groups = spec.heads;
+    return launch;
+  }
+  llvm_unreachable("the enumerators are all above");
+}
+
+} // namespace smelt

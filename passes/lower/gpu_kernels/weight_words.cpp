@@ -1,0 +1,126 @@
+// Decoding of packed weights on a GPU, for every format.
+#include "passes/lower/gpu_kernels/weight_words.h"
+
+using namespace mlir;
+
+namespace smelt {
+
+WeightWords::WeightWords(GpuBuilder &k, Words weights, Value row)
+    : info(formatInfo(k.spec.format)), signedBytes(info.bits == 8 || info.grid == Grid::Table),
+      asymmetric(info.grid == Grid::Asymmetric), given(info.grid == Grid::Given),
+      dotInputs(info.group == 16 ? 16 : groupInputs), k(k), words(weights), row(row) {}
+
+/// The row's word of a line of 16 words, counted after the block's header.
+Value WeightWords::line(Value block, int64_t firstLine, Value index) {
+  const int64_t first = info.blockHeaderBytes / 4 + firstLine * tileRows;
+  return k.word(words, k.add(k.add(block, k.add(row, first)), k.mul(index, tileRows)));
+}
+
+/// The bytes of the table for four codes: of its four words, those of bits 2 and 3 of the code, of
+/// these the byte of bits 0 and 1.
+Value WeightWords::lookUp(Value codes) {
+  Value quarters[4];
+  for (int64_t quarter = 0; quarter < 4; ++quarter) {
+    uint32_t word = 0;
+    for (int64_t i = 0; i < 4; ++i)
+      word |= uint32_t(uint8_t(tableValues[size_t(4 * quarter + i)])) << (8 * i);
+    quarters[quarter] = k.i32Const(int32_t(word));
+  }
+  Values bytes;
+  for (int64_t i = 0; i < 4; ++i) {
+    Value code = k.unsignedByte(codes, i);
+    auto below = [&](int64_t bound) {
+      return k.is(arith::CmpIPredicate::slt, code, k.i32Const(bound));
+    };
+    Value low = k.select(below(4), quarters[0], quarters[1]);
+    Value high = k.select(below(12), quarters[2], quarters[3]);
+    Value word = k.select(below(8), low, high);
+    bytes.push_back(k.shrLogicBy(word, k.shl(k.iand(code, k.i32Const(3)), 3)));
+  }
+  return k.packBytes(bytes);
+}
+
+std::pair<Value, Value> WeightWords::run(Value block, Value run) {
+  if (info.bits == 8) {
+    auto quad = [&](int64_t i) {
+      Value codes = line(block, 0, k.add(k.mul(run, 2), i));
+      return k.ixor(codes, k.i32Const(int32_t(0x80808080)));
+    };
+    return {quad(0), quad(1)};
+  }
+  auto masked = [&](Value v, int64_t byte) { return k.iand(v, k.i32Const(byte * 0x01010101)); };
+  Value nibbles = line(block, info.highBytes / 64, run);
+  Value low = masked(nibbles, 0x0f), high = masked(k.shrLogic(nibbles, 4), 0x0f);
+  if (info.highBytes) {
+    // The bits of the run's two fours stand side by side in each byte, 4 or 2 runs to a line.
+    const int64_t count = info.bits - 4, runsPerLine = 4 / count;
+    const int64_t mask = ((1 << count) - 1) << 4;
+    Value shift = arith::IndexCastOp::create(k.b, k.i32, k.mul(k.rem(run, runsPerLine), 2 * count));
+    Value bits = k.shrLogicBy(line(block, 0, k.div(run, runsPerLine)), shift);
+    low = k.ior(low, masked(k.shl(bits, 4), mask));
+    high = k.ior(high, masked(k.shl(bits, 4 - count), mask));
+  }
+  if (info.grid == Grid::Table)
+    return {lookUp(low), lookUp(high)};
+  return {low, high};
+}
+
+Value WeightWords::codeValue(Value codes, int64_t i, Value zero) {
+  Value code = signedBytes ? k.signedByte(codes, i) : k.unsignedByte(codes, i);
+  if (zero)
+    code = k.isub(code, zero);
+  else if (info.grid == Grid::Symmetric && !signedBytes)
+    code = k.isub(code, k.i32Const(1 << (info.bits - 1)));
+  return k.toFloat(code);
+}
+
+/// The group of a dot product within its block.
+Value WeightWords::groupOf(Value dot) {
+  return info.group ? k.div(k.mul(dot, dotInputs), info.group) : k.idx(0);
+}
+
+/// The row's byte of a group in an array [groups][16] at byte `offset` of the block.
+Value WeightWords::headerByte(Value block, int64_t offset, Value group) {
+  Value at = k.add(k.add(k.mul(group, tileRows), row), offset);
+  return k.byte(words, k.add(k.mul(block, 4), at));
+}
+
+Value WeightWords::scale(Value block, Value dot) {
+  Value group = groupOf(dot);
+  Value item = k.add(k.mul(group, tileRows), row);
+  switch (info.scales) {
+  case ScaleStorage::None:
+  case ScaleStorage::Row:
+    return {};
+  case ScaleStorage::Half:
+    return k.half(words, k.add(k.mul(block, 2), item));
+  case ScaleStorage::Float:
+    return k.number(words, k.add(block, item));
+  case ScaleStorage::Code:
+    break;
+  }
+  Value code = headerByte(block, 0, group);
+  return k.toFloat(info.grid == Grid::Table ? k.signedByte(code, 0) : code);
+}
+
+Value WeightWords::minimum(Value block, Value dot) {
+  return k.toFloat(headerByte(block, groups() * tileRows, groupOf(dot)));
+}
+
+Value WeightWords::zeroPoint(Value block, Value dot) {
+  Value zero = headerByte(block, 4 * groups() * tileRows, groupOf(dot));
+  return signedBytes ? k.isub(zero, k.i32Const(128)) : zero;
+}
+
+Value WeightWords::rowScale(Value tile) {
+  if (info.scales == ScaleStorage::Row)
+    return k.number(words, k.add(tile, row));
+  return info.scales == ScaleStorage::Code ? rowFactor(tile, 0) : Value();
+}
+
+/// A bfloat16 factor of the row.
+Value WeightWords::rowFactor(Value tile, int64_t i) {
+  return k.bfloat16(words, k.add(k.add(k.mul(tile, 2), row), i * tileRows));
+}
+
+} // namespace smelt

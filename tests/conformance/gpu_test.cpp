@@ -1,0 +1,165 @@
+// Every problem of problems.txt on Mesa's lavapipe, a Vulkan device on the CPU: close to the
+// definition, and the same bits for a row alone and among others.
+#include "compiler/codegen/spirv_emitter.h"
+#include "runtime/devices/vulkan.h"
+#include "tests/conformance/problem.h"
+#include "tests/conformance/target_run.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <gtest/gtest.h>
+
+namespace smelt::conformance {
+namespace {
+
+std::vector<std::string> problemLines() {
+  std::vector<std::string> lines;
+  std::ifstream in(SMELT_CONFORMANCE_PROBLEMS);
+  for (std::string line; std::getline(in, line);)
+    if (!line.empty() && line[0] != '#')
+      lines.push_back(line);
+  return lines;
+}
+
+/// The number of lavapipe; the loader is told to see no other driver.
+size_t softwareDevice() {
+  for (const char *name : {"VK_DRIVER_FILES", "VK_ICD_FILENAMES"}) // the first is newer
+    setenv(name, SMELT_LAVAPIPE, 1);
+  auto devices = vulkanDevices();
+  EXPECT_TRUE(devices.ok()) << devices.status().message();
+  for (size_t i = 0; devices.ok() && i < devices->size(); ++i)
+    if ((*devices)[i].isProcessor && (*devices)[i].lacks.empty())
+      return i;
+  ADD_FAILURE() << "no Vulkan device on the CPU: install mesa-vulkan-drivers";
+  return 0;
+}
+
+/// What spirv-val finds wrong with a module; empty: nothing.
+std::string invalidIn(std::span<const std::byte> code) {
+  const Folder folder;
+  const std::string module = folder.path + "/kernel.spv", log = folder.path + "/log";
+  std::ofstream(module, std::ios::binary)
+      .write(reinterpret_cast<const char *>(code.data()), std::streamsize(code.size()));
+  const std::string command =
+      std::string(SMELT_SPIRV_VAL) + " --target-env vulkan1.1 " + module + " >" + log + " 2>&1";
+  if (std::system(command.c_str()) == 0)
+    return {};
+  std::ifstream in(log);
+  return "spirv-val: " + std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+/// Runs jobs on one device.
+class DeviceRun {
+public:
+  explicit DeviceRun(const std::vector<KernelSpec> &specs) : specs(specs) {}
+
+  Status run(Job &job) {
+    static const size_t number = softwareDevice();
+    SMELT_ASSIGN(device, openVulkanDevice(number));
+    SMELT_TRY(load());
+    for (Memory &memory : job.buffers) {
+      SMELT_ASSIGN(int32_t copy, device->allocate(memory.sizeWithGuard(), "a buffer"));
+      memories.push_back(copy);
+      SMELT_TRY(device->write(copy, 0, {memory.data(), memory.sizeWithGuard()}));
+    }
+    for (const Call &call : job.calls)
+      SMELT_TRY(dispatch(call));
+    for (size_t i = 0; i < job.buffers.size(); ++i) {
+      Memory &memory = job.buffers[i];
+      SMELT_TRY(device->read(memories[i], 0, {memory.data(), memory.sizeWithGuard()}));
+      if (!memory.guardIntact())
+        return internalError("a kernel wrote beyond buffer " + std::to_string(i));
+    }
+    return {};
+  }
+
+private:
+  struct Loaded {
+    uint32_t kernel;
+    GpuLaunch launch;
+    bool logitRows;
+  };
+  const std::vector<KernelSpec> &specs;
+  std::unique_ptr<GpuDevice> device;
+  std::map<std::string, Loaded> kernels;
+  std::vector<int32_t> memories;
+
+  Status load() {
+    SpirvEmitter emitter(vulkanTarget);
+    for (const KernelSpec &spec : specs) {
+      SMELT_ASSIGN(std::vector<uint32_t> code, emitter.emit(spec));
+      const auto bytes = std::as_bytes(std::span(code));
+      if (std::string error = invalidIn(bytes); !error.empty())
+        return internalError(error);
+      SMELT_ASSIGN(uint32_t kernel, device->addKernel(bytes, spec.name()));
+      kernels[spec.name()] = {kernel, launchOf(spec, vulkanTarget), spec.logitRows};
+    }
+    return {};
+  }
+
+  Status dispatch(const Call &call) {
+    const Loaded &loaded = kernels.at(call.symbol);
+    std::array<GpuOperand, format::operandCount> operands;
+    for (size_t i = 0; i < operands.size(); ++i)
+      if (call.operands[i].buffer >= 0)
+        operands[i] = {memories[size_t(call.operands[i].buffer)],
+                       uint64_t(call.operands[i].offset)};
+    SMELT_ASSIGN(uint32_t made, device->addCall(loaded.kernel, operands));
+    std::array<int32_t, format::FieldCount> fields;
+    std::copy(std::begin(call.info), std::end(call.info), fields.begin());
+    const int64_t rows = call.info[loaded.logitRows ? format::FieldLogitRows : format::FieldTokens];
+    const GpuLaunch &launch = loaded.launch;
+    const GpuDispatch dispatch{
+        made,
+        {uint32_t(launch.groups), uint32_t((rows + launch.rowsPerGroup - 1) / launch.rowsPerGroup),
+         uint32_t(launch.overPositions ? call.info[format::FieldCapacity] / positionBlock : 1)}};
+    return device->run(fields, {&dispatch, 1});
+  }
+  static constexpr int64_t positionBlock = 64;
+};
+
+class GpuConformance : public testing::TestWithParam<std::string> {};
+
+TEST_P(GpuConformance, Vulkan) {
+  auto problem = makeProblem(GetParam());
+  Job job;
+  const int64_t many = problem->addMany(job, 1);
+  const int64_t rowStep = std::max<int64_t>(1, problem->rows / 3);
+  std::vector<int64_t> alone;
+  for (int64_t row = 0; row < problem->rows; row += rowStep)
+    alone.push_back(problem->addOne(job, row, 1));
+  const Status status = DeviceRun(problem->specs).run(job);
+  ASSERT_TRUE(status.ok()) << status.message();
+
+  const Expected expected = problem->expected();
+  const std::vector<float> all = problem->result(job, many, problem->rows);
+  ASSERT_EQ(all.size(), expected.value.size());
+  for (size_t i = 0; i < all.size(); ++i)
+    ASSERT_LE(std::fabs(all[i] - expected.value[i]), expected.tolerance[i])
+        << "element " << i << " of " << all.size() << ": got " << all[i] << ", expected "
+        << expected.value[i];
+  const size_t width = all.size() / size_t(problem->rows);
+  for (size_t i = 0; i < alone.size(); ++i) {
+    const std::vector<float> row = problem->result(job, alone[i], 1);
+    ASSERT_EQ(row.size(), width);
+    for (size_t k = 0; k < width; ++k)
+      ASSERT_EQ(std::bit_cast<uint32_t>(row[k]),
+                std::bit_cast<uint32_t>(all[size_t(rowStep) * i * width + k]))
+          << "row " << rowStep * int64_t(i) << " alone, element " << k << ": " << row[k] << " and "
+          << all[size_t(rowStep) * i * width + k];
+  }
+}
+
+std::string testName(const testing::TestParamInfo<std::string> &info) {
+  std::string name = info.param;
+  for (char &c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c)))
+      c = '_';
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Problems, GpuConformance, testing::ValuesIn(problemLines()), testName);
+
+} // namespace
+} // namespace smelt::conformance
