@@ -3,6 +3,7 @@
 
 #include "calibration/random_samples.h"
 #include "compiler/codegen/codegen.h"
+#include "compiler/codegen/gpu_code.h"
 #include "compiler/driver/artifact_sink.h"
 #include "compiler/driver/budget_search.h"
 #include "compiler/driver/calibrate.h"
@@ -126,7 +127,7 @@ private:
   std::vector<TensorSpec> tensorKernels;
   std::optional<TensorProgramImage> tensors; ///< of a graph that runs as it stands
   KernelCache kernelCache;
-  std::vector<std::vector<std::byte>> code; ///< per target
+  std::vector<std::vector<std::byte>> code, gpuCode; ///< per target
 };
 
 Status Compilation::openOutput() {
@@ -512,6 +513,13 @@ Status Compilation::generate(const Pipeline::Report &report) {
   codegen.dumpAssembly = options.pipeline.dump;
   codegen.progress = report;
   SMELT_ASSIGN(code, generateCode(program.kernels, tensorKernels, options.targets, codegen));
+  for (const GpuTarget *target : options.gpuTargets) {
+    if (pipeline.runsTensors)
+      return unsupported("--target " + std::string(target->name) +
+                         ": this model runs as a graph, which only CPUs do; leave it out");
+    SMELT_ASSIGN(std::vector<std::byte> section, generateGpuCode(program.kernels, *target));
+    gpuCode.push_back(std::move(section));
+  }
   return {};
 }
 
@@ -527,6 +535,9 @@ Status Compilation::write() {
     SMELT_TRY(writer->addSection(SectionKind::TensorProgram, encodeTensorProgram(*tensors)));
   for (size_t i = 0; i < code.size(); ++i)
     SMELT_TRY(writer->addSection(SectionKind::Code, code[i], options.targets[i]->row));
+  for (size_t i = 0; i < gpuCode.size(); ++i)
+    SMELT_TRY(writer->addSection(SectionKind::GpuCode, gpuCode[i],
+                                 uint32_t(options.gpuTargets[i]->kind)));
   if (tokenizer) {
     SMELT_TRY(writer->addSection(SectionKind::Tokenizer, tokenizer->blob));
     if (!tokenizer->chatTemplate.empty())

@@ -5,6 +5,7 @@
 #include "calibration/fold.h"
 #include "compiler/driver/dataset.h"
 #include "compiler/driver/pipeline.h"
+#include "passes/lower/gpu_target.h"
 #include "passes/lower/lower.h"
 #include "passes/lower/target.h"
 #include "passes/quantize/quantize.h"
@@ -34,6 +35,7 @@ struct CompileOptions {
   SampleOptions samples;
   std::string work; ///< folder for what calibration finds, kept; empty: `<output>.work`, removed
   std::vector<const KernelTarget *> targets;
+  std::vector<const GpuTarget *> gpuTargets;
   std::string kernelCache; ///< folder of compiled kernels; empty: they are not kept
   LowerOptions lower;
   std::optional<CacheFormat> cache; ///< none: as weights and model want it

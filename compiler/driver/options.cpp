@@ -245,15 +245,16 @@ Status readFolds(const cli::Arguments &arguments, CompileOptions &options) {
   return {};
 }
 
-Result<std::vector<const KernelTarget *>> readTargets(const std::string &text) {
+/// The CPU targets that one word of the list stands for.
+Result<std::vector<const KernelTarget *>> cpuTargetsOf(const std::string &word) {
   std::vector<const KernelTarget *> targets;
-  if (text == "portable") {
+  if (word == "portable") {
     for (const KernelTarget &target : kernelTargets())
       if (target.portable)
         targets.push_back(&target);
     return targets;
   }
-  if (text == "native") {
+  if (word == "native") {
     for (const CpuTarget &target : cpuTargets())
       if (missingFeatures(target).empty()) {
         SMELT_ASSIGN(const KernelTarget *found, findTarget(target.name));
@@ -262,16 +263,32 @@ Result<std::vector<const KernelTarget *>> readTargets(const std::string &text) {
     return unsupported("--target native: there is no target for this machine; give --target "
                        "portable or a name");
   }
+  Result<const KernelTarget *> found = findTarget(word);
+  if (!found)
+    return invalidArgument("--target: " + found.status().message() + ", native, portable, " +
+                           std::string(vulkanTarget.name));
+  return std::vector<const KernelTarget *>{*found};
+}
+
+Status readTargets(const std::string &text, CompileOptions &options) {
   for (size_t at = 0; at <= text.size();) {
     size_t end = std::min(text.find(',', at), text.size());
-    Result<const KernelTarget *> found = findTarget(text.substr(at, end - at));
-    if (!found)
-      return invalidArgument("--target: " + found.status().message() + ", native, portable");
-    if (std::find(targets.begin(), targets.end(), *found) == targets.end())
-      targets.push_back(*found);
+    const std::string word = text.substr(at, end - at);
     at = end + 1;
+    if (word == vulkanTarget.name) {
+      options.gpuTargets = {&vulkanTarget};
+      continue;
+    }
+    SMELT_ASSIGN(std::vector<const KernelTarget *> found, cpuTargetsOf(word));
+    for (const KernelTarget *target : found)
+      if (std::find(options.targets.begin(), options.targets.end(), target) ==
+          options.targets.end())
+        options.targets.push_back(target);
   }
-  return targets;
+  if (options.targets.empty())
+    return invalidArgument("--target names GPUs only; add native, portable or a CPU, which runs "
+                           "the model where there is no GPU");
+  return {};
 }
 
 /// Where compiled kernels are kept: as told, else in the user's cache (XDG Base Directory
@@ -311,7 +328,7 @@ Result<CompileOptions> readCompileOptions(const cli::Arguments &arguments) {
   SMELT_TRY(readBudget(arguments, options));
   SMELT_TRY(readCalibration(arguments, options));
   SMELT_TRY(readFolds(arguments, options));
-  SMELT_ASSIGN(options.targets, readTargets(arguments.text("target")));
+  SMELT_TRY(readTargets(arguments.text("target"), options));
   options.kernelCache = kernelCacheFolder(arguments.text("kernel-cache"));
   options.lower.maxContext = arguments.whole("context");
   if (options.lower.maxContext < 1)

@@ -1,29 +1,13 @@
 // The GPU kernel generator: one gpu.func per KernelSpec, for every route to a device.
 #pragma once
 
+#include "passes/lower/gpu_target.h"
 #include "passes/lower/kernel_spec.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
 
 namespace smelt {
-
-/// Where kernels go from the gpu dialect, which decides the spelling of what that dialect lacks.
-enum class GpuRoute : uint8_t {
-  Spirv, ///< Vulkan compute
-};
-
-/// How kernels are written for a family of devices.
-struct GpuTarget {
-  std::string_view name;
-  GpuRoute route;
-  int64_t threads;  ///< of a workgroup at most; a power of two, 64 and more
-  int64_t subgroup; ///< threads that can exchange values without memory; 1: none
-};
-
-/// Vulkan 1.1 with nothing beyond what every device must have: 128 threads, 16 KiB of workgroup
-/// memory; the size of subgroups is not known.
-inline constexpr GpuTarget vulkanTarget{"vulkan", GpuRoute::Spirv, 128, 1};
 
 /// How a kernel is started: grid (groups, ceil(rows / rowsPerGroup), position blocks or 1).
 struct GpuLaunch {

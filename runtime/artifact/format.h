@@ -17,7 +17,7 @@ namespace smelt::format {
 
 inline constexpr char magic[8] = {'S', 'M', 'E', 'L', 'T', '\r', '\n', '\0'};
 inline constexpr uint16_t majorVersion = 2; ///< 2: a4g32 has bfloat16 row factors; formats from a4g16 on
-inline constexpr uint16_t minorVersion = 1; ///< 1: Operand::ready
+inline constexpr uint16_t minorVersion = 2; ///< 1: Operand::ready; 2: GpuCode
 /// Sections start on multiples of this, so that they can be mapped and used in place.
 inline constexpr uint64_t sectionAlignment = 4096;
 
@@ -46,6 +46,7 @@ enum class SectionKind : uint32_t {
   Template = 6,  ///< chat template, UTF-8 Jinja source
   Metadata = 7,  ///< UTF-8 JSON, see below; for people, `inspect` and `bench`, never needed to run
   TensorProgram = 8, ///< TensorProgramHeader and what follows it; such an artifact runs whole tensors, not tokens
+  GpuCode = 9, ///< GpuKernel[ProgramHeader::kernelCount] and the modules they name; `target`: GpuCodeKind
 };
 
 // Metadata is one JSON object; every key is optional, unknown keys are shown as they are:
@@ -63,7 +64,7 @@ enum class SectionKind : uint32_t {
 
 struct SectionEntry {
   SectionKind kind;
-  uint32_t target; ///< Code: row of targets.def; else 0
+  uint32_t target; ///< Code: row of targets.def; GpuCode: GpuCodeKind; else 0
   uint64_t offset; ///< multiple of sectionAlignment
   uint64_t bytes;
   uint64_t checksum; ///< XXH64 (seed 0) of the section's bytes
@@ -224,6 +225,26 @@ enum StepField : uint32_t {
 /// not allocate, block or call out.
 using KernelFunction = void (*)(const int64_t *info, void *p0, void *p1, void *p2, void *p3,
                                 void *p4, void *p5, void *p6, void *p7);
+
+//===--- GPU code ---------------------------------------------------------------------------------===//
+//
+// The same program, weights and layouts, with kernels for a GPU. Arguments of a kernel, arrays of int32 each: the
+// fields of the step (StepField), where operands 0..7 start within their arrays (in words), then the operands. Of one
+// slice of the grid, each workgroup of `threads` x 1 x 1 does a part.
+
+enum class GpuCodeKind : uint32_t {
+  SpirV = 1, ///< one module a kernel, entry point named as the kernel, arguments bound to set 0, bindings 0..9; Vulkan 1.1
+};
+
+struct GpuKernel {
+  uint32_t threads;       ///< of a workgroup
+  uint32_t groups;        ///< first dimension of the grid
+  uint32_t rowsPerGroup;  ///< second dimension: the rows of the domain, so many a workgroup
+  uint32_t overPositions; ///< 1: third dimension: ModelConfig::positionBlock positions a workgroup, from position 0; 0: 1
+  uint64_t offset;        ///< of the module in the section
+  uint64_t bytes;
+};
+static_assert(sizeof(GpuKernel) == 32);
 
 //===--- Tensor programs ------------------------------------------------------------------------===//
 //

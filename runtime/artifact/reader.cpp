@@ -44,9 +44,9 @@ std::string place(const SectionEntry &entry) {
 } // namespace
 
 std::string_view sectionName(SectionKind kind) {
-  constexpr std::string_view names[] = {"unknown",  "config",   "program",
-                                        "weights",  "code",     "tokenizer",
-                                        "template", "metadata", "tensor program"};
+  constexpr std::string_view names[] = {"unknown",        "config",    "program",  "weights",
+                                        "code",           "tokenizer", "template", "metadata",
+                                        "tensor program", "gpu code"};
   return uint32_t(kind) < std::size(names) ? names[uint32_t(kind)] : names[0];
 }
 
@@ -119,7 +119,8 @@ Status Artifact::check() {
   SMELT_TRY(checkConfig());
   weightBytes = section(SectionKind::Weights);
   SMELT_TRY(readProgram());
-  return readTensorProgram();
+  SMELT_TRY(readTensorProgram());
+  return checkGpuCode();
 }
 
 Status Artifact::checkHeader() {
@@ -254,7 +255,9 @@ Status Artifact::checkConfig() {
     wrong = "output";
   else if (uint32_t(c.pooling) > uint32_t(Pooling::Last))
     wrong = "pooling";
-  auto validToken = [&](int32_t token) { return token >= -1 && token < int64_t(c.inputVocab != 0 ? c.inputVocab : c.vocabSize); };
+  auto validToken = [&](int32_t token) {
+    return token >= -1 && token < int64_t(c.inputVocab != 0 ? c.inputVocab : c.vocabSize);
+  };
   if (!validToken(c.bosToken) || !validToken(c.padToken) ||
       !std::all_of(std::begin(c.eosTokens), std::end(c.eosTokens), validToken))
     wrong = "special tokens";
@@ -315,6 +318,34 @@ Status Artifact::readProgram() {
   for (size_t i = 0; i < program.size(); ++i)
     SMELT_TRY(
         checkInstruction(program[i]).withContext("section program: instruction " + number(i)));
+  return {};
+}
+
+std::span<const GpuKernel> Artifact::gpuKernels(GpuCodeKind kind) const {
+  std::span<const GpuKernel> kernels;
+  auto found = section(SectionKind::GpuCode, uint32_t(kind));
+  return viewAt(found, 0, names.size(), kernels) ? kernels : std::span<const GpuKernel>();
+}
+
+Status Artifact::checkGpuCode() const {
+  for (const SectionEntry &entry : table) {
+    if (entry.kind != SectionKind::GpuCode)
+      continue;
+    const GpuCodeKind kind{entry.target};
+    auto broken = [&](const std::string &what) {
+      return corrupt("section gpu code (target " + number(entry.target) + "): " + what);
+    };
+    if (runsTensors() || gpuKernels(kind).size() != names.size())
+      return broken("it does not have the kernels of the program");
+    for (size_t i = 0; i < names.size(); ++i) {
+      const GpuKernel &kernel = gpuKernels(kind)[i];
+      if (kernel.offset > entry.bytes || kernel.bytes > entry.bytes - kernel.offset ||
+          kernel.offset % 4 != 0 || kernel.bytes % 4 != 0)
+        return broken("the module of kernel " + number(i) + " lies outside");
+      if (!kernel.threads || !kernel.groups || !kernel.rowsPerGroup || kernel.overPositions > 1)
+        return broken("kernel " + number(i) + " cannot be started");
+    }
+  }
   return {};
 }
 

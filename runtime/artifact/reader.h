@@ -48,6 +48,8 @@ public:
   const std::vector<const char *> &kernelNames() const { return names; }
   std::span<const format::Instruction> instructions() const { return program; }
   std::span<const format::CacheLayer> cacheLayers() const { return layers; }
+  /// How the kernels of the program are started on GPUs of a kind; empty: there is no code for it.
+  std::span<const format::GpuKernel> gpuKernels(format::GpuCodeKind kind) const;
 
   /// Null for an artifact that runs tokens; else its instructions are only called by Rows.
   const TensorProgram *tensorProgram() const { return tensors ? &*tensors : nullptr; }
@@ -60,6 +62,7 @@ private:
   Status checkSums() const;
   Status checkConfig();
   Status readProgram();
+  Status checkGpuCode() const;
   bool runsTensors() const;
   Status readTensorProgram();
   Status checkInstruction(const format::Instruction &instruction) const;

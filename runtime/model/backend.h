@@ -2,6 +2,7 @@
 #pragma once
 
 #include "runtime/base/status.h"
+#include "runtime/devices/gpu.h"
 #include "runtime/devices/threads.h"
 #include "runtime/model/model.h"
 
@@ -52,6 +53,11 @@ public:
 Result<std::unique_ptr<Backend>> createTokenBackend(std::shared_ptr<const Model> model,
                                                     std::shared_ptr<ThreadTeam> team,
                                                     uint32_t context, uint32_t slots);
+/// The same on a GPU, with the code of `kind`, which the artifact has. Exhausted: its memory.
+Result<std::unique_ptr<Backend>> createGpuBackend(std::shared_ptr<const Model> model,
+                                                  std::unique_ptr<GpuDevice> device,
+                                                  format::GpuCodeKind kind, uint32_t context,
+                                                  uint32_t slots);
 /// Every slot runs by itself as a batch of one; state outputs are fed to the next step.
 /// Unsupported: the graph has no token ids or logits, or inputs that nobody knows what to feed.
 Result<std::unique_ptr<Backend>> createTensorBackend(std::shared_ptr<const Model> model,

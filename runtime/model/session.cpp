@@ -1,6 +1,8 @@
 // The checked step and chunked append.
 #include "runtime/model/session.h"
 
+#include "runtime/model/devices.h"
+
 #include <algorithm>
 
 namespace smelt {
@@ -32,6 +34,22 @@ Status checkSameVocabulary(const Model &model, const Model &draft) {
       return differ("token " + std::to_string(id) + " is '" + std::string(others->tokenText(id)) +
                     "', expected '" + std::string(words->tokenText(id)) + "'");
   return {};
+}
+
+/// What runs the steps: a GPU, if one is asked for or found, else the threads.
+Result<std::unique_ptr<Backend>> createBackend(const std::shared_ptr<const Model> &model,
+                                               const std::shared_ptr<ThreadTeam> &team,
+                                               const SessionOptions &options) {
+  SMELT_ASSIGN(ChosenDevice chosen, chooseDevice(model->artifact(), options.device));
+  if (chosen.device) {
+    auto backend = createGpuBackend(model, std::move(chosen.device), chosen.kind, options.context,
+                                    options.slots);
+    if (backend.ok() || options.device != "auto")
+      return backend;
+  }
+  if (model->artifact().tensorProgram())
+    return createTensorBackend(model, team, options.slots);
+  return createTokenBackend(model, team, options.context, options.slots);
 }
 
 } // namespace
@@ -82,13 +100,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
                            std::to_string(mostSlots));
   session->team = std::move(team);
   options.threads = session->team->size();
-  auto backend =
-      session->shared->artifact().tensorProgram()
-          ? createTensorBackend(session->shared, session->team, options.slots)
-          : createTokenBackend(session->shared, session->team, options.context, options.slots);
-  if (!backend.ok())
-    return std::move(backend).status();
-  session->backend = *std::move(backend);
+  SMELT_ASSIGN(session->backend, createBackend(session->shared, session->team, options));
 
   session->histories.resize(options.slots);
   for (std::vector<int32_t> &history : session->histories)

@@ -23,6 +23,7 @@ struct SessionOptions {
   uint32_t threads = 0; ///< 0: defaultThreads()
   /// A smaller model of the same vocabulary, for speculative decoding; null: none.
   std::shared_ptr<const Model> draft = {};
+  std::string device = "cpu"; ///< see chooseDevice(); a draft model runs on the CPU
 };
 
 /// Length of the longest common beginning.

@@ -5,6 +5,7 @@
 #include "runtime/formats/formats.h"
 #include "runtime/model/pages.h"
 #include "runtime/model/resolve.h"
+#include "runtime/model/step_inputs.h"
 
 #include <algorithm>
 
@@ -14,9 +15,6 @@ using namespace format;
 
 namespace {
 
-/// Arrays that OperandKind::Positions holds.
-constexpr size_t placeCount = 4;
-
 /// Kernels may write this far beyond the last row of logits.
 constexpr uint64_t logitMargin = 256;
 
@@ -25,7 +23,8 @@ public:
   TokenBackend(std::shared_ptr<const Model> model, std::shared_ptr<ThreadTeam> team,
                uint32_t context, uint32_t slots)
       : shared(std::move(model)), team(std::move(team)), slots(slots),
-        capacity(uint32_t(roundUp(context, shared->config().positionBlock))) {}
+        capacity(uint32_t(roundUp(context, shared->config().positionBlock))),
+        inputs(shared->config(), slots) {}
 
   Status allocate();
   void resolve();
@@ -46,11 +45,7 @@ private:
   uint64_t reserved = 0;
   Pages keys, values, scratch, logitMemory;
   std::vector<ResolvedInstruction> program;
-  /// What kernels read, zero beyond the counts; places: [placeCount][maxTokens], see
-  /// OperandKind::Positions.
-  std::vector<int32_t> ids, places, rows;
-  std::vector<int32_t> lastPosition; ///< [slots] of the step
-  size_t usedTokens = 0, usedRows = 0;
+  StepInputs inputs;
   StepProfile *profile = nullptr;
 };
 
@@ -73,11 +68,6 @@ Status TokenBackend::allocate() {
   SMELT_ASSIGN(scratch, Pages::allocate(config.scratchBytes, "scratch"));
   SMELT_ASSIGN(logitMemory, Pages::allocate(logitBytes, "logits"));
   reserved = keyBytes + valueBytes + config.scratchBytes + logitBytes;
-
-  ids.assign(config.maxTokens, 0);
-  places.assign(placeCount * config.maxTokens, 0);
-  lastPosition.assign(slots, 0);
-  rows.assign(config.maxLogitRows, 0);
   return {};
 }
 
@@ -94,11 +84,11 @@ void *TokenBackend::address(const Operand &operand) {
   case OperandKind::ValueCache:
     return values.data() + artifact.cacheLayers()[operand.value].valueOffsetPerPosition * cached;
   case OperandKind::Tokens:
-    return ids.data();
+    return inputs.ids();
   case OperandKind::Positions:
-    return places.data();
+    return inputs.places();
   case OperandKind::LogitRows:
-    return rows.data();
+    return inputs.rows();
   case OperandKind::Logits:
     return logitMemory.data();
   case OperandKind::None:
@@ -115,29 +105,7 @@ void TokenBackend::resolve() {
 
 Status TokenBackend::step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
                           std::span<const std::vector<int32_t>>) {
-  const size_t stride = shared->config().maxTokens;
-  for (const Token &token : tokens)
-    lastPosition[size_t(token.slot)] = token.position;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    const Token &token = tokens[i];
-    ids[i] = token.id;
-    const int32_t values[placeCount] = {token.position, token.slot,
-                                        lastPosition[size_t(token.slot)], token.type};
-    for (size_t k = 0; k < placeCount; ++k)
-      places[k * stride + i] = values[k];
-  }
-  // Entries of the step before that this one does not reach become padding.
-  for (size_t i = tokens.size(); i < usedTokens; ++i) {
-    ids[i] = 0;
-    for (size_t k = 0; k < placeCount; ++k)
-      places[k * stride + i] = 0;
-  }
-  std::copy(logitRows.begin(), logitRows.end(), rows.begin());
-  for (size_t i = logitRows.size(); i < usedRows; ++i)
-    rows[i] = 0;
-  usedTokens = tokens.size();
-  usedRows = logitRows.size();
-
+  inputs.set(tokens, logitRows);
   int64_t info[FieldCount] = {};
   info[FieldTokens] = int64_t(tokens.size());
   info[FieldLogitRows] = int64_t(logitRows.size());
@@ -179,7 +147,7 @@ Status TokenBackend::visit(int32_t slot, uint32_t length, const PieceVisitor &pi
 }
 
 std::span<const float> TokenBackend::logits(size_t row) const {
-  if (row >= usedRows)
+  if (row >= inputs.rowCount())
     return {};
   size_t vocabulary = shared->config().vocabSize;
   return {reinterpret_cast<const float *>(logitMemory.data()) + row * vocabulary, vocabulary};

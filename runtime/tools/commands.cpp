@@ -23,6 +23,8 @@ constexpr Command commands[] = {
      commandClassify, options},
     {"inspect", "MODEL", "show what an artifact holds and how it was made", commandInspect,
      options},
+    {"devices", "", "list what models can run on here, and why something is not used",
+     commandDevices, options},
 };
 
 } // namespace

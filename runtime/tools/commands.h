@@ -7,7 +7,7 @@
 
 namespace smelt::cli {
 
-/// run, chat, bench, embed, classify and inspect, in this order.
+/// run, chat, bench, embed, classify, inspect and devices, in this order.
 std::span<const Command> runtimeCommands();
 
 Status commandRun(const Arguments &arguments);
@@ -16,5 +16,6 @@ Status commandBench(const Arguments &arguments);
 Status commandEmbed(const Arguments &arguments);
 Status commandClassify(const Arguments &arguments);
 Status commandInspect(const Arguments &arguments);
+Status commandDevices(const Arguments &arguments);
 
 } // namespace smelt::cli

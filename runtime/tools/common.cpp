@@ -30,6 +30,7 @@ Result<std::unique_ptr<Session>> openSession(const Arguments &arguments, const s
   SessionOptions options;
   SMELT_ASSIGN(options.context, count(arguments, "context"));
   SMELT_ASSIGN(options.threads, threadCount(arguments));
+  options.device = arguments.text("device");
   if (arguments.given("draft")) {
     SMELT_ASSIGN(options.draft, Model::open(arguments.text("draft")));
   }

@@ -149,6 +149,12 @@ TEST(Options, TargetsByName) {
   EXPECT_EQ(options->targets[0]->name, "aarch64-dotprod");
   EXPECT_EQ(options->targets[1]->name, "x86-64-v3");
   expectContains(failureOf("--target", ""), "--target");
+  options = compileWith("--target", "vulkan,x86-64-v3");
+  ASSERT_TRUE(options.ok());
+  ASSERT_EQ(options->targets.size(), 1u);
+  ASSERT_EQ(options->gpuTargets.size(), 1u);
+  EXPECT_EQ(options->gpuTargets[0]->name, "vulkan");
+  expectContains(failureOf("--target", "vulkan"), "names GPUs only");
   for (const KernelTarget &target : kernelTargets()) {
     auto one = compileWith("--target", std::string(target.name).c_str());
     ASSERT_TRUE(one.ok()) << one.status().message();

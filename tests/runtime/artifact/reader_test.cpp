@@ -209,6 +209,42 @@ TEST(Reader, ProgramCountsThatDoNotFit) {
   }
 }
 
+TEST(Reader, GpuCodeIsThatOfTheProgram) {
+  constexpr size_t kernels = 4, moduleBytes = 8;
+  auto statusAfter = [&](const std::function<void(std::vector<GpuKernel> &)> &change) {
+    std::vector<GpuKernel> table;
+    for (size_t i = 0; i < kernels; ++i)
+      table.push_back({64, 1, 1, 0, kernels * sizeof(GpuKernel), moduleBytes});
+    change(table);
+    auto bytes = std::as_bytes(std::span(table));
+    FakeModel model;
+    model.gpuCode.assign(bytes.begin(), bytes.end());
+    model.gpuCode.resize(model.gpuCode.size() + moduleBytes);
+    TemporaryFolder folder;
+    EXPECT_TRUE(model.write(folder.path("model.smelt")).ok());
+    auto artifact = Artifact::open(folder.path("model.smelt"));
+    if (artifact.ok())
+      EXPECT_EQ((*artifact)->gpuKernels(GpuCodeKind::SpirV).size(), kernels);
+    return artifact.ok() ? Status() : artifact.status();
+  };
+  Status status = statusAfter([](auto &) {});
+  EXPECT_TRUE(status.ok()) << status.message();
+  status = statusAfter([](auto &table) { table.resize(2); });
+  EXPECT_NE(status.message().find("the kernels of the program"), std::string::npos);
+  for (auto change : std::initializer_list<void (*)(GpuKernel &)>{
+           [](GpuKernel &k) { k.offset += 4; }, [](GpuKernel &k) { k.offset = ~uint64_t(0); },
+           [](GpuKernel &k) { k.bytes = ~uint64_t(3); }, [](GpuKernel &k) { k.bytes = 6; }}) {
+    status = statusAfter([&](auto &table) { change(table[3]); });
+    EXPECT_NE(status.message().find("the module of kernel 3 lies outside"), std::string::npos);
+  }
+  for (auto change : std::initializer_list<void (*)(GpuKernel &)>{
+           [](GpuKernel &k) { k.threads = 0; }, [](GpuKernel &k) { k.groups = 0; },
+           [](GpuKernel &k) { k.rowsPerGroup = 0; }, [](GpuKernel &k) { k.overPositions = 2; }}) {
+    status = statusAfter([&](auto &table) { change(table[1]); });
+    EXPECT_NE(status.message().find("kernel 1 cannot be started"), std::string::npos);
+  }
+}
+
 TEST(Reader, ANewerMinorVersionAndUnknownSectionsAreRead) {
   Aligned file(smallArtifact());
   auto &header = file.at<FileHeader>(0);

@@ -23,6 +23,7 @@ struct FakeModel {
   std::vector<std::byte> weights, code;
   std::vector<uint32_t>
       targets; ///< rows that `code` is stored for: all that this machine's architecture has
+  std::vector<std::byte> gpuCode; ///< a section for Vulkan, which no test runs; empty: none
   std::vector<std::byte> tokenizer;
   std::string chatTemplate, metadata;
 

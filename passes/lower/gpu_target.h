@@ -1,0 +1,23 @@
+// GPU targets as the kernel generator sees them.
+#pragma once
+
+#include "runtime/artifact/format.h"
+
+#include <cstdint>
+#include <string_view>
+
+namespace smelt {
+
+/// How kernels are written for a family of devices.
+struct GpuTarget {
+  std::string_view name;    ///< in --target
+  format::GpuCodeKind kind; ///< which decides the route from the gpu dialect, too
+  int64_t threads;          ///< of a workgroup at most; a power of two, 64 and more
+  int64_t subgroup;         ///< threads that can exchange values without memory; 1: none
+};
+
+/// Vulkan 1.1 with nothing beyond what every device must have: 128 threads, 16 KiB of workgroup
+/// memory; the size of subgroups is not known.
+inline constexpr GpuTarget vulkanTarget{"vulkan", format::GpuCodeKind::SpirV, 128, 1};
+
+} // namespace smelt

@@ -1,0 +1,22 @@
+// The devices that a model can run on, by the names that people give.
+#pragma once
+
+#include "runtime/model/backend.h"
+
+#include <memory>
+#include <string>
+
+namespace smelt {
+
+/// A GPU chosen for a model; no device: the CPU runs it.
+struct ChosenDevice {
+  std::unique_ptr<GpuDevice> device;
+  format::GpuCodeKind kind = format::GpuCodeKind::SpirV;
+};
+
+/// `name`: cpu; vulkan or vulkan:N; auto: the first real GPU that works and that the artifact holds
+/// code for, else the CPU. InvalidArgument: no such name; Unsupported: the artifact holds no code
+/// for it, or it cannot be used.
+Result<ChosenDevice> chooseDevice(const Artifact &artifact, const std::string &name);
+
+} // namespace smelt
