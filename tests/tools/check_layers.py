@@ -4,6 +4,7 @@ files, intrinsics, environment variables, options that nothing reads, what stand
 
 usage: check_layers.py SOURCE_FOLDER
 """
+import fnmatch
 import os
 import re
 import sys
@@ -47,7 +48,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]')
 SOURCES = (".h", ".hpp", ".c", ".cpp", ".inc", ".def", ".td")
 MOST_LINES = 800
 TOP_LEVEL = {"CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "compiler", "passes", "runtime", "calibration",
-             "tests", "examples", "build", "models"}
+             "tests", "examples"}
 
 
 def layer_of(path):
@@ -111,14 +112,24 @@ def check_options(root, folder, problems):
                 problems.append(f"{path}: nothing reads --{option}")
 
 
+def made_patterns(root):
+    """What users of a checkout make beside its files, as .gitignore names it."""
+    path = os.path.join(root, ".gitignore")
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        return [line.strip().strip("/") for line in file if line.strip()]
+
+
 def main():
     root = sys.argv[1]
+    made = made_patterns(root)
     problems = []
     for folder in ("runtime/tools", "compiler/driver", "compiler/opt"):
         check_options(root, folder, problems)
     count = 0
     for entry in sorted(os.listdir(root)):
-        if not entry.startswith(".") and entry not in TOP_LEVEL:
+        if not entry.startswith(".") and entry not in TOP_LEVEL and not any(fnmatch.fnmatch(entry, p) for p in made):
             problems.append(f"{entry}: does not belong at the top level")
     for top in ("runtime", "calibration", "compiler", "passes", "tests", "examples"):
         for folder, _, files in os.walk(os.path.join(root, top)):

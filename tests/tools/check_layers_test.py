@@ -15,6 +15,9 @@ SOUND = {
     "runtime/tools/options.def": 'OPTION(run, "speed", 0, OptionType::Flag, "", "", "help")\n',
     "runtime/tools/run.cpp": '#include "runtime/base/a.h"\nbool f() { return flag("speed"); }\n',
     "passes/raise/p.cpp": '#include "mlir/IR/Builders.h"\n#include "calibration/graph.h"\n',
+    ".gitignore": "/build/\n*.smelt\n",
+    "build/made.txt": "",
+    "model.smelt": "",
     "compiler/driver/main.cpp": '#include "runtime/tools/cli.h"\nauto x = getenv("HOME");\n',
 }
 # Path, content, part of the message.
