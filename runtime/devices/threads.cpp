@@ -22,8 +22,11 @@ using Clock = std::chrono::steady_clock;
 /// spinning is for the gaps between instructions and steps, not for waiting on people. Measured
 /// with 6 busy processes per processor: 17 tokens/s at a constant 50 us, 115 at 5 us; alone on the
 /// machine both give 400, and 2 us gives 145.
-constexpr auto leastSpin = std::chrono::microseconds(5), mostSpin = std::chrono::microseconds(50);
+constexpr auto leastSpin = std::chrono::microseconds(5), mostSpin = std::chrono::microseconds(100);
 constexpr auto spinGrowth = std::chrono::nanoseconds(250);
+/// A wait of this length, the waking included, was for work in hand; one for a lost processor is
+/// longer (a time slice is a millisecond and more).
+constexpr auto mostWork = std::chrono::microseconds(200);
 
 void relax() {
 #if defined(__x86_64__)
@@ -49,38 +52,42 @@ void Signal::raise(uint32_t value) {
     futex(word, FUTEX_WAKE, 1);
 }
 
-void Patience::adjust(bool vain) {
-  current = vain ? std::max<std::chrono::nanoseconds>(leastSpin, current / 2)
-                 : std::min<std::chrono::nanoseconds>(mostSpin, current + spinGrowth);
+void Patience::came() {
+  current = std::min<std::chrono::nanoseconds>(mostSpin, current + spinGrowth);
+}
+
+void Patience::slept(std::chrono::nanoseconds waited) {
+  current = waited <= mostWork ? std::min<std::chrono::nanoseconds>(mostSpin, 2 * current)
+                               : std::max<std::chrono::nanoseconds>(leastSpin, current / 2);
 }
 
 void Signal::await(uint32_t value, Patience &patience) {
   uint32_t seen = word.load(std::memory_order_acquire);
   if (reached(seen, value))
     return;
-  Clock::time_point until{};
+  Clock::time_point begin{};
   for (unsigned spins = 1;; ++spins) {
     relax();
     seen = word.load(std::memory_order_acquire);
     if (reached(seen, value)) {
-      patience.adjust(false);
+      patience.came();
       return;
     }
     if (spins % 32 == 0) {
       Clock::time_point now = Clock::now();
       if (spins == 32)
-        until = now + patience.spin();
-      else if (now >= until)
+        begin = now;
+      else if (now >= begin + patience.spin())
         break;
     }
   }
-  patience.adjust(true);
   while (!reached(seen, value)) {
     if (seen & 1 || word.compare_exchange_weak(seen, seen | 1, std::memory_order_acquire)) {
       futex(word, FUTEX_WAIT, seen | 1);
       seen = word.load(std::memory_order_acquire);
     }
   }
+  patience.slept(Clock::now() - begin);
 }
 
 ThreadTeam::ThreadTeam(unsigned threads)

@@ -20,11 +20,16 @@ namespace smelt {
 /// How long a thread spins before it sleeps; each thread has its own. On an idle machine what it
 /// waits for comes within microseconds, and spinning is cheapest. On a busy one the other thread
 /// may have lost its processor, to this very thread at worst, and every spin is lost time: patience
-/// halves with each vain spin and grows slowly again.
+/// halves with each long sleep and grows slowly again. A short sleep says the contrary: threads
+/// that share memory's bandwidth finish some tens of microseconds apart, and a sleeper, woken late,
+/// keeps the others waiting in turn.
 class Patience {
 public:
   std::chrono::nanoseconds spin() const { return current; }
-  void adjust(bool vain);
+  /// What was awaited came while spinning.
+  void came();
+  /// It came after sleep, `waited` in all.
+  void slept(std::chrono::nanoseconds waited);
 
 private:
   std::chrono::nanoseconds current = std::chrono::microseconds(50);
