@@ -22,8 +22,9 @@ using Clock = std::chrono::steady_clock;
 /// spinning is for the gaps between instructions and steps, not for waiting on people. Measured
 /// with 6 busy processes per processor: 17 tokens/s at a constant 50 us, 115 at 5 us; alone on the
 /// machine both give 400, and 2 us gives 145.
-constexpr auto leastSpin = std::chrono::microseconds(5), mostSpin = std::chrono::microseconds(100);
-constexpr auto spinGrowth = std::chrono::nanoseconds(250);
+constexpr auto leastSpin = std::chrono::microseconds(5), mostSpin = std::chrono::microseconds(50);
+constexpr auto spinGrowth = std::chrono::nanoseconds(250),
+               sleepGrowth = std::chrono::nanoseconds(1500);
 /// A wait of this length, the waking included, was for work in hand; one for a lost processor is
 /// longer (a time slice is a millisecond and more).
 constexpr auto mostWork = std::chrono::microseconds(200);
@@ -57,7 +58,7 @@ void Patience::came() {
 }
 
 void Patience::slept(std::chrono::nanoseconds waited) {
-  current = waited <= mostWork ? std::min<std::chrono::nanoseconds>(mostSpin, 2 * current)
+  current = waited <= mostWork ? std::min<std::chrono::nanoseconds>(mostSpin, current + sleepGrowth)
                                : std::max<std::chrono::nanoseconds>(leastSpin, current / 2);
 }
 
