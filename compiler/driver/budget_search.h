@@ -25,12 +25,10 @@ public:
     bool isBest; ///< of all trials: the one to keep
     bool isDone; ///< no further trial would gain anything, or the last has been made
   };
-  /// Takes what a trial reached: whole bytes, measured divergence or bits a weight. `planMet`: whether its plan
-  /// kept to the goal; where none can, a further trial would only repeat it.
+  /// Takes what a trial reached: whole bytes, measured divergence or bits a weight. `planMet`:
+  /// whether its plan kept to the goal; where none can, a further trial would only repeat it.
   Verdict record(double reached, bool planMet);
 
-  /// What the trial to keep has reached; after the first record().
-  double best() const { return *reachedByBest; }
   /// By how much the best trial misses the budget, to tell the user; empty: it keeps to it.
   std::string shortfall() const;
 

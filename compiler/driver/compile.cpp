@@ -570,7 +570,8 @@ Status Compilation::attemptsUnderBudget() {
   mlir::OwningOpRef<mlir::ModuleOp> fused = pipeline.module->clone();
   for (bool isDone = false; !isDone;) {
     goal = *options.budget;
-    SMELT_TRY(choose()); // for what activations are predicted to add
+    if (goal.kind == BudgetKind::MaxKl)
+      SMELT_TRY(choose()); // for what activations are predicted to add
     goal = search.nextGoal(plan.activationKl);
     pipeline.module = fused->clone();
     provenance.matrices.clear();

@@ -44,11 +44,13 @@ Lowering::Readers Lowering::readersOf(Value value) {
   bool differ = false;
   for (OpOperand &use : value.getUses()) {
     auto linear = dyn_cast<slm::LinearOp>(use.getOwner());
-    auto format = linear && use.getOperandNumber() == 0 && linear.getActivation()
-                      ? findActivation(linear.getActivation()->str())
-                      : Result<ActivationFormat>(invalidArgument("no linear reads it here"));
-    readers.others |= !format.ok();
-    if (!format.ok())
+    const bool isInput = linear && use.getOperandNumber() == 0 && linear.getActivation();
+    std::optional<ActivationFormat> format;
+    if (isInput)
+      if (auto found = findActivation(linear.getActivation()->str()); found.ok())
+        format = *found;
+    readers.others |= !format;
+    if (!format)
       continue;
     differ |= readers.activation && *readers.activation != *format;
     readers.activation = *format;

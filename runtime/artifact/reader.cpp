@@ -335,10 +335,11 @@ Status Artifact::checkGpuCode() const {
     auto broken = [&](const std::string &what) {
       return corrupt("section gpu code (target " + number(entry.target) + "): " + what);
     };
-    if (runsTensors() || gpuKernels(kind).size() != names.size())
+    const auto kernels = gpuKernels(kind);
+    if (runsTensors() || kernels.size() != names.size())
       return broken("it does not have the kernels of the program");
     for (size_t i = 0; i < names.size(); ++i) {
-      const GpuKernel &kernel = gpuKernels(kind)[i];
+      const GpuKernel &kernel = kernels[i];
       if (kernel.offset > entry.bytes || kernel.bytes > entry.bytes - kernel.offset ||
           kernel.offset % 4 != 0 || kernel.bytes % 4 != 0)
         return broken("the module of kernel " + number(i) + " lies outside");

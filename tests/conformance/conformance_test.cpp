@@ -13,15 +13,6 @@
 namespace smelt::conformance {
 namespace {
 
-std::vector<std::string> problemLines() {
-  std::vector<std::string> lines;
-  std::ifstream in(SMELT_CONFORMANCE_PROBLEMS);
-  for (std::string line; std::getline(in, line);)
-    if (!line.empty() && line[0] != '#')
-      lines.push_back(line);
-  return lines;
-}
-
 /// Whether there are rows enough, in bytes, for a matrix unit.
 bool fillsTiles(const Problem &problem) {
   return problem.rows > manyInterleave / 2 &&
@@ -49,7 +40,7 @@ protected:
 };
 
 TEST_P(Conformance, AllTargets) {
-  static const std::vector<std::string> lines = problemLines();
+  static const std::vector<std::string> lines = problemLines(SMELT_CONFORMANCE_PROBLEMS);
   const auto number = std::find(lines.begin(), lines.end(), GetParam()) - lines.begin();
   auto problem = makeProblem(GetParam());
   const Expected expected = problem->expected();
@@ -96,15 +87,9 @@ TEST_P(Conformance, AllTargets) {
   ASSERT_FALSE(first.empty()) << "no target runs here";
 }
 
-std::string testName(const testing::TestParamInfo<std::string> &info) {
-  std::string name = info.param;
-  for (char &c : name)
-    if (!std::isalnum(static_cast<unsigned char>(c)))
-      c = '_';
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(Problems, Conformance, testing::ValuesIn(problemLines()), testName);
+INSTANTIATE_TEST_SUITE_P(Problems, Conformance,
+                         testing::ValuesIn(problemLines(SMELT_CONFORMANCE_PROBLEMS)),
+                         [](const auto &info) { return testName(info.param); });
 
 } // namespace
 } // namespace smelt::conformance

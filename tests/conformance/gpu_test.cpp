@@ -13,15 +13,6 @@
 namespace smelt::conformance {
 namespace {
 
-std::vector<std::string> problemLines() {
-  std::vector<std::string> lines;
-  std::ifstream in(SMELT_CONFORMANCE_PROBLEMS);
-  for (std::string line; std::getline(in, line);)
-    if (!line.empty() && line[0] != '#')
-      lines.push_back(line);
-  return lines;
-}
-
 /// The number of lavapipe; the loader is told to see no other driver.
 size_t softwareDevice() {
   for (const char *name : {"VK_DRIVER_FILES", "VK_ICD_FILENAMES"}) // the first is newer
@@ -151,15 +142,9 @@ TEST_P(GpuConformance, Vulkan) {
   }
 }
 
-std::string testName(const testing::TestParamInfo<std::string> &info) {
-  std::string name = info.param;
-  for (char &c : name)
-    if (!std::isalnum(static_cast<unsigned char>(c)))
-      c = '_';
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(Problems, GpuConformance, testing::ValuesIn(problemLines()), testName);
+INSTANTIATE_TEST_SUITE_P(Problems, GpuConformance,
+                         testing::ValuesIn(problemLines(SMELT_CONFORMANCE_PROBLEMS)),
+                         [](const auto &info) { return testName(info.param); });
 
 } // namespace
 } // namespace smelt::conformance

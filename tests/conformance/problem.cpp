@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <sstream>
 #include <stdexcept>
 
@@ -51,6 +52,23 @@ std::vector<float> Problem::normal(int64_t count, double deviation) {
   for (float &v : values)
     v = distribution(random);
   return values;
+}
+
+std::vector<std::string> problemLines(const std::string &path) {
+  std::vector<std::string> lines;
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);)
+    if (!line.empty() && line[0] != '#')
+      lines.push_back(line);
+  return lines;
+}
+
+std::string testName(const std::string &line) {
+  std::string name = line;
+  for (char &c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c)))
+      c = '_';
+  return name;
 }
 
 std::unique_ptr<Problem> makeProblem(const std::string &line) {

@@ -58,6 +58,11 @@ protected:
   std::vector<float> normal(int64_t count, double deviation = 1);
 };
 
+/// The problems of a file, a line each, without its comments.
+std::vector<std::string> problemLines(const std::string &path);
+/// What a test of a problem is called: its line with other signs than letters and digits as _.
+std::string testName(const std::string &line);
+
 /// Throws std::invalid_argument for a line it cannot read.
 std::unique_ptr<Problem> makeProblem(const std::string &line);
 

@@ -24,7 +24,8 @@ public:
         cacheHead(CacheWords::head(k, places.slot(row), kvHead)), keys(k, 1, true, cacheHead),
         values(k, 2, false, cacheHead), position(places.position(row)),
         queries(k.shared(pairs * queryWords())), weights(k.shared(pairs * attentionBlock)) {
-    std::tie(first, last) = places.visible(row);
+    PositionRange range = places.visible(row);
+    first = range.first, last = range.last;
     Value before = k.mul(k.rem(k.group(), pairGroups(k.spec)), pairs);
     Value firstHead = k.mul(kvHead, group);
     for (int64_t g = 0; g < pairs; ++g) {
@@ -231,12 +232,6 @@ private:
   }
 };
 
-/// First word of the partial result of a query head and block (kernels/layout.h).
-Value partialOf(GpuBuilder &k, Value head, Value block) {
-  const int64_t blocks = roundUp(k.spec.maxContext, attentionBlock) / attentionBlock;
-  return k.mul(k.add(k.mul(head, blocks), block), partialStride(k.spec.headDim));
-}
-
 Value noMaximum(GpuBuilder &k) { return k.f32Const(-std::numeric_limits<double>::infinity()); }
 
 /// Running maximum, sum and numbers of one head: kernels/attention.cpp.
@@ -266,7 +261,7 @@ void emitGpuAttentionOne(GpuBuilder &k) {
     HeadTile::Block result = tile.block(k.mul(block, attentionBlock));
     Words partials = k.operand(4);
     tile.forDimensions([&](int64_t g, Value d, size_t i) {
-      Value to = partialOf(k, tile.heads[size_t(g)], block);
+      Value to = partialOf(k, k.spec, tile.heads[size_t(g)], block);
       k.setNumber(partials, k.add(k.add(to, lanes), d), result.out[i]);
       k.ifThen(k.isEqual(d, k.idx(0)), [&] {
         k.setNumber(partials, to, result.most[size_t(g)]);
@@ -284,7 +279,7 @@ void emitGpuAttentionMerge(GpuBuilder &k) {
     Values result =
         k.loop(k.div(first, attentionBlock), end, 1, {noMaximum(k), k.f32Const(0), k.f32Const(0)},
                [&](Value block, ValueRange carried) -> Values {
-                 Value from = partialOf(k, k.group(), block);
+                 Value from = partialOf(k, k.spec, k.group(), block);
                  Running part{k.number(partials, from),
                               k.number(partials, k.add(from, 1)),
                               {k.number(partials, k.add(k.add(from, lanes), d))}};

@@ -3,18 +3,9 @@
 #pragma once
 
 #include "passes/lower/gpu_kernels/builder.h"
+#include "passes/lower/kernels/formulas.h"
 
 namespace smelt {
-
-/// `most` / scale; 0 unless scale > 0.
-inline Value inverseOf(GpuBuilder &k, Value scale, double most = 1) {
-  Value some =
-      mlir::arith::CmpFOp::create(k.b, mlir::arith::CmpFPredicate::OGT, scale, k.f32Const(0));
-  return k.select(some, k.fdiv(k.f32Const(most), scale), k.f32Const(0));
-}
-inline Value limited(GpuBuilder &k, Value v, double most = 65504) {
-  return k.fmax(k.fmin(v, k.f32Const(most)), k.f32Const(-most));
-}
 
 /// Keys or values of one kv head of one slot.
 class CacheWords {
@@ -118,17 +109,8 @@ public:
   Value position(Value row) { return at(0, row); }
   Value slot(Value row) { return at(1, row); }
 
-  /// First and last position that attention of a row sees.
-  std::pair<Value, Value> visible(Value row) {
-    Value here = position(row), first = k.idx(0), last = here;
-    if (k.spec.bidirectional)
-      last = at(2, row);
-    if (k.spec.window) {
-      first = k.max(k.sub(here, k.idx(k.spec.window - 1)), k.idx(0));
-      if (k.spec.bidirectional)
-        last = k.min(last, k.add(here, k.spec.window - 1));
-    }
-    return {first, last};
+  PositionRange visible(Value row) {
+    return visiblePositions(k, k.spec, position(row), [&] { return at(2, row); });
   }
 
 private:

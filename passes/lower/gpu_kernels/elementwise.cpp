@@ -1,6 +1,7 @@
 // Embed and Elementwise on a GPU: a thread takes 8 inputs of a table row, or one column. Operands
 // and formulas: kernels/embed.cpp, kernels/elementwise.cpp.
 #include "passes/lower/gpu_kernels/weight_words.h"
+#include "passes/lower/kernels/formulas.h"
 
 using namespace mlir;
 
@@ -61,24 +62,6 @@ private:
   Value tile;
 };
 
-Value combine(GpuBuilder &k, Value x, const std::function<Value()> &other) {
-  switch (k.spec.elementwise) {
-  case ElementwiseKind::Add:
-    return k.fadd(x, other());
-  case ElementwiseKind::Mul:
-    return k.fmul(x, other());
-  case ElementwiseKind::Scale:
-    return k.fmul(x, k.f32Const(k.spec.scalar));
-  case ElementwiseKind::Softcap: // cap * tanh(x / cap)
-    return k.fmul(k.tanh(k.fmul(x, k.f32Const(1 / k.spec.softcap))), k.f32Const(k.spec.softcap));
-  case ElementwiseKind::Activation:
-    return k.activate(k.spec.activationKind, x);
-  case ElementwiseKind::Gated:
-    return k.fmul(k.activate(k.spec.activationKind, x), other());
-  }
-  llvm_unreachable("the enumerators are all above");
-}
-
 } // namespace
 
 void emitGpuEmbed(GpuBuilder &k) {
@@ -102,8 +85,9 @@ void emitGpuElementwise(GpuBuilder &k) {
   forItemOfRow(k, k.spec.cols, [&](Value column) {
     Value row = k.rowGroup(), source = k.sourceRow(3, row);
     Value x = k.number(k.operand(0), k.add(k.mul(source, k.spec.inStride), column));
-    Value y = combine(
-        k, x, [&] { return k.number(k.operand(1), k.add(k.mul(row, k.spec.keyStride), column)); });
+    Value y = combined(k, k.spec, x, [&] {
+      return k.number(k.operand(1), k.add(k.mul(row, k.spec.keyStride), column));
+    });
     k.setNumber(k.operand(2), k.add(k.mul(row, k.spec.outStride), column), y);
   });
 }

@@ -22,14 +22,8 @@ namespace smelt {
 namespace {
 
 /// Blocks [first, last] that hold a position of the range.
-std::pair<Value, Value> visibleBlocks(KernelBuilder &k, RowPlaces::Range range) {
+std::pair<Value, Value> visibleBlocks(KernelBuilder &k, PositionRange range) {
   return {k.div(range.first, attentionBlock), k.div(range.last, attentionBlock)};
-}
-
-/// First float of the partial result of a query head and block.
-Value partialOf(KernelBuilder &k, Value queryHead, Value block) {
-  const int64_t blocks = roundUp(k.spec.maxContext, attentionBlock) / attentionBlock;
-  return k.mul(k.add(k.mul(queryHead, blocks), block), partialStride(k.spec.headDim));
 }
 
 } // namespace
@@ -40,7 +34,7 @@ void emitAttentionOne(KernelBuilder &k) {
   AttentionBlock tile(k, cache, group);
   Buffer queries = k.operand(0, k.f32), partials = k.operand(4, k.f32);
   RowPlaces places(k, 3);
-  RowPlaces::Range range = places.visible(k.idx(0));
+  PositionRange range = places.visible(k.idx(0));
   Value slot = places.slot(k.idx(0));
   auto [firstBlock, lastBlock] = visibleBlocks(k, range);
   Value blocks = k.add(k.sub(lastBlock, firstBlock), 1);
@@ -69,12 +63,12 @@ void emitAttentionOne(KernelBuilder &k) {
                            k.lessEqual(k.add(start, attentionBlock - 1), range.last));
     tile.softmax(head, start, isWhole);
     for (int64_t g = 0; g < group; ++g) {
-      Value to = partialOf(k, k.add(firstHead, g), block);
+      Value to = partialOf(k, k.spec, k.add(firstHead, g), block);
       k.store(partials, to, k.load(tile.maxima, k.idx(g)));
       k.store(partials, k.add(to, 1), k.load(tile.sums, k.idx(g)));
     }
     tile.values(head, start, k.idx(0), count, [&](Value g, Value column, Value o) {
-      Value to = k.add(partialOf(k, k.add(firstHead, g), block), lanes);
+      Value to = k.add(partialOf(k, k.spec, k.add(firstHead, g), block), lanes);
       k.storeVector(partials, k.add(to, column), o);
     });
     return {kvHead};
@@ -102,7 +96,7 @@ public:
       state.push_back(k.splatF(0, piece.n));
     state = k.loop(first, end, lanes, state, [&](Value block, ValueRange carried) {
       Value count = k.min(k.sub(end, block), k.idx(lanes));
-      Value from = partialOf(k, head, block);
+      Value from = partialOf(k, k.spec, head, block);
       Value most = weigh(from, count, carried[0]);
       Values sums(carried.drop_front());
       sums = k.loop(k.idx(0), count, 1, sums, [&](Value j, ValueRange running) {

@@ -83,7 +83,7 @@ void AttentionBlock::setQuery(Value pair, Buffer from, Value at) {
                          k.splatF(queryFactor(), piece.n)));
 }
 
-void AttentionBlock::setVisible(Value pair, RowPlaces::Range range) {
+void AttentionBlock::setVisible(Value pair, PositionRange range) {
   k.store(firsts, pair, arith::IndexCastOp::create(k.b, k.i32, range.first));
   k.store(lasts, pair, arith::IndexCastOp::create(k.b, k.i32, range.last));
 }
@@ -157,7 +157,7 @@ void AttentionBlock::storeScores(Value pair, Value chunk, Value scores) {
 // --- Softmax.
 
 /// Which of the 16 positions of a chunk a row sees.
-Value AttentionBlock::visible(Value start, RowPlaces::Range range, int64_t chunk) {
+Value AttentionBlock::visible(Value start, PositionRange range, int64_t chunk) {
   // Lane i is position start + 16 chunk + i.
   auto fromStart = [&](Value position) {
     return k.splat(arith::IndexCastOp::create(k.b, k.i32, k.sub(position, start)));
@@ -195,8 +195,7 @@ void AttentionBlock::softmaxOf(Value start, Value firstPair, int64_t count,
   SmallVector<Values> s(count), seen(count);
   Values most;
   for (int64_t p = 0; p < count; ++p) {
-    RowPlaces::Range range{k.toIndex(k.load(firsts, pairAt(p))),
-                           k.toIndex(k.load(lasts, pairAt(p)))};
+    PositionRange range{k.toIndex(k.load(firsts, pairAt(p))), k.toIndex(k.load(lasts, pairAt(p)))};
     for (int64_t c = 0; c < chunksOfBlock; ++c) {
       Value v = k.loadVector(weights, vectorAt(p, c), lanes, 64);
       if (k.spec.softcap != 0)

@@ -45,7 +45,7 @@ public:
   /// Copies the query of one pair (headDim floats).
   void setQuery(Value pair, Buffer queries, Value at);
   /// What one pair's row sees.
-  void setVisible(Value pair, RowPlaces::Range range);
+  void setVisible(Value pair, PositionRange range);
   /// The slope of one pair's query head, if the spec has slopes.
   void setSlope(Value pair, Buffer slopes, Value queryHead);
   /// Scores of the block at position `start` of the cache head; `count` positions from the start
@@ -99,7 +99,7 @@ private:
   void storeScores(Value pair, Value chunk, Value scores);
   void softmaxOf(Value start, Value firstPair, int64_t count, const Values &valueScales,
                  bool isWhole);
-  Value visible(Value start, RowPlaces::Range range, int64_t chunk);
+  Value visible(Value start, PositionRange range, int64_t chunk);
 };
 
 } // namespace smelt

@@ -49,14 +49,14 @@ void AttentionBlock::encodeQuery(Value pair, Buffer from, Value at) {
     Value most;
     for (int64_t d = 0; d < dims; d += lanes) {
       Value first = k.add(k.add(at, k.mul(g, keyGroup)), d);
-      x.push_back(cache.limited(loadFirst(k, from, first, std::min(lanes, dims - d))));
+      x.push_back(limited(k, loadFirst(k, from, first, std::min(lanes, dims - d))));
       Value magnitude = k.fabs(x.back());
       most = most ? k.fmax(most, magnitude) : magnitude;
     }
     Value scale = k.fdiv(k.reduceMax(most), k.f32Const(127)), sum;
     Value inverse = k.splat(inverseOf(k, scale));
     for (auto [i, values] : llvm::enumerate(x)) {
-      Value code = cache.limited(k.roundEven(k.fmul(values, inverse)), 127);
+      Value code = limited(k, k.roundEven(k.fmul(values, inverse)), 127);
       sum = sum ? k.fadd(sum, code) : code; // small whole numbers: exact
       Value words = k.bitcast(k.narrow(k.toInt(code), k.i8), k.vec(lanes / dotBytes, k.i32));
       Value to = k.add(k.mul(pair, wordsOfQuery()), k.mul(g, keyGroup / dotBytes));

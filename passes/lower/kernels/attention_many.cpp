@@ -73,12 +73,12 @@ private:
   Seen start(Value firstRow, Value count, Value kvHead) {
     Buffer queries = k.operand(0, k.f32);
     Value lastRow = k.sub(k.add(firstRow, count), k.idx(1));
-    RowPlaces::Range any = places.visible(firstRow);
+    PositionRange any = places.visible(firstRow);
     Values range =
         k.loop(k.idx(0), k.idx(rows), 1, {any.first, any.last, any.first, any.last},
                [&](Value i, ValueRange carried) -> Values {
                  Value row = k.min(k.add(firstRow, i), lastRow);
-                 RowPlaces::Range seen = places.visible(row);
+                 PositionRange seen = places.visible(row);
                  k.loop(k.idx(0), k.idx(group), 1, [&](Value g) {
                    Value pair = k.add(k.mul(i, group), g);
                    Value column = k.mul(k.add(k.mul(kvHead, group), g), k.spec.headDim);
@@ -193,8 +193,8 @@ private:
                                return {k.select(still, more, carried[0]), still};
                              })[0],
                       1);
-    RowPlaces::Range low = places.visible(row);
-    RowPlaces::Range high = places.visible(k.sub(k.add(row, run.count), k.idx(1)));
+    PositionRange low = places.visible(row);
+    PositionRange high = places.visible(k.sub(k.add(row, run.count), k.idx(1)));
     Value firstBlock = k.div(low.first, attentionBlock),
           lastBlock = k.div(high.last, attentionBlock);
     run.blocks = k.add(k.sub(lastBlock, firstBlock), 1);

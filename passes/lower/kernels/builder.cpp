@@ -276,6 +276,11 @@ Value ValueBuilder::splatI(int64_t value, int64_t n) {
   auto type = vec(n, i32);
   return arith::ConstantOp::create(b, DenseElementsAttr::get(type, int32_t(value)));
 }
+Value ValueBuilder::constantLike(Value like, double value) {
+  if (auto type = dyn_cast<VectorType>(like.getType()))
+    return splatF(value, type.getNumElements());
+  return f32Const(value);
+}
 Value CodeBuilder::bitcast(Value vector, VectorType type) {
   return vector::BitCastOp::create(b, type, vector);
 }
@@ -307,7 +312,7 @@ Value ValueBuilder::ior(Value a, Value c) { return arith::OrIOp::create(b, a, c)
 Value ValueBuilder::ixor(Value a, Value c) { return arith::XOrIOp::create(b, a, c); }
 
 /// An integer constant of the (scalar or vector) type of `like`.
-static Value constantLike(ImplicitLocOpBuilder &b, Value like, int64_t value) {
+static Value integerLike(ImplicitLocOpBuilder &b, Value like, int64_t value) {
   Type type = like.getType();
   if (auto vector = dyn_cast<VectorType>(type))
     return arith::ConstantOp::create(
@@ -315,13 +320,13 @@ static Value constantLike(ImplicitLocOpBuilder &b, Value like, int64_t value) {
   return arith::ConstantOp::create(b, b.getIntegerAttr(type, value));
 }
 Value ValueBuilder::shl(Value a, int64_t bits) {
-  return arith::ShLIOp::create(b, a, constantLike(b, a, bits));
+  return arith::ShLIOp::create(b, a, integerLike(b, a, bits));
 }
 Value ValueBuilder::shrArith(Value a, int64_t bits) {
-  return arith::ShRSIOp::create(b, a, constantLike(b, a, bits));
+  return arith::ShRSIOp::create(b, a, integerLike(b, a, bits));
 }
 Value ValueBuilder::shrLogic(Value a, int64_t bits) {
-  return arith::ShRUIOp::create(b, a, constantLike(b, a, bits));
+  return arith::ShRUIOp::create(b, a, integerLike(b, a, bits));
 }
 
 Type ValueBuilder::typeOf(Value like, Type element) {

@@ -95,6 +95,8 @@ public:
   Value splat(Value scalar, int64_t n = lanes);
   Value splatF(double value, int64_t n = lanes);  ///< float constant vector
   Value splatI(int64_t value, int64_t n = lanes); ///< int32 constant vector
+  /// A float constant: a scalar or all lanes of a vector, whichever `like` is.
+  Value constantLike(Value like, double value);
   Value fadd(Value a, Value b);
   Value fsub(Value a, Value b);
   Value fmul(Value a, Value b);

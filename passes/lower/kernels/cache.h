@@ -3,15 +3,9 @@
 #pragma once
 
 #include "passes/lower/kernels/columns.h"
+#include "passes/lower/kernels/formulas.h"
 
 namespace smelt {
-
-/// `most` / scale of a scalar; 0 unless scale > `least`.
-inline Value inverseOf(KernelBuilder &k, Value scale, double most = 1, double least = 0) {
-  Value some =
-      mlir::arith::CmpFOp::create(k.b, mlir::arith::CmpFPredicate::OGT, scale, k.f32Const(least));
-  return k.select(some, k.fdiv(k.f32Const(most), scale), k.f32Const(0));
-}
 
 /// The cache of one attention layer.
 class CacheView {
@@ -73,13 +67,8 @@ public:
   /// and multiplied by zero.
   Value encode(Value v) {
     const bool isHalf = info.keyBits == 16;
-    v = limited(v, isHalf ? mostHalf : 0x1.fffffep127);
+    v = limited(k, v, isHalf ? mostHalf : 0x1.fffffep127);
     return isHalf ? k.truncate(v) : v;
-  }
-  /// What is quantized is limited like float16, for the same reason.
-  Value limited(Value v, double most = mostHalf) {
-    int64_t n = mlir::cast<mlir::VectorType>(v.getType()).getNumElements();
-    return k.fmax(k.fmin(v, k.splatF(most, n)), k.splatF(-most, n));
   }
 
   // --- Scales, of 16 positions from `position`, a multiple of 16
@@ -99,7 +88,6 @@ public:
   }
 
 private:
-  static constexpr double mostHalf = 65504;
   Value capacity;
 
   Type codeType(int bits) { return bits == 32 ? k.f32 : bits == 16 ? k.f16 : k.i8; }
@@ -132,21 +120,8 @@ public:
   /// The last position of the row's slot in this step.
   Value end(Value row) { return k.toIndex(k.load(meta, k.add(row, 2 * k.spec.maxTokens))); }
 
-  /// First and last position that attention of a row sees.
-  struct Range {
-    Value first, last;
-  };
-  Range visible(Value row) {
-    Value at = position(row);
-    Range range{k.idx(0), at};
-    if (k.spec.bidirectional)
-      range.last = end(row);
-    if (k.spec.window) {
-      range.first = k.max(k.sub(at, k.idx(k.spec.window - 1)), k.idx(0));
-      if (k.spec.bidirectional)
-        range.last = k.min(range.last, k.add(at, k.spec.window - 1));
-    }
-    return range;
+  PositionRange visible(Value row) {
+    return visiblePositions(k, k.spec, position(row), [&] { return end(row); });
   }
 
 private:

@@ -3,33 +3,12 @@
 // Operands: p0 float a [.][inStride], p1 float b [.][keyStride] (Add, Mul; Gated: a = gate, b =
 // up), p2 float out [.][outStride], p3 int32 LogitRows when gatherRows (rows of a).
 #include "passes/lower/kernels/columns.h"
+#include "passes/lower/kernels/formulas.h"
 #include "passes/lower/kernels/rows.h"
 
 using namespace mlir;
 
 namespace smelt {
-
-namespace {
-
-Value combine(KernelBuilder &k, Value x, const std::function<Value()> &other) {
-  switch (k.spec.elementwise) {
-  case ElementwiseKind::Add:
-    return k.fadd(x, other());
-  case ElementwiseKind::Mul:
-    return k.fmul(x, other());
-  case ElementwiseKind::Scale:
-    return k.fmul(x, k.splatF(k.spec.scalar));
-  case ElementwiseKind::Softcap: // cap * tanh(x / cap)
-    return k.fmul(k.tanh(k.fmul(x, k.splatF(1 / k.spec.softcap))), k.splatF(k.spec.softcap));
-  case ElementwiseKind::Activation:
-    return k.activate(k.spec.activationKind, x);
-  case ElementwiseKind::Gated:
-    return k.fmul(k.activate(k.spec.activationKind, x), other());
-  }
-  llvm_unreachable("the enumerators are all above");
-}
-
-} // namespace
 
 void emitElementwise(KernelBuilder &k) {
   // One item is a run of columns of one row, so that few long rows (logits) are shared as well as
@@ -43,7 +22,7 @@ void emitElementwise(KernelBuilder &k) {
     Value source = sourceRow(k, 3, row);
     auto chunk = [&](Value column, int64_t n) {
       Value x = loadFirst(k, a, k.add(k.mul(source, k.spec.inStride), column), n);
-      Value y = combine(k, x, [&] {
+      Value y = combined(k, k.spec, x, [&] {
         return loadFirst(k, other, k.add(k.mul(row, k.spec.keyStride), column), n);
       });
       storeFirst(k, out, k.add(k.mul(row, k.spec.outStride), column), y, n);

@@ -14,18 +14,11 @@ namespace smelt {
 
 namespace {
 
-/// `value` as a scalar or as all lanes of a vector, whichever `like` is.
-Value constant(ValueBuilder &k, Value like, double value) {
-  if (auto type = dyn_cast<VectorType>(like.getType()))
-    return k.splatF(value, type.getNumElements());
-  return k.f32Const(value);
-}
-
 /// c[0] + x c[1] + x^2 c[2] + ... by Horner's rule.
 Value polynomial(ValueBuilder &k, Value x, ArrayRef<double> c) {
-  Value sum = constant(k, x, c.back());
+  Value sum = k.constantLike(x, c.back());
   for (double next : llvm::reverse(c.drop_back()))
-    sum = k.fma(sum, x, constant(k, x, next));
+    sum = k.fma(sum, x, k.constantLike(x, next));
   return sum;
 }
 
@@ -39,6 +32,14 @@ Value lessThan(ValueBuilder &k, Value a, Value c) {
   return arith::CmpFOp::create(k.b, arith::CmpFPredicate::OLT, a, c);
 }
 
+/// `value` * 2^n of the integer n that lies in the low bits of `shifted`.
+Value timesPowerOfTwo(ValueBuilder &k, Value value, Value shifted) {
+  Type words = wordsLike(k, value);
+  Value exponent = k.shl(arith::BitcastOp::create(k.b, words, shifted), 23);
+  Value bits = k.iadd(arith::BitcastOp::create(k.b, words, value), exponent);
+  return arith::BitcastOp::create(k.b, value.getType(), bits);
+}
+
 } // namespace
 
 // exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2 in two parts (Cody and Waite 1980), |r|
@@ -46,37 +47,31 @@ Value lessThan(ValueBuilder &k, Value a, Value c) {
 // rounds to the integer and leaves it in the low bits of the sum, from where it goes straight to
 // the exponent.
 Value ValueBuilder::exp(Value v) {
-  Value x = fmax(fmin(v, constant(*this, v, 88.0)), constant(*this, v, -87.0));
-  Value magic = constant(*this, v, 12582912.0);
-  Value shifted = fma(x, constant(*this, v, 1.44269504088896341), magic);
+  Value x = fmax(fmin(v, constantLike(v, 88.0)), constantLike(v, -87.0));
+  Value magic = constantLike(v, 12582912.0);
+  Value shifted = fma(x, constantLike(v, 1.44269504088896341), magic);
   Value n = fsub(shifted, magic);
-  Value r = fma(n, constant(*this, v, -0.693145751953125), x);
-  r = fma(n, constant(*this, v, -1.42860682030941723212e-6), r);
+  Value r = fma(n, constantLike(v, -0.693145751953125), x);
+  r = fma(n, constantLike(v, -1.42860682030941723212e-6), r);
   Value p = polynomial(*this, r,
                        {0x1.fffffb94453f2p-2, 0x1.5554909ff48c6p-3, 0x1.5558f4cde8a25p-5,
                         0x1.123a6b31e3169p-7, 0x1.6a235199c3c9ep-10});
   p = fma(fmul(r, r), p, r);
-  p = fadd(p, constant(*this, v, 1));
-  Type words = wordsLike(*this, v);
-  Value exponent = shl(arith::BitcastOp::create(b, words, shifted), 23);
-  Value bits = iadd(arith::BitcastOp::create(b, words, p), exponent);
-  Value result = arith::BitcastOp::create(b, v.getType(), bits);
-  return select(lessThan(*this, v, constant(*this, v, -87.0)), constant(*this, v, 0), result);
+  p = fadd(p, constantLike(v, 1));
+  Value result = timesPowerOfTwo(*this, p, shifted);
+  return select(lessThan(*this, v, constantLike(v, -87.0)), constantLike(v, 0), result);
 }
 
 // The same with n = round(x), r = x - n exactly, |r| <= 0.5, and 2^r ~ 1 + r P(r), relative error
 // 1.1e-7 before rounding.
 Value ValueBuilder::exp2OfNegative(Value v) {
-  Value x = fmax(v, constant(*this, v, -126));
-  Value magic = constant(*this, v, 12582912.0);
+  Value x = fmax(v, constantLike(v, -126));
+  Value magic = constantLike(v, 12582912.0);
   Value shifted = fadd(x, magic);
   Value r = fsub(x, fsub(shifted, magic));
   Value p = polynomial(
       *this, r, {1, 0x1.62e42ap-1, 0x1.ebf9bcp-3, 0x1.c6b752p-5, 0x1.3cea88p-7, 0x1.5bba14p-10});
-  Type words = wordsLike(*this, v);
-  Value exponent = shl(arith::BitcastOp::create(b, words, shifted), 23);
-  return arith::BitcastOp::create(b, v.getType(),
-                                  iadd(arith::BitcastOp::create(b, words, p), exponent));
+  return timesPowerOfTwo(*this, p, shifted);
 }
 
 // |x| < 0.6: x + x^3 P(x^2), relative error 5e-9; beyond: 1 - 2 / (exp(2 |x|) + 1) with the sign of
@@ -89,16 +84,16 @@ Value ValueBuilder::tanh(Value v) {
                         0.02060551202817002, -0.005666215775065282});
   Value small = fma(fmul(v, square), p, v);
   Value e = exp(fadd(magnitude, magnitude));
-  Value one = constant(*this, v, 1);
-  Value large = fsub(one, fdiv(constant(*this, v, 2), fadd(e, one)));
+  Value one = constantLike(v, 1);
+  Value large = fsub(one, fdiv(constantLike(v, 2), fadd(e, one)));
   large = math::CopySignOp::create(b, large, v);
-  return select(lessThan(*this, magnitude, constant(*this, v, 0.6)), small, large);
+  return select(lessThan(*this, magnitude, constantLike(v, 0.6)), small, large);
 }
 
 // |x| < 1: x P(x^2), relative error 4e-8; beyond: 1 - exp(-Q(|x|)), Q = -log(erfc), absolute error
 // 1e-9 up to 4, where erf rounds to 1. Odd by construction.
 Value ValueBuilder::erf(Value v) {
-  Value magnitude = fmin(fabs(v), constant(*this, v, 4));
+  Value magnitude = fmin(fabs(v), constantLike(v, 4));
   Value p = polynomial(*this, fmul(magnitude, magnitude),
                        {1.1283791224459585, -0.376123258986532, 0.11280177477884762,
                         -0.026711228476297776, 0.004917446415657733, -0.0005630960834004852});
@@ -107,9 +102,9 @@ Value ValueBuilder::erf(Value v) {
                        {0.0003326920281115925, 1.1271224878209487, 0.6380935840658436,
                         0.10314795231831178, -0.021856303466082153, 0.0029518745715939117,
                         -0.00018677675450657003});
-  Value large = fsub(constant(*this, v, 1), exp(fneg(q)));
+  Value large = fsub(constantLike(v, 1), exp(fneg(q)));
   large = math::CopySignOp::create(b, large, v);
-  return select(lessThan(*this, magnitude, constant(*this, v, 1)), small, large);
+  return select(lessThan(*this, magnitude, constantLike(v, 1)), small, large);
 }
 
 Value ValueBuilder::activate(uint32_t activationKind, Value v) {
@@ -117,22 +112,22 @@ Value ValueBuilder::activate(uint32_t activationKind, Value v) {
   case slm::Activation::Identity:
     return v;
   case slm::Activation::Relu:
-    return fmax(v, constant(*this, v, 0));
+    return fmax(v, constantLike(v, 0));
   case slm::Activation::Relu2: {
-    Value positive = fmax(v, constant(*this, v, 0));
+    Value positive = fmax(v, constantLike(v, 0));
     return fmul(positive, positive);
   }
   case slm::Activation::Silu: // x / (1 + exp(-x))
-    return fdiv(v, fadd(constant(*this, v, 1), exp(fneg(v))));
+    return fdiv(v, fadd(constantLike(v, 1), exp(fneg(v))));
   case slm::Activation::GeluTanh: { // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
     Value cube = fmul(fmul(v, v), v);
-    Value inner = fma(cube, constant(*this, v, 0.044715), v);
-    Value t = tanh(fmul(inner, constant(*this, v, 0.79788456080286536)));
-    return fmul(fmul(v, constant(*this, v, 0.5)), fadd(t, constant(*this, v, 1)));
+    Value inner = fma(cube, constantLike(v, 0.044715), v);
+    Value t = tanh(fmul(inner, constantLike(v, 0.79788456080286536)));
+    return fmul(fmul(v, constantLike(v, 0.5)), fadd(t, constantLike(v, 1)));
   }
   case slm::Activation::GeluErf: { // 0.5 x (1 + erf(x / sqrt 2))
-    Value t = erf(fmul(v, constant(*this, v, 0.70710678118654752)));
-    return fmul(fmul(v, constant(*this, v, 0.5)), fadd(t, constant(*this, v, 1)));
+    Value t = erf(fmul(v, constantLike(v, 0.70710678118654752)));
+    return fmul(fmul(v, constantLike(v, 0.5)), fadd(t, constantLike(v, 1)));
   }
   }
   llvm_unreachable("the enumerators are all above");

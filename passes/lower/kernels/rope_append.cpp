@@ -170,7 +170,7 @@ private:
     Value most = foldColumns(
         k, count,
         [&](Value acc, Value column, int64_t n) {
-          return k.fmax(k.fabs(cache.limited(loadFirst(k, in, k.add(from, column), n))), acc);
+          return k.fmax(k.fabs(limited(k, loadFirst(k, in, k.add(from, column), n))), acc);
         },
         [&](Value a, Value c) { return k.fmax(a, c); });
     Value scale = k.fdiv(k.reduceMax(most), k.f32Const(127));
@@ -179,8 +179,8 @@ private:
   /// q + 128 as bytes.
   Value symmetricCodes(Value x, Value inverse) {
     int64_t n = cast<VectorType>(x.getType()).getNumElements();
-    Value code = k.roundEven(k.fmul(cache.limited(x), k.splat(inverse, n)));
-    return k.narrow(k.iadd(k.toInt(cache.limited(code, 127)), k.splatI(128, n)), k.i8);
+    Value code = k.roundEven(k.fmul(limited(k, x), k.splat(inverse, n)));
+    return k.narrow(k.iadd(k.toInt(limited(k, code, 127)), k.splatI(128, n)), k.i8);
   }
 
   void storePackedValue(Buffer in, Value from, Value cacheHead, Value position) {
@@ -192,11 +192,11 @@ private:
       Value fill = k.splat(k.load(in, first));
       auto half = [&](int64_t column) {
         if (n <= column)
-          return cache.limited(fill);
+          return limited(k, fill);
         Value x = loadFirst(k, in, k.add(first, column), std::min(lanes, n - column));
         Value inside = arith::CmpIOp::create(k.b, arith::CmpIPredicate::slt, k.laneIds(),
                                              k.splatI(n - column));
-        return cache.limited(k.select(inside, x, fill));
+        return limited(k, k.select(inside, x, fill));
       };
       Value low = half(0), high = half(lanes);
       Value least = k.fneg(k.reduceMax(k.fneg(k.fmin(low, high))));

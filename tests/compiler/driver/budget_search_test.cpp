@@ -25,8 +25,9 @@ Found seek(BudgetSearch search, const std::function<double(double)> &reached, do
     const BudgetSearch::Verdict verdict = search.record(found.trials.back(), planMet);
     found.kept.push_back(verdict.isBest);
     isDone = verdict.isDone;
+    if (verdict.isBest)
+      found.best = found.trials.back();
   }
-  found.best = search.best();
   return found;
 }
 
