@@ -167,7 +167,7 @@ smelt_status smelt_model_get_info(const smelt_model *model, smelt_model_info *in
     value.has_chat_template = opened.chatTemplate() != nullptr;
     value.cache_bytes_per_position = config.keyBytesPerPosition + config.valueBytesPerPosition;
     value.scratch_bytes = config.scratchBytes;
-    value.target = opened.target().name.data();
+    value.target = opened.target().data();
     value.metadata = metadata.empty() ? "" : metadata.data();
     value.metadata_bytes = metadata.size();
     value.has_graph = opened.artifact().tensorProgram() != nullptr;

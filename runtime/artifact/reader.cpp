@@ -56,6 +56,14 @@ std::string_view opLabelName(OpLabel label) {
   return uint32_t(label) < opLabelCount ? names[uint32_t(label)] : "unknown";
 }
 
+std::string_view gpuCodeName(GpuCodeKind kind) {
+  switch (kind) {
+  case GpuCodeKind::SpirV:
+    return "vulkan";
+  }
+  return "unknown";
+}
+
 Result<std::unique_ptr<const Artifact>> Artifact::open(const std::string &path) {
   int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0)
@@ -325,6 +333,14 @@ std::span<const GpuKernel> Artifact::gpuKernels(GpuCodeKind kind) const {
   std::span<const GpuKernel> kernels;
   auto found = section(SectionKind::GpuCode, uint32_t(kind));
   return viewAt(found, 0, names.size(), kernels) ? kernels : std::span<const GpuKernel>();
+}
+
+std::string Artifact::gpuNames() const {
+  std::string names;
+  for (const SectionEntry &entry : table)
+    if (entry.kind == SectionKind::GpuCode)
+      names += (names.empty() ? "" : ", ") + std::string(gpuCodeName(GpuCodeKind(entry.target)));
+  return names;
 }
 
 Status Artifact::checkGpuCode() const {

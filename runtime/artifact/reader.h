@@ -18,6 +18,8 @@ namespace smelt {
 std::string_view sectionName(format::SectionKind kind);
 std::string_view opLabelName(format::OpLabel label);
 inline constexpr size_t opLabelCount = 8;
+/// The name that --target and --device have for the GPUs that run this code.
+std::string_view gpuCodeName(format::GpuCodeKind kind);
 
 /// A checked artifact. Everything it gives points into the mapping and lives as long as this
 /// object. After open() succeeds these hold: checksums of all sections match; operands of all
@@ -50,6 +52,8 @@ public:
   std::span<const format::CacheLayer> cacheLayers() const { return layers; }
   /// How the kernels of the program are started on GPUs of a kind; empty: there is no code for it.
   std::span<const format::GpuKernel> gpuKernels(format::GpuCodeKind kind) const;
+  /// The GPUs that there is code for, as gpuCodeName() says, with commas; empty: none.
+  std::string gpuNames() const;
 
   /// Null for an artifact that runs tokens; else its instructions are only called by Rows.
   const TensorProgram *tensorProgram() const { return tensors ? &*tensors : nullptr; }

@@ -231,8 +231,12 @@ Result<const CpuTarget *> chooseTarget(const Artifact &artifact, std::string_vie
   }
   if (reasons.empty())
     reasons = "it holds no code for any target known to this smelt";
-  return unsupported("the artifact cannot run here: " + reasons +
-                     "; compile it for a target that fits");
+  std::string advice = "compile it for a target that fits";
+  if (std::string gpus = artifact.gpuNames(); !gpus.empty()) {
+    reasons += ", but for GPUs (" + gpus + ")";
+    advice = "choose one with --device, or " + advice;
+  }
+  return unsupported("the artifact cannot run on this CPU: " + reasons + "; " + advice);
 }
 
 unsigned defaultThreads() {

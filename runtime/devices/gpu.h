@@ -22,6 +22,28 @@ struct GpuOperand {
 struct GpuDispatch {
   uint32_t call;
   uint32_t groups[3];
+  bool waits; ///< for all that the calls before it in the step do; else it may run beside them
+  bool operator==(const GpuDispatch &) const = default;
+};
+
+/// In bytes.
+struct GpuCopy {
+  int32_t from;
+  uint64_t fromOffset;
+  int32_t to;
+  uint64_t toOffset, bytes;
+};
+
+/// When the host and the device see what the other has written to a memory.
+enum class GpuTransfer {
+  Asked,     ///< read() and write() wait until it is there
+  BeforeRun, ///< write() is cheap: every run() begins with what was written last
+  AfterRun,  ///< every run() ends with bringing it back, so that read() is cheap
+};
+
+struct GpuLimits {
+  uint64_t allocationBytes = ~uint64_t(0); ///< of one memory
+  uint64_t operandBytes = ~uint64_t(0);    ///< that a kernel reaches of an operand
 };
 
 /// One device with everything that was made on it; gone with the object. Kernels are as
@@ -32,16 +54,24 @@ public:
   virtual ~GpuDevice() = default;
 
   virtual const std::string &name() const = 0;
+  virtual GpuLimits limits() const = 0;
+  /// What can still be allocated, as far as the driver says.
+  virtual uint64_t freeBytes() const = 0;
   /// Memory of zeros; `what` it is for, in messages.
-  virtual Result<int32_t> allocate(uint64_t bytes, const std::string &what) = 0;
+  virtual Result<int32_t> allocate(uint64_t bytes, const std::string &what,
+                                   GpuTransfer transfer = GpuTransfer::Asked) = 0;
   virtual Status write(int32_t memory, uint64_t offset, std::span<const std::byte> bytes) = 0;
   virtual Status read(int32_t memory, uint64_t offset, std::span<std::byte> bytes) = 0;
+  /// Copies on the device, which do not overlap, in any order.
+  virtual Status copy(std::span<const GpuCopy> copies) = 0;
   /// The kernel `symbol` of a piece of code.
   virtual Result<uint32_t> addKernel(std::span<const std::byte> code,
                                      const std::string &symbol) = 0;
   virtual Result<uint32_t> addCall(uint32_t kernel,
                                    std::span<const GpuOperand, format::operandCount> operands) = 0;
-  /// Runs the calls one after the other, each seeing what those before it wrote, and waits.
+  /// Runs the calls in this order, as far as they wait for each other, and returns when all are
+  /// done. Dispatches like those of one of the last runs are not recorded again (recorded_steps.h):
+  /// they cost one submission.
   virtual Status run(std::span<const int32_t, format::FieldCount> fields,
                      std::span<const GpuDispatch> dispatches) = 0;
 };

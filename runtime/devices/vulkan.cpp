@@ -1,12 +1,10 @@
-// Vulkan compute: the loader by dlopen, a device, its memories, pipelines and command buffers.
-#include "runtime/devices/vulkan.h"
-
-#include "runtime/devices/vulkan_types.h"
+// Vulkan compute: a device, its memories, pipelines and command buffers.
+#include "runtime/devices/recorded_steps.h"
+#include "runtime/devices/vulkan_loader.h"
 
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <dlfcn.h>
 
 namespace smelt {
 
@@ -14,159 +12,21 @@ using namespace vulkan;
 
 namespace {
 
-/// What every kernel of ours may rely on (passes/lower/gpu_kernels.h: vulkanTarget).
-constexpr uint32_t neededThreads = 128, neededSharedBytes = 16384;
-/// Bindings of a kernel: fields, where operands start, operands.
-constexpr uint32_t bindingCount = 2 + format::operandCount;
-
-std::string describe(int32_t outcome) {
-  switch (outcome) {
-  case OutOfHostMemory:
-    return "out of memory";
-  case OutOfDeviceMemory:
-    return "out of device memory";
-  case InitializationFailed:
-    return "the driver could not be initialized";
-  case DeviceLost:
-    return "the device was lost (its driver was reset, or it was taken away)";
-  case IncompatibleDriver:
-    return "no driver fits";
-  }
-  return "error " + std::to_string(outcome);
-}
-
-Status failure(int32_t outcome, const std::string &what) {
-  const bool isMemory = outcome == OutOfHostMemory || outcome == OutOfDeviceMemory;
-  const StatusCode code = isMemory                ? StatusCode::Exhausted
-                          : outcome == DeviceLost ? StatusCode::Internal
-                                                  : StatusCode::Unsupported;
-  return Status(code, "vulkan: " + what + " failed: " + describe(outcome));
-}
-
-/// Returns the failure of a Vulkan call to the caller.
-#define VULKAN_TRY(call, what)                                                                     \
-  do {                                                                                             \
-    if (int32_t outcome = (call); outcome != Success)                                              \
-      return failure(outcome, what);                                                               \
-  } while (false)
-
-//===--- Loader and instance ------------------------------------------------------------------===//
-
-/// The loader, an instance, and the functions found with it.
-class Loader {
-public:
-  static Result<std::shared_ptr<Loader>> open();
-  ~Loader();
-
-#define GLOBAL(name, result, parameters) result(*name) parameters = nullptr;
-#define INSTANCE GLOBAL
-#define DEVICE(name, result, parameters)
-#include "runtime/devices/vulkan_functions.def"
-
-  std::vector<PhysicalDevice> devices;
-
-private:
-  void *library = nullptr;
-  Instance instance = nullptr;
-
-  Status start();
-};
-
-Result<std::shared_ptr<Loader>> Loader::open() {
-  auto loader = std::make_shared<Loader>();
-  SMELT_TRY(loader->start());
-  return loader;
-}
-
-Loader::~Loader() {
-  if (instance)
-    DestroyInstance(instance, nullptr);
-  if (library)
-    dlclose(library);
-}
-
-Status Loader::start() {
-  library = dlopen("libvulkan.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (!library)
-    return notFound("vulkan: there is no loader on this system (libvulkan.so.1; Debian and Ubuntu: "
-                    "package libvulkan1 and a driver)");
-  auto find = reinterpret_cast<Function (*)(Instance, const char *)>(
-      dlsym(library, "vkGetInstanceProcAddr"));
-  if (!find)
-    return unsupported("vulkan: libvulkan.so.1 has no vkGetInstanceProcAddr");
-#define GLOBAL(name, result, parameters)                                                           \
-  name = reinterpret_cast<result(*) parameters>(find(nullptr, "vk" #name));
-#define INSTANCE(name, result, parameters)
-#define DEVICE(name, result, parameters)
-#include "runtime/devices/vulkan_functions.def"
-  uint32_t version = 0;
-  if (!EnumerateInstanceVersion || !CreateInstance || EnumerateInstanceVersion(&version) != 0 ||
-      version < version1_1)
-    return unsupported("vulkan: the loader is older than Vulkan 1.1");
-
-  ApplicationInfo application{};
-  application.name = application.engineName = "smelt";
-  application.apiVersion = version1_1;
-  InstanceCreateInfo info{};
-  info.application = &application;
-  VULKAN_TRY(CreateInstance(&info, nullptr, &instance), "creating an instance");
-#define GLOBAL(name, result, parameters)
-#define INSTANCE(name, result, parameters)                                                         \
-  name = reinterpret_cast<result(*) parameters>(find(instance, "vk" #name));
-#define DEVICE(name, result, parameters)
-#include "runtime/devices/vulkan_functions.def"
-  uint32_t count = 0;
-  VULKAN_TRY(EnumeratePhysicalDevices(instance, &count, nullptr), "listing devices");
-  devices.resize(count);
-  VULKAN_TRY(EnumeratePhysicalDevices(instance, &count, devices.data()), "listing devices");
-  devices.resize(count);
-  return {};
-}
-
-/// The first queue family that computes; none: -1.
-int64_t computeFamily(const Loader &loader, PhysicalDevice device) {
-  uint32_t count = 0;
-  loader.GetPhysicalDeviceQueueFamilyProperties(device, &count, nullptr);
-  std::vector<QueueFamilyProperties> families(count);
-  loader.GetPhysicalDeviceQueueFamilyProperties(device, &count, families.data());
-  for (uint32_t i = 0; i < count; ++i)
-    if (families[i].flags & queueCompute && families[i].count)
-      return i;
-  return -1;
-}
-
-VulkanDeviceInfo infoOf(const Loader &loader, PhysicalDevice device) {
-  PhysicalDeviceProperties properties{};
-  loader.GetPhysicalDeviceProperties(device, &properties);
-  const PhysicalDeviceProperties::Limits &limits = properties.limits;
-  VulkanDeviceInfo info{properties.name, properties.type == deviceTypeProcessor, {}};
-  auto tooFew = [&](uint64_t found, uint64_t needed, const char *what) {
-    if (found < needed && info.lacks.empty())
-      info.lacks = "it has " + std::to_string(found) + " " + what + ", " + std::to_string(needed) +
-                   " are needed";
-  };
-  if (properties.apiVersion < version1_1)
-    info.lacks = "its driver is older than Vulkan 1.1";
-  else if (computeFamily(loader, device) < 0)
-    info.lacks = "it does not compute";
-  tooFew(limits.maxComputeWorkGroupInvocations, neededThreads, "threads in a workgroup");
-  tooFew(limits.maxComputeSharedMemorySize, neededSharedBytes, "bytes of workgroup memory");
-  tooFew(limits.maxPerStageDescriptorStorageBuffers, bindingCount, "storage buffers");
-  return info;
-}
-
 //===--- Device -------------------------------------------------------------------------------===//
 
 class VulkanDevice final : public GpuDevice {
 public:
   explicit VulkanDevice(std::shared_ptr<Loader> loader) : loader(std::move(loader)) {}
   ~VulkanDevice() override;
-  Status open(PhysicalDevice physical);
+  Status open(PhysicalDevice which, const GpuLimits &atMost);
 
   const std::string &name() const override { return deviceName; }
-  Result<int32_t> allocate(uint64_t bytes, const std::string &what) override;
+  GpuLimits limits() const override { return bounds; }
+  uint64_t freeBytes() const override;
+  Result<int32_t> allocate(uint64_t bytes, const std::string &what, GpuTransfer transfer) override;
   Status write(int32_t memory, uint64_t offset, std::span<const std::byte> bytes) override;
   Status read(int32_t memory, uint64_t offset, std::span<std::byte> bytes) override;
+  Status copy(std::span<const GpuCopy> copies) override;
   Result<uint32_t> addKernel(std::span<const std::byte> code, const std::string &symbol) override;
   Result<uint32_t> addCall(uint32_t kernel,
                            std::span<const GpuOperand, format::operandCount> operands) override;
@@ -174,10 +34,14 @@ public:
              std::span<const GpuDispatch> dispatches) override;
 
 private:
-  struct Memory {
+  struct Buffer {
     Handle buffer = 0, memory = 0;
     uint64_t bytes = 0;
-    std::byte *mapped = nullptr; ///< of memory that the host writes
+    std::byte *mapped = nullptr; ///< of memory that the host sees
+  };
+  struct Memory {
+    Buffer onDevice, onHost; ///< the second only where a run transfers it
+    GpuTransfer transfer;
   };
   struct Kernel {
     Handle module, pipeline;
@@ -189,12 +53,13 @@ private:
   /// Descriptor sets of so many calls, and where their operands start.
   struct CallBlock {
     Handle pool = 0;
-    Memory offsets;
+    Buffer offsets;
     uint32_t used = 0;
   };
   static constexpr uint32_t callsOfBlock = 256;
   static constexpr uint64_t offsetStride = 256; ///< no device aligns bindings more
   static constexpr uint64_t stagingBytes = 4 << 20;
+  static constexpr size_t fieldsMemory = 0; ///< of memories: the fields of the step
 
 #define GLOBAL(name, result, parameters)
 #define INSTANCE(name, result, parameters)
@@ -203,28 +68,34 @@ private:
 
   std::shared_ptr<Loader> loader;
   std::string deviceName;
+  PhysicalDevice physical = nullptr;
   Device device = nullptr;
   Queue queue = nullptr;
   MemoryProperties memoryTypes{};
-  uint64_t bindingAlignment = 1, largestBinding = 0;
+  GpuLimits bounds;
+  uint64_t bindingAlignment = 1;
   Handle setLayout = 0, pipelineLayout = 0, commandPool = 0, fence = 0;
-  CommandBuffer commands = nullptr;
-  Memory stepFields, staging;
+  CommandBuffer once = nullptr; ///< recorded anew for every transfer
+  Buffer staging;
   std::vector<Memory> memories;
   std::vector<Kernel> kernels;
   std::vector<CallBlock> callBlocks;
   std::vector<Call> calls;
+  RecordedSteps<CommandBuffer> steps;
 
-  Status createDevice(PhysicalDevice physical);
+  Status createDevice();
   Status createLayouts();
-  Result<Memory> create(uint64_t bytes, bool forHost, const std::string &what);
-  void destroy(Memory &memory);
+  Result<CommandBuffer> createCommands();
+  uint32_t memoryType(uint32_t usable, uint32_t flags) const;
+  Result<Buffer> create(uint64_t bytes, bool forHost, const std::string &what);
+  void destroy(Buffer &buffer);
   Status addCallBlock();
-  Status begin();
-  Status submit();
-  void barrier(uint32_t from, uint32_t fromAccess, uint32_t to, uint32_t toAccess);
-  Status copy(const Memory &from, uint64_t fromOffset, const Memory &to, uint64_t toOffset,
-              uint64_t bytes);
+  Status begin(CommandBuffer commands, uint32_t flags);
+  Status submit(CommandBuffer commands);
+  void order(CommandBuffer commands);
+  void copy(CommandBuffer commands, const Buffer &from, uint64_t fromOffset, const Buffer &to,
+            uint64_t toOffset, uint64_t bytes);
+  Status record(CommandBuffer commands, std::span<const GpuDispatch> dispatches);
 };
 
 VulkanDevice::~VulkanDevice() {
@@ -239,31 +110,35 @@ VulkanDevice::~VulkanDevice() {
     DestroyDescriptorPool(device, block.pool, nullptr);
     destroy(block.offsets);
   }
-  for (Memory &memory : memories)
-    destroy(memory);
-  destroy(stepFields);
+  for (Memory &memory : memories) {
+    destroy(memory.onDevice);
+    destroy(memory.onHost);
+  }
   destroy(staging);
   DestroyFence(device, fence, nullptr);
-  DestroyCommandPool(device, commandPool, nullptr);
+  DestroyCommandPool(device, commandPool, nullptr); // with the recorded steps
   DestroyPipelineLayout(device, pipelineLayout, nullptr);
   DestroyDescriptorSetLayout(device, setLayout, nullptr);
   DestroyDevice(device, nullptr);
 }
 
-Status VulkanDevice::open(PhysicalDevice physical) {
-  SMELT_TRY(createDevice(physical));
+Status VulkanDevice::open(PhysicalDevice which, const GpuLimits &atMost) {
+  physical = which;
+  const GpuLimits own = limitsOf(*loader, physical);
+  bounds = {std::min(own.allocationBytes, atMost.allocationBytes),
+            std::min(own.operandBytes, atMost.operandBytes)};
+  SMELT_TRY(createDevice());
   SMELT_TRY(createLayouts());
-  SMELT_ASSIGN(stepFields, create(format::FieldCount * sizeof(int32_t), true, "the step's fields"));
   SMELT_ASSIGN(staging, create(stagingBytes, true, "transfers"));
-  return {};
+  return allocate(format::FieldCount * sizeof(int32_t), "the step's fields", GpuTransfer::BeforeRun)
+      .status();
 }
 
-Status VulkanDevice::createDevice(PhysicalDevice physical) {
+Status VulkanDevice::createDevice() {
   PhysicalDeviceProperties properties{};
   loader->GetPhysicalDeviceProperties(physical, &properties);
   deviceName = properties.name;
   bindingAlignment = std::max<uint64_t>(4, properties.limits.minStorageBufferOffsetAlignment);
-  largestBinding = properties.limits.maxStorageBufferRange;
   loader->GetPhysicalDeviceMemoryProperties(physical, &memoryTypes);
 
   const uint32_t family = uint32_t(computeFamily(*loader, physical));
@@ -287,10 +162,7 @@ Status VulkanDevice::createDevice(PhysicalDevice physical) {
   pool.flags = commandPoolResetsBuffers;
   pool.family = family;
   VULKAN_TRY(CreateCommandPool(device, &pool, nullptr, &commandPool), "creating a command pool");
-  CommandBufferAllocateInfo buffer{};
-  buffer.pool = commandPool;
-  buffer.count = 1;
-  VULKAN_TRY(AllocateCommandBuffers(device, &buffer, &commands), "creating a command buffer");
+  SMELT_ASSIGN(once, createCommands());
   FenceCreateInfo fenceInfo{};
   VULKAN_TRY(CreateFence(device, &fenceInfo, nullptr, &fence), "creating a fence");
   return {};
@@ -314,86 +186,132 @@ Status VulkanDevice::createLayouts() {
 
 //===--- Memory -------------------------------------------------------------------------------===//
 
-Result<VulkanDevice::Memory> VulkanDevice::create(uint64_t bytes, bool forHost,
+/// The first type with these flags among the usable ones (bit i: type i); none: typeCount.
+uint32_t VulkanDevice::memoryType(uint32_t usable, uint32_t flags) const {
+  uint32_t type = 0;
+  while (type < memoryTypes.typeCount &&
+         !(usable >> type & 1 && (memoryTypes.types[type].flags & flags) == flags))
+    ++type;
+  return type;
+}
+
+Result<VulkanDevice::Buffer> VulkanDevice::create(uint64_t bytes, bool forHost,
                                                   const std::string &what) {
-  Memory memory;
-  memory.bytes = (std::max<uint64_t>(bytes, 1) + 3) / 4 * 4;
+  Buffer made;
+  made.bytes = (std::max<uint64_t>(bytes, 1) + 3) / 4 * 4;
   const std::string name =
-      "allocating " + std::to_string(memory.bytes) + " bytes for " + what + " on " + deviceName;
+      "allocating " + std::to_string(made.bytes) + " bytes for " + what + " on " + deviceName;
   BufferCreateInfo info{};
-  info.bytes = memory.bytes;
+  info.bytes = made.bytes;
   info.usage = bufferStorage | bufferTransferSource | bufferTransferTarget;
-  VULKAN_TRY(CreateBuffer(device, &info, nullptr, &memory.buffer), name);
+  VULKAN_TRY(CreateBuffer(device, &info, nullptr, &made.buffer), name);
   MemoryRequirements needs{};
-  GetBufferMemoryRequirements(device, memory.buffer, &needs);
-  const uint32_t wanted =
-      forHost ? memoryHostVisible | memoryHostCoherent : uint32_t(memoryDeviceLocal);
+  GetBufferMemoryRequirements(device, made.buffer, &needs);
   MemoryAllocateInfo allocation{};
   allocation.bytes = needs.bytes;
-  allocation.type = memoryTypes.typeCount;
-  for (uint32_t i = memoryTypes.typeCount; i-- > 0;)
-    if (needs.types >> i & 1 && (memoryTypes.types[i].flags & wanted) == wanted)
-      allocation.type = i;
+  if (forHost) {
+    // What the host reads is slow without its caches.
+    constexpr uint32_t coherent = memoryHostVisible | memoryHostCoherent;
+    allocation.type = memoryType(needs.types, coherent | memoryHostCached);
+    if (allocation.type == memoryTypes.typeCount)
+      allocation.type = memoryType(needs.types, coherent);
+  } else {
+    allocation.type = memoryType(needs.types, memoryDeviceLocal);
+  }
   int32_t outcome = OutOfDeviceMemory;
   if (allocation.type < memoryTypes.typeCount)
-    outcome = AllocateMemory(device, &allocation, nullptr, &memory.memory);
+    outcome = AllocateMemory(device, &allocation, nullptr, &made.memory);
   if (outcome == Success)
-    outcome = BindBufferMemory(device, memory.buffer, memory.memory, 0);
+    outcome = BindBufferMemory(device, made.buffer, made.memory, 0);
   void *mapped = nullptr;
   if (outcome == Success && forHost)
-    outcome = MapMemory(device, memory.memory, 0, memory.bytes, 0, &mapped);
+    outcome = MapMemory(device, made.memory, 0, made.bytes, 0, &mapped);
   if (outcome != Success) {
-    destroy(memory);
+    destroy(made);
     return failure(outcome, name);
   }
-  memory.mapped = static_cast<std::byte *>(mapped);
-  return memory;
+  made.mapped = static_cast<std::byte *>(mapped);
+  return made;
 }
 
-void VulkanDevice::destroy(Memory &memory) {
-  if (memory.buffer)
-    DestroyBuffer(device, memory.buffer, nullptr);
-  if (memory.memory)
-    FreeMemory(device, memory.memory, nullptr);
-  memory = {};
+void VulkanDevice::destroy(Buffer &buffer) {
+  if (buffer.buffer)
+    DestroyBuffer(device, buffer.buffer, nullptr);
+  if (buffer.memory)
+    FreeMemory(device, buffer.memory, nullptr);
+  buffer = {};
 }
 
-Result<int32_t> VulkanDevice::allocate(uint64_t bytes, const std::string &what) {
-  SMELT_ASSIGN(Memory memory, create(bytes, false, what));
-  memories.push_back(memory);
-  SMELT_TRY(begin());
-  CmdFillBuffer(commands, memory.buffer, 0, memory.bytes, 0);
-  SMELT_TRY(submit());
+uint64_t VulkanDevice::freeBytes() const {
+  const uint32_t type = memoryType(~0u, memoryDeviceLocal);
+  return type == memoryTypes.typeCount
+             ? 0
+             : freeBytesOfHeaps(*loader, physical)[memoryTypes.types[type].heap];
+}
+
+Result<int32_t> VulkanDevice::allocate(uint64_t bytes, const std::string &what,
+                                       GpuTransfer transfer) {
+  if (bytes > bounds.allocationBytes)
+    return exhausted("vulkan: allocating " + std::to_string(bytes) + " bytes for " + what + " on " +
+                     deviceName + " failed: one memory has at most " +
+                     std::to_string(bounds.allocationBytes) + " bytes there");
+  memories.push_back({{}, {}, GpuTransfer::Asked});
+  Memory &memory = memories.back();
+  SMELT_ASSIGN(memory.onDevice, create(bytes, false, what));
+  SMELT_TRY(begin(once, commandBufferOneTime));
+  CmdFillBuffer(once, memory.onDevice.buffer, 0, memory.onDevice.bytes, 0);
+  SMELT_TRY(submit(once));
+  if (transfer != GpuTransfer::Asked) {
+    SMELT_ASSIGN(memory.onHost, create(bytes, true, what));
+    std::memset(memory.onHost.mapped, 0, memory.onHost.bytes);
+    memory.transfer = transfer;
+    // Recorded steps do not know of it.
+    steps.clear(
+        [&](CommandBuffer commands) { FreeCommandBuffers(device, commandPool, 1, &commands); });
+  }
   return int32_t(memories.size()) - 1;
 }
 
-Status VulkanDevice::copy(const Memory &from, uint64_t fromOffset, const Memory &to,
-                          uint64_t toOffset, uint64_t bytes) {
-  SMELT_TRY(begin());
-  const BufferCopy region{fromOffset, toOffset, bytes};
-  CmdCopyBuffer(commands, from.buffer, to.buffer, 1, &region);
-  barrier(pipelineTransfer, accessTransferWrite, pipelineHost, accessHostRead);
-  return submit();
-}
-
 Status VulkanDevice::write(int32_t memory, uint64_t offset, std::span<const std::byte> bytes) {
+  const Memory &to = memories[size_t(memory)];
+  if (to.transfer == GpuTransfer::BeforeRun) {
+    std::memcpy(to.onHost.mapped + offset, bytes.data(), bytes.size());
+    return {};
+  }
   for (size_t done = 0; done < bytes.size();) {
     const size_t part = std::min<size_t>(bytes.size() - done, stagingBytes);
     std::memcpy(staging.mapped, bytes.data() + done, part);
-    SMELT_TRY(copy(staging, 0, memories[size_t(memory)], offset + done, part));
+    SMELT_TRY(begin(once, commandBufferOneTime));
+    copy(once, staging, 0, to.onDevice, offset + done, part);
+    SMELT_TRY(submit(once));
     done += part;
   }
   return {};
 }
 
 Status VulkanDevice::read(int32_t memory, uint64_t offset, std::span<std::byte> bytes) {
+  const Memory &from = memories[size_t(memory)];
+  if (from.transfer == GpuTransfer::AfterRun) {
+    std::memcpy(bytes.data(), from.onHost.mapped + offset, bytes.size());
+    return {};
+  }
   for (size_t done = 0; done < bytes.size();) {
     const size_t part = std::min<size_t>(bytes.size() - done, stagingBytes);
-    SMELT_TRY(copy(memories[size_t(memory)], offset + done, staging, 0, part));
+    SMELT_TRY(begin(once, commandBufferOneTime));
+    copy(once, from.onDevice, offset + done, staging, 0, part);
+    SMELT_TRY(submit(once));
     std::memcpy(bytes.data() + done, staging.mapped, part);
     done += part;
   }
   return {};
+}
+
+Status VulkanDevice::copy(std::span<const GpuCopy> copies) {
+  SMELT_TRY(begin(once, commandBufferOneTime));
+  for (const GpuCopy &c : copies)
+    copy(once, memories[size_t(c.from)].onDevice, c.fromOffset, memories[size_t(c.to)].onDevice,
+         c.toOffset, c.bytes);
+  return submit(once);
 }
 
 //===--- Kernels and calls --------------------------------------------------------------------===//
@@ -447,7 +365,8 @@ Result<uint32_t> VulkanDevice::addCall(uint32_t kernel,
 
   // Bindings start at aligned places; what is left to the operand is given in words.
   std::array<DescriptorBufferInfo, bindingCount> buffers;
-  buffers[0] = {stepFields.buffer, 0, stepFields.bytes};
+  const Buffer &fields = memories[fieldsMemory].onDevice;
+  buffers[0] = {fields.buffer, 0, fields.bytes};
   buffers[1] = {block.offsets.buffer, offsetsAt, offsetStride};
   std::array<int32_t, format::operandCount> rest{};
   for (size_t i = 0; i < operands.size(); ++i) {
@@ -455,9 +374,9 @@ Result<uint32_t> VulkanDevice::addCall(uint32_t kernel,
       buffers[2 + i] = buffers[0];
       continue;
     }
-    const Memory &memory = memories[size_t(operands[i].memory)];
+    const Buffer &memory = memories[size_t(operands[i].memory)].onDevice;
     const uint64_t start = operands[i].offset / bindingAlignment * bindingAlignment;
-    buffers[2 + i] = {memory.buffer, start, std::min(memory.bytes - start, largestBinding)};
+    buffers[2 + i] = {memory.buffer, start, std::min(memory.bytes - start, bounds.operandBytes)};
     rest[i] = int32_t((operands[i].offset - start) / sizeof(int32_t));
   }
   std::memcpy(block.offsets.mapped + offsetsAt, rest.data(), sizeof rest);
@@ -476,15 +395,30 @@ Result<uint32_t> VulkanDevice::addCall(uint32_t kernel,
 
 //===--- Steps --------------------------------------------------------------------------------===//
 
-Status VulkanDevice::begin() {
+Result<CommandBuffer> VulkanDevice::createCommands() {
+  CommandBufferAllocateInfo info{};
+  info.pool = commandPool;
+  info.count = 1;
+  CommandBuffer commands = nullptr;
+  VULKAN_TRY(AllocateCommandBuffers(device, &info, &commands), "creating a command buffer");
+  return commands;
+}
+
+/// What is recorded sees all that was submitted before.
+Status VulkanDevice::begin(CommandBuffer commands, uint32_t flags) {
   CommandBufferBeginInfo info{};
-  info.flags = commandBufferOneTime;
+  info.flags = flags;
   VULKAN_TRY(BeginCommandBuffer(commands, &info), "recording commands");
+  order(commands);
   return {};
 }
 
-Status VulkanDevice::submit() {
-  VULKAN_TRY(EndCommandBuffer(commands), "recording commands");
+/// Ends the recording, if it is not one that has run before, runs it and waits.
+Status VulkanDevice::submit(CommandBuffer commands) {
+  if (commands == once) {
+    order(commands);
+    VULKAN_TRY(EndCommandBuffer(commands), "recording commands");
+  }
   SubmitInfo info{};
   info.commandCount = 1;
   info.commands = &commands;
@@ -494,26 +428,62 @@ Status VulkanDevice::submit() {
   return {};
 }
 
-void VulkanDevice::barrier(uint32_t from, uint32_t fromAccess, uint32_t to, uint32_t toAccess) {
+/// All that is recorded from here on sees what was recorded before, and so does the host.
+void VulkanDevice::order(CommandBuffer commands) {
   MemoryBarrier memory{};
-  memory.before = fromAccess;
-  memory.after = toAccess;
-  CmdPipelineBarrier(commands, from, to, 0, 1, &memory, 0, nullptr, 0, nullptr);
+  memory.before = accessShaderWrite | accessTransferWrite;
+  memory.after = accessShaderRead | accessShaderWrite | accessTransferRead | accessTransferWrite |
+                 accessHostRead;
+  CmdPipelineBarrier(commands, pipelineCompute | pipelineTransfer,
+                     pipelineCompute | pipelineTransfer | pipelineHost, 0, 1, &memory, 0, nullptr,
+                     0, nullptr);
+}
+
+void VulkanDevice::copy(CommandBuffer commands, const Buffer &from, uint64_t fromOffset,
+                        const Buffer &to, uint64_t toOffset, uint64_t bytes) {
+  const BufferCopy region{fromOffset, toOffset, bytes};
+  CmdCopyBuffer(commands, from.buffer, to.buffer, 1, &region);
+}
+
+/// A whole step, to be submitted any number of times.
+Status VulkanDevice::record(CommandBuffer commands, std::span<const GpuDispatch> dispatches) {
+  SMELT_TRY(begin(commands, 0));
+  for (const Memory &memory : memories)
+    if (memory.transfer == GpuTransfer::BeforeRun)
+      copy(commands, memory.onHost, 0, memory.onDevice, 0, memory.onDevice.bytes);
+  order(commands);
+  uint32_t bound = ~0u;
+  for (const GpuDispatch &dispatch : dispatches) {
+    const Call &call = calls[dispatch.call];
+    if (dispatch.waits)
+      order(commands);
+    if (call.kernel != bound)
+      CmdBindPipeline(commands, bindPointCompute, kernels[call.kernel].pipeline);
+    bound = call.kernel;
+    CmdBindDescriptorSets(commands, bindPointCompute, pipelineLayout, 0, 1, &call.set, 0, nullptr);
+    CmdDispatch(commands, dispatch.groups[0], dispatch.groups[1], dispatch.groups[2]);
+  }
+  order(commands);
+  for (const Memory &memory : memories)
+    if (memory.transfer == GpuTransfer::AfterRun)
+      copy(commands, memory.onDevice, 0, memory.onHost, 0, memory.onDevice.bytes);
+  order(commands);
+  VULKAN_TRY(EndCommandBuffer(commands), "recording commands");
+  return {};
 }
 
 Status VulkanDevice::run(std::span<const int32_t, format::FieldCount> fields,
                          std::span<const GpuDispatch> dispatches) {
-  std::memcpy(stepFields.mapped, fields.data(), fields.size_bytes());
-  SMELT_TRY(begin());
-  for (const GpuDispatch &dispatch : dispatches) {
-    const Call &call = calls[dispatch.call];
-    CmdBindPipeline(commands, bindPointCompute, kernels[call.kernel].pipeline);
-    CmdBindDescriptorSets(commands, bindPointCompute, pipelineLayout, 0, 1, &call.set, 0, nullptr);
-    CmdDispatch(commands, dispatch.groups[0], dispatch.groups[1], dispatch.groups[2]);
-    barrier(pipelineCompute, accessShaderWrite, pipelineCompute | pipelineTransfer,
-            accessShaderRead | accessShaderWrite | accessTransferRead | accessTransferWrite);
-  }
-  return submit();
+  SMELT_TRY(write(fieldsMemory, 0, std::as_bytes(fields)));
+  if (auto *step = steps.find(dispatches))
+    return submit(step->recording);
+  SMELT_ASSIGN(CommandBuffer commands, createCommands());
+  Status recorded = record(commands, dispatches);
+  CommandBuffer dropped = recorded.ok() ? steps.add(dispatches, commands) : commands;
+  if (dropped)
+    FreeCommandBuffers(device, commandPool, 1, &dropped);
+  SMELT_TRY(std::move(recorded));
+  return submit(commands);
 }
 
 } // namespace
@@ -526,7 +496,7 @@ Result<std::vector<VulkanDeviceInfo>> vulkanDevices() {
   return devices;
 }
 
-Result<std::unique_ptr<GpuDevice>> openVulkanDevice(size_t number) {
+Result<std::unique_ptr<GpuDevice>> openVulkanDevice(size_t number, const GpuLimits &atMost) {
   SMELT_ASSIGN(std::shared_ptr<Loader> loader, Loader::open());
   if (number >= loader->devices.size())
     return invalidArgument("vulkan: there is no device " + std::to_string(number) + ", found " +
@@ -535,7 +505,7 @@ Result<std::unique_ptr<GpuDevice>> openVulkanDevice(size_t number) {
   if (!info.lacks.empty())
     return unsupported("vulkan: " + info.name + " cannot be used: " + info.lacks);
   auto device = std::make_unique<VulkanDevice>(loader);
-  SMELT_TRY(device->open(loader->devices[number]));
+  SMELT_TRY(device->open(loader->devices[number], atMost));
   return std::unique_ptr<GpuDevice>(std::move(device));
 }
 

@@ -18,7 +18,8 @@ struct VulkanDeviceInfo {
 /// NotFound: there is no Vulkan loader; Unsupported: it is too old.
 Result<std::vector<VulkanDeviceInfo>> vulkanDevices();
 
-/// Opens the device with this number of vulkanDevices().
-Result<std::unique_ptr<GpuDevice>> openVulkanDevice(size_t number);
+/// Opens the device with this number of vulkanDevices(), to be used within `atMost` and its own
+/// limits.
+Result<std::unique_ptr<GpuDevice>> openVulkanDevice(size_t number, const GpuLimits &atMost = {});
 
 } // namespace smelt

@@ -1,4 +1,4 @@
-// The part of Vulkan's binary interface that vulkan.cpp uses, so that neither its headers nor its
+// The part of Vulkan's binary interface that is in use here, so that neither its headers nor its
 // loader are needed to build. Names and layouts are those of the Vulkan 1.1 specification without
 // their prefixes; 64-bit systems only.
 #pragma once
@@ -48,13 +48,17 @@ enum class Kind : uint32_t {
   CommandBufferAllocate = 40,
   CommandBufferBegin = 42,
   MemoryBarrier = 46,
+  PhysicalDeviceProperties2 = 1000059001,
+  PhysicalDeviceMemoryProperties2 = 1000059006,
+  PhysicalDeviceMaintenance3Properties = 1000168000,
+  PhysicalDeviceMemoryBudgetProperties = 1000237000,
 };
 
 inline constexpr uint32_t version1_1 = 1u << 22 | 1u << 12;
 inline constexpr uint32_t deviceTypeProcessor = 4;
 inline constexpr uint32_t queueCompute = 0x2;
 inline constexpr uint32_t memoryDeviceLocal = 0x1, memoryHostVisible = 0x2,
-                          memoryHostCoherent = 0x4;
+                          memoryHostCoherent = 0x4, memoryHostCached = 0x8;
 inline constexpr uint32_t bufferTransferSource = 0x1, bufferTransferTarget = 0x2,
                           bufferStorage = 0x20;
 inline constexpr uint32_t descriptorStorageBuffer = 7;
@@ -124,6 +128,32 @@ struct MemoryProperties {
   } heaps[16];
 };
 static_assert(sizeof(MemoryProperties) == 520);
+struct PhysicalDeviceProperties2 {
+  Kind kind = Kind::PhysicalDeviceProperties2;
+  void *next = nullptr;
+  PhysicalDeviceProperties properties;
+};
+struct Maintenance3Properties {
+  Kind kind = Kind::PhysicalDeviceMaintenance3Properties;
+  void *next = nullptr;
+  uint32_t maxPerSetDescriptors;
+  uint64_t maxMemoryAllocationSize;
+};
+struct MemoryProperties2 {
+  Kind kind = Kind::PhysicalDeviceMemoryProperties2;
+  void *next = nullptr;
+  MemoryProperties properties;
+};
+/// Of VK_EXT_memory_budget: what this process may use of every heap, and what it uses.
+struct MemoryBudgetProperties {
+  Kind kind = Kind::PhysicalDeviceMemoryBudgetProperties;
+  void *next = nullptr;
+  uint64_t budget[16], usage[16];
+};
+struct ExtensionProperties {
+  char name[256];
+  uint32_t version;
+};
 struct QueueFamilyProperties {
   uint32_t flags, count, timestampBits, granularity[3];
 };

@@ -28,30 +28,35 @@ bool isOf(const std::string &name, std::string_view family) {
   return name == family || name.starts_with(std::string(family) + ":");
 }
 
-/// The first GPU that is no CPU and lacks nothing.
-ChosenDevice bestDevice(const Artifact &artifact) {
-  if (artifact.gpuKernels(GpuCodeKind::SpirV).empty())
-    return {};
+/// The first device that lacks nothing, of those that are processors or of the others.
+ChosenDevice firstDevice(bool isProcessor) {
   auto devices = vulkanDevices();
   for (size_t i = 0; devices.ok() && i < devices->size(); ++i)
-    if (!(*devices)[i].isProcessor && (*devices)[i].lacks.empty())
+    if ((*devices)[i].isProcessor == isProcessor && (*devices)[i].lacks.empty())
       if (auto device = openVulkanDevice(i); device.ok())
         return {*std::move(device), GpuCodeKind::SpirV};
   return {};
 }
 
+ChosenDevice bestDevice(const Model &model) {
+  if (model.artifact().gpuKernels(GpuCodeKind::SpirV).empty())
+    return {};
+  ChosenDevice gpu = firstDevice(false);
+  return gpu.device || model.onCpu().ok() ? std::move(gpu) : firstDevice(true);
+}
+
 } // namespace
 
-Result<ChosenDevice> chooseDevice(const Artifact &artifact, const std::string &name) {
+Result<ChosenDevice> chooseDevice(const Model &model, const std::string &name) {
   if (name == "cpu")
     return ChosenDevice{};
   if (name == "auto")
-    return bestDevice(artifact);
+    return bestDevice(model);
   if (!isOf(name, "vulkan"))
     return invalidArgument("unknown device '" + name +
                            "', expected auto, cpu, vulkan or vulkan:N; `smelt devices` lists them");
   SMELT_ASSIGN(size_t number, deviceNumber(name, "vulkan"));
-  if (artifact.gpuKernels(GpuCodeKind::SpirV).empty())
+  if (model.artifact().gpuKernels(GpuCodeKind::SpirV).empty())
     return unsupported("the artifact holds no code for Vulkan; compile it with --target "
                        "portable,vulkan");
   ChosenDevice chosen;

@@ -3,6 +3,8 @@
 
 #include "runtime/formats/caches.h"
 #include "runtime/formats/formats.h"
+#include "runtime/model/cache_layout.h"
+#include "runtime/model/resolve.h"
 #include "runtime/model/step_inputs.h"
 
 #include <algorithm>
@@ -43,6 +45,7 @@ private:
   struct Calls {
     Call one, many;
     Domain domain;
+    bool waits; ///< not all of its operands are ready
   };
 
   std::shared_ptr<const Model> shared;
@@ -55,25 +58,28 @@ private:
   std::vector<GpuDispatch> dispatches; ///< of a step
   std::vector<float> logitRowsRead;
 
-  Result<int32_t> reserve(uint64_t bytes, const std::string &what);
+  Result<int32_t> reserve(uint64_t bytes, const std::string &what,
+                          GpuTransfer transfer = GpuTransfer::Asked);
   GpuOperand place(const Operand &operand);
 };
 
-Result<int32_t> GpuBackend::reserve(uint64_t bytes, const std::string &what) {
+Result<int32_t> GpuBackend::reserve(uint64_t bytes, const std::string &what, GpuTransfer transfer) {
   reserved += bytes;
-  return device->allocate(bytes, what);
+  return device->allocate(bytes, what, transfer);
 }
 
 Status GpuBackend::allocate() {
   const ModelConfig &config = shared->config();
-  const uint64_t cached = uint64_t(slots) * capacity;
+  SMELT_ASSIGN(uint64_t keyBytes, cacheBytes(slots, capacity, config.keyBytesPerPosition));
+  SMELT_ASSIGN(uint64_t valueBytes, cacheBytes(slots, capacity, config.valueBytesPerPosition));
   std::span<const std::byte> packed = shared->artifact().weights();
   SMELT_ASSIGN(weights, reserve(packed.size(), "the weights"));
   SMELT_TRY(device->write(weights, 0, packed));
-  SMELT_ASSIGN(keys, reserve(cached * config.keyBytesPerPosition, "the key cache"));
-  SMELT_ASSIGN(values, reserve(cached * config.valueBytesPerPosition, "the value cache"));
+  SMELT_ASSIGN(keys, reserve(keyBytes, "the key cache"));
+  SMELT_ASSIGN(values, reserve(valueBytes, "the value cache"));
   SMELT_ASSIGN(scratch, reserve(config.scratchBytes, "scratch"));
-  SMELT_ASSIGN(stepInputs, reserve(inputs.all().size_bytes(), "the inputs of a step"));
+  SMELT_ASSIGN(stepInputs,
+               reserve(inputs.all().size_bytes(), "the inputs of a step", GpuTransfer::BeforeRun));
   const uint64_t logits = uint64_t(config.maxLogitRows) * config.vocabSize;
   SMELT_ASSIGN(logitMemory, reserve(logits * sizeof(float), "logits"));
   logitRowsRead.resize(logits);
@@ -125,7 +131,7 @@ Status GpuBackend::load(GpuCodeKind kind) {
     std::array<GpuOperand, operandCount> operands;
     for (size_t i = 0; i < operandCount; ++i)
       operands[i] = place(instruction.operands[i]);
-    Calls calls{{}, {}, instruction.domain};
+    Calls calls{{}, {}, instruction.domain, waitsForOthers(instruction)};
     for (auto [kernel, call] : {std::pair(instruction.kernelOne, &calls.one),
                                 std::pair(instruction.kernelMany, &calls.many)}) {
       if (kernel == noKernel)
@@ -148,15 +154,18 @@ Status GpuBackend::step(std::span<const Token> tokens, std::span<const int32_t> 
     lastPosition = std::max(lastPosition, token.position);
   const uint32_t blocks = uint32_t(lastPosition) / shared->config().positionBlock + 1;
   dispatches.clear();
+  bool waits = false; // an instruction that does not run leaves its barrier to the next one
   for (const Calls &calls : program) {
     const size_t rows = calls.domain == Domain::Tokens ? tokens.size() : logitRows.size();
     const Call &call = rows == 1 ? calls.one : calls.many;
+    waits |= calls.waits;
     if (rows == 0 || !call.kernel)
       continue;
     const GpuKernel &kernel = *call.kernel;
     const uint32_t rowGroups = uint32_t((rows + kernel.rowsPerGroup - 1) / kernel.rowsPerGroup);
     dispatches.push_back(
-        {call.call, {kernel.groups, rowGroups, kernel.overPositions ? blocks : 1}});
+        {call.call, {kernel.groups, rowGroups, kernel.overPositions ? blocks : 1}, waits});
+    waits = false;
   }
   std::array<int32_t, FieldCount> fields{};
   fields[FieldThreads] = 1;

@@ -16,9 +16,9 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string &path,
 }
 
 Status Model::load(const std::string &target) {
-  SMELT_ASSIGN(chosen, chooseTarget(*file, target));
-  SMELT_ASSIGN(code, LoadedCode::load(file->section(SectionKind::Code, chosen->row)));
-  SMELT_TRY(resolveKernels());
+  cpuStatus = loadCode(target);
+  if (cpuStatus.code() != StatusCode::Unsupported || !target.empty() || file->gpuNames().empty())
+    SMELT_TRY(Status(cpuStatus));
   if (auto blob = file->section(SectionKind::Tokenizer); !blob.empty()) {
     SMELT_ASSIGN(words, Tokenizer::open(blob));
   }
@@ -26,6 +26,12 @@ Status Model::load(const std::string &target) {
     SMELT_ASSIGN(chat, ChatTemplate::parse(source));
   }
   return {};
+}
+
+Status Model::loadCode(const std::string &target) {
+  SMELT_ASSIGN(chosen, chooseTarget(*file, target));
+  SMELT_ASSIGN(code, LoadedCode::load(file->section(SectionKind::Code, chosen->row)));
+  return resolveKernels();
 }
 
 Result<std::vector<KernelFunction>>

@@ -29,13 +29,16 @@ struct TensorKernels {
 class Model {
 public:
   /// Opens an artifact and loads the best code for this CPU, or the code of the target named
-  /// `target`.
+  /// `target`. One with code for GPUs opens without code for this CPU, too: see onCpu().
   static Result<std::shared_ptr<const Model>> open(const std::string &path,
                                                    const std::string &target = {});
 
   const Artifact &artifact() const { return *file; }
   const format::ModelConfig &config() const { return file->config(); }
-  const CpuTarget &target() const { return *chosen; }
+  /// Of the CPU code in use, as in targets.def; "none" where there is none.
+  std::string_view target() const { return chosen ? chosen->name : "none"; }
+  /// Why the CPU cannot run it; ok: it can, and kernels() are there.
+  const Status &onCpu() const { return cpuStatus; }
   /// One entry per instruction of the program.
   const std::vector<InstructionKernels> &kernels() const { return instructionKernels; }
   /// One entry per instruction of the tensor program, if there is one.
@@ -59,6 +62,7 @@ public:
 private:
   Model() = default;
   Status load(const std::string &target);
+  Status loadCode(const std::string &target);
   Status resolveKernels();
   Result<std::vector<format::KernelFunction>>
   findKernels(const std::vector<const char *> &names) const;
@@ -66,6 +70,7 @@ private:
   std::unique_ptr<const Artifact> file;
   std::unique_ptr<LoadedCode> code;
   const CpuTarget *chosen = nullptr;
+  Status cpuStatus;
   std::vector<InstructionKernels> instructionKernels;
   std::vector<TensorKernels> tensorInstructionKernels;
   std::optional<Tokenizer> words;

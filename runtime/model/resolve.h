@@ -4,9 +4,19 @@
 #include "runtime/devices/threads.h"
 #include "runtime/model/model.h"
 
+#include <algorithm>
+#include <iterator>
 #include <vector>
 
 namespace smelt {
+
+/// Whether an instruction must wait for those before it: not all of its operands are ready.
+inline bool waitsForOthers(const format::Instruction &instruction) {
+  return std::any_of(std::begin(instruction.operands), std::end(instruction.operands),
+                     [](const format::Operand &operand) {
+                       return operand.kind != format::OperandKind::None && operand.ready == 0;
+                     });
+}
 
 /// Every instruction of the model's program; `address(operand)` is where an operand lies.
 template <typename Address>
@@ -16,13 +26,14 @@ std::vector<ResolvedInstruction> resolveProgram(const Model &model, const Addres
   program.reserve(instructions.size());
   for (size_t i = 0; i < instructions.size(); ++i) {
     const InstructionKernels &kernels = model.kernels()[i];
-    ResolvedInstruction resolved{kernels.one,           kernels.many, instructions[i].domain,
-                                 instructions[i].label, false,        {}};
-    for (uint32_t k = 0; k < format::operandCount; ++k) {
-      const format::Operand &operand = instructions[i].operands[k];
-      resolved.operands[k] = address(operand);
-      resolved.waits |= operand.kind != format::OperandKind::None && operand.ready == 0;
-    }
+    ResolvedInstruction resolved{kernels.one,
+                                 kernels.many,
+                                 instructions[i].domain,
+                                 instructions[i].label,
+                                 waitsForOthers(instructions[i]),
+                                 {}};
+    for (uint32_t k = 0; k < format::operandCount; ++k)
+      resolved.operands[k] = address(instructions[i].operands[k]);
     program.push_back(resolved);
   }
   return program;

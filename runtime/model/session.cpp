@@ -40,13 +40,14 @@ Status checkSameVocabulary(const Model &model, const Model &draft) {
 Result<std::unique_ptr<Backend>> createBackend(const std::shared_ptr<const Model> &model,
                                                const std::shared_ptr<ThreadTeam> &team,
                                                const SessionOptions &options) {
-  SMELT_ASSIGN(ChosenDevice chosen, chooseDevice(model->artifact(), options.device));
+  SMELT_ASSIGN(ChosenDevice chosen, chooseDevice(*model, options.device));
   if (chosen.device) {
     auto backend = createGpuBackend(model, std::move(chosen.device), chosen.kind, options.context,
                                     options.slots);
-    if (backend.ok() || options.device != "auto")
+    if (backend.ok() || options.device != "auto" || !model->onCpu().ok())
       return backend;
   }
+  SMELT_TRY(Status(model->onCpu()));
   if (model->artifact().tensorProgram())
     return createTensorBackend(model, team, options.slots);
   return createTokenBackend(model, team, options.context, options.slots);

@@ -3,6 +3,7 @@
 
 #include "runtime/formats/caches.h"
 #include "runtime/formats/formats.h"
+#include "runtime/model/cache_layout.h"
 #include "runtime/model/pages.h"
 #include "runtime/model/resolve.h"
 #include "runtime/model/step_inputs.h"
@@ -51,16 +52,8 @@ private:
 
 Status TokenBackend::allocate() {
   const ModelConfig &config = shared->config();
-  uint64_t cached = uint64_t(slots) * capacity; // at most 2^41
-  auto cacheBytes = [&](uint64_t perPosition) -> Result<uint64_t> {
-    uint64_t bytes = 0;
-    if (__builtin_mul_overflow(cached, perPosition, &bytes) || bytes >> 48 != 0)
-      return exhausted("a cache of " + std::to_string(slots) + " slots with " +
-                       std::to_string(capacity) + " positions does not fit the address space");
-    return bytes;
-  };
-  SMELT_ASSIGN(uint64_t keyBytes, cacheBytes(config.keyBytesPerPosition));
-  SMELT_ASSIGN(uint64_t valueBytes, cacheBytes(config.valueBytesPerPosition));
+  SMELT_ASSIGN(uint64_t keyBytes, cacheBytes(slots, capacity, config.keyBytesPerPosition));
+  SMELT_ASSIGN(uint64_t valueBytes, cacheBytes(slots, capacity, config.valueBytesPerPosition));
   uint64_t logitBytes =
       uint64_t(config.maxLogitRows) * config.vocabSize * sizeof(float) + logitMargin;
   SMELT_ASSIGN(keys, Pages::allocate(keyBytes, "the key cache"));

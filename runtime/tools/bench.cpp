@@ -277,7 +277,7 @@ Json headOf(const BenchOptions &options, const Model &model, uint32_t threads, d
   Json out;
   out.set("file", options.model);
   out.set("bytes", model.artifact().fileBytes());
-  out.set("target", model.target().name);
+  out.set("target", model.target());
   out.set("threads", threads);
   out.set("load_seconds", loadSeconds);
   out.set("peak_bytes", peak);

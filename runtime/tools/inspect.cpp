@@ -213,7 +213,9 @@ Status commandInspect(const Arguments &arguments) {
   if (!arguments.flag("json")) {
     printText(path, artifact, metadata);
     if (model)
-      std::printf("verified: runs here as %s\n", std::string(model->target().name).c_str());
+      std::printf("verified: %s\n", model->onCpu().ok()
+                                        ? ("runs here as " + std::string(model->target())).c_str()
+                                        : model->onCpu().message().c_str());
     return {};
   }
   Json out;
@@ -231,7 +233,7 @@ Status commandInspect(const Arguments &arguments) {
   out.set("bits_per_weight", std::move(bits));
   out.set("metadata", std::move(metadata));
   if (model)
-    out.set("verified_target", model->target().name);
+    out.set("verified_target", model->target());
   std::puts(out.dump(2).c_str());
   return {};
 }

@@ -104,7 +104,8 @@ private:
     const GpuDispatch dispatch{
         made,
         {uint32_t(launch.groups), uint32_t((rows + launch.rowsPerGroup - 1) / launch.rowsPerGroup),
-         uint32_t(launch.overPositions ? call.info[format::FieldCapacity] / positionBlock : 1)}};
+         uint32_t(launch.overPositions ? call.info[format::FieldCapacity] / positionBlock : 1)},
+        true};
     return device->run(fields, {&dispatch, 1});
   }
   static constexpr int64_t positionBlock = 64;

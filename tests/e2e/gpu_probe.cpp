@@ -1,6 +1,6 @@
-// Runs a model on the CPU and on a GPU and prints how far they are apart, for gpu_test.py.
+// Runs a model on the CPU and on a GPU and prints how far they are apart, for gpu_model_test.py.
 //
-// usage: gpu_probe ARTIFACT DEVICE
+// usage: gpu_probe CPU_ARTIFACT GPU_ARTIFACT DEVICE
 #include "runtime/model/session.h"
 
 #include <algorithm>
@@ -56,10 +56,11 @@ Result<std::vector<int32_t>> answerOf(Session &session) {
   return answer;
 }
 
-Status compare(const char *path, const char *device) {
-  SMELT_ASSIGN(std::shared_ptr<const Model> model, Model::open(path));
-  SMELT_ASSIGN(std::unique_ptr<Session> cpu, open(model, "cpu"));
-  SMELT_ASSIGN(std::unique_ptr<Session> gpu, open(model, device));
+Status compare(const char *cpuPath, const char *gpuPath, const char *device) {
+  SMELT_ASSIGN(std::shared_ptr<const Model> cpuModel, Model::open(cpuPath));
+  SMELT_ASSIGN(std::shared_ptr<const Model> gpuModel, Model::open(gpuPath));
+  SMELT_ASSIGN(std::unique_ptr<Session> cpu, open(cpuModel, "cpu"));
+  SMELT_ASSIGN(std::unique_ptr<Session> gpu, open(gpuModel, device));
   SMELT_ASSIGN(std::vector<float> expected, logitsOf(*cpu, 0, 0));
   SMELT_ASSIGN(std::vector<float> got, logitsOf(*gpu, 0, 0));
   double sum = 0, squares = 0, most = 0;
@@ -90,11 +91,11 @@ Status compare(const char *path, const char *device) {
 } // namespace
 
 int main(int argc, char **argv) {
-  if (argc != 3) {
-    std::fprintf(stderr, "usage: gpu_probe ARTIFACT DEVICE\n");
+  if (argc != 4) {
+    std::fprintf(stderr, "usage: gpu_probe CPU_ARTIFACT GPU_ARTIFACT DEVICE\n");
     return 2;
   }
-  const Status status = compare(argv[1], argv[2]);
+  const Status status = compare(argv[1], argv[2], argv[3]);
   if (!status.ok())
     std::fprintf(stderr, "%s\n", status.message().c_str());
   return status.ok() ? 0 : 1;

@@ -154,7 +154,14 @@ TEST(Options, TargetsByName) {
   ASSERT_EQ(options->targets.size(), 1u);
   ASSERT_EQ(options->gpuTargets.size(), 1u);
   EXPECT_EQ(options->gpuTargets[0]->name, "vulkan");
-  expectContains(failureOf("--target", "vulkan"), "names GPUs only");
+  options = compileWith("--target", "vulkan");
+  ASSERT_TRUE(options.ok()) << options.status().message();
+  EXPECT_TRUE(options->targets.empty());
+  EXPECT_EQ(options->gpuTargets.size(), 1u);
+  auto portable = compileWith("--target", "portable"), cpu = compileWith("--target", "cpu,vulkan");
+  ASSERT_TRUE(portable.ok() && cpu.ok());
+  EXPECT_EQ(cpu->targets, portable->targets);
+  expectContains(failureOf("--target", "vulkan", "--max-kl", "0.01"), "names GPUs only");
   for (const KernelTarget &target : kernelTargets()) {
     auto one = compileWith("--target", std::string(target.name).c_str());
     ASSERT_TRUE(one.ok()) << one.status().message();

@@ -62,6 +62,52 @@ TEST_F(Vulkan, MemoryStartsAsZerosAndKeepsWhatIsWritten) {
   EXPECT_TRUE(std::equal(written.begin(), written.end(), read.begin() + 4));
 }
 
+TEST_F(Vulkan, RunsTransferWhatTheHostShares) {
+  auto opened = openVulkanDevice(0);
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  GpuDevice &device = **opened;
+  const auto given = std::as_bytes(std::span("twelve bytes").first(12));
+  std::vector<std::byte> seen(12);
+  auto input = device.allocate(12, "a test", GpuTransfer::BeforeRun);
+  auto memory = device.allocate(16, "a test", GpuTransfer::Asked);
+  ASSERT_TRUE(input.ok() && memory.ok());
+  ASSERT_TRUE(device.write(*input, 0, given).ok());
+  const int32_t fields[format::FieldCount] = {};
+  ASSERT_TRUE(device.run(fields, {}).ok());
+  ASSERT_TRUE(
+      device.copy(std::vector<GpuCopy>{{*input, 0, *memory, 2, 6}, {*input, 6, *memory, 8, 6}})
+          .ok());
+  ASSERT_TRUE(device.read(*memory, 2, seen).ok());
+  EXPECT_TRUE(std::equal(seen.begin(), seen.end(), given.begin()));
+
+  // A run recorded before knows of memory that came after it.
+  auto output = device.allocate(12, "a test", GpuTransfer::AfterRun);
+  ASSERT_TRUE(output.ok());
+  ASSERT_TRUE(device.copy(std::vector<GpuCopy>{{*memory, 2, *output, 0, 12}}).ok());
+  ASSERT_TRUE(device.read(*output, 0, seen).ok());
+  EXPECT_EQ(seen, std::vector<std::byte>(12));
+  ASSERT_TRUE(device.run(fields, {}).ok());
+  ASSERT_TRUE(device.read(*output, 0, seen).ok());
+  EXPECT_TRUE(std::equal(seen.begin(), seen.end(), given.begin()));
+}
+
+TEST_F(Vulkan, LimitsAreItsOwnOrLower) {
+  auto whole = openVulkanDevice(0), small = openVulkanDevice(0, {.allocationBytes = 4096});
+  ASSERT_TRUE(whole.ok() && small.ok());
+  EXPECT_GE((*whole)->limits().allocationBytes, uint64_t(1) << 27); // the least that Vulkan allows
+  EXPECT_GE((*whole)->limits().operandBytes, uint64_t(1) << 27);
+  EXPECT_GT((*whole)->freeBytes(), 0u);
+  EXPECT_EQ((*small)->limits().allocationBytes, 4096u);
+  EXPECT_EQ((*small)->limits().operandBytes, (*whole)->limits().operandBytes);
+  EXPECT_TRUE((*small)->allocate(4096, "a test").ok());
+  auto larger = (*small)->allocate(4100, "the scratch");
+  ASSERT_FALSE(larger.ok());
+  EXPECT_EQ(larger.status().code(), StatusCode::Exhausted);
+  EXPECT_NE(larger.status().message().find("4100 bytes for the scratch on llvmpipe"),
+            std::string::npos);
+  EXPECT_NE(larger.status().message().find("at most 4096 bytes"), std::string::npos);
+}
+
 TEST_F(Vulkan, TooMuchMemorySaysForWhat) {
   auto device = openVulkanDevice(0);
   ASSERT_TRUE(device.ok()) << device.status().message();
