@@ -1,6 +1,7 @@
 // The pass pipeline from one kernel to the LLVM dialect, then LLVM's own to an object.
 #include "compiler/codegen/object_emitter.h"
 
+#include "compiler/codegen/llvm_steps.h"
 #include "passes/lower/kernels.h"
 
 #include "mlir/Conversion/Passes.h"
@@ -14,17 +15,8 @@
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "mlir/Transforms/Passes.h"
-#include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
-#include "llvm/MC/TargetRegistry.h"
-#include "llvm/Passes/PassBuilder.h"
-#include "llvm/Support/TargetSelect.h"
-#include "llvm/Support/raw_ostream.h"
-#include "llvm/Target/TargetMachine.h"
-#include "llvm/TargetParser/Triple.h"
 #include "llvm/Transforms/Utils/Cloning.h"
-
-#include <mutex>
 
 using namespace mlir;
 
@@ -52,16 +44,6 @@ void addLoweringPasses(PassManager &passes) {
   passes.addPass(createReconcileUnrealizedCastsPass());
 }
 
-void initializeTargets() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    llvm::InitializeAllTargetInfos();
-    llvm::InitializeAllTargets();
-    llvm::InitializeAllTargetMCs();
-    llvm::InitializeAllAsmPrinters();
-  });
-}
-
 /// "+a,+b" -> the target's own features; the vector width is the target's widest.
 void setTargetAttributes(llvm::Module &module, const KernelTarget &target) {
   for (llvm::Function &function : module) {
@@ -75,25 +57,6 @@ void setTargetAttributes(llvm::Module &module, const KernelTarget &target) {
     function.addFnAttr(llvm::Attribute::NoUnwind);
     function.addFnAttr("no-builtins"); // loops that clear or copy must not become calls to memset
   }
-}
-
-void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
-  llvm::PipelineTuningOptions tuning;
-  tuning.LoopVectorization = false; // kernels are written in vectors; the rest is cold
-  tuning.SLPVectorization = false;
-  tuning.LoopUnrolling = false;
-  llvm::PassBuilder builder(&machine, tuning);
-  llvm::LoopAnalysisManager loops;
-  llvm::FunctionAnalysisManager functions;
-  llvm::CGSCCAnalysisManager callGraph;
-  llvm::ModuleAnalysisManager modules;
-  builder.registerModuleAnalyses(modules);
-  builder.registerCGSCCAnalyses(callGraph);
-  builder.registerFunctionAnalyses(functions);
-  builder.registerLoopAnalyses(loops);
-  builder.crossRegisterProxies(loops, functions, callGraph, modules);
-  // Kernels are written as they shall run: O3 takes 40 % longer for the same speed.
-  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O1).run(module, modules);
 }
 
 } // namespace
@@ -112,26 +75,9 @@ struct ObjectEmitter::State {
   PassManager passes;
   std::unique_ptr<llvm::TargetMachine> machine;
 
-  Status createMachine();
   Status lowerToLLVMDialect(ModuleOp kernel);
-  Status write(llvm::Module &module, llvm::CodeGenFileType type, std::string &out);
   Result<std::string> compile(ModuleOp kernel, std::string *assembly);
 };
-
-Status ObjectEmitter::State::createMachine() {
-  initializeTargets();
-  std::string error;
-  llvm::Triple triple{llvm::StringRef(target.triple)};
-  const llvm::Target *backEnd = llvm::TargetRegistry::lookupTarget(triple, error);
-  if (!backEnd)
-    return unsupported("LLVM has no back end for " + std::string(target.triple) + ": " + error);
-  llvm::TargetOptions options;
-  options.AllowFPOpFusion = llvm::FPOpFusion::Strict; // fma only where it is written
-  machine.reset(backEnd->createTargetMachine(
-      triple, llvm::StringRef(target.cpu), llvm::StringRef(target.features), options,
-      llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
-  return {};
-}
 
 Status ObjectEmitter::State::lowerToLLVMDialect(ModuleOp kernel) {
   std::string diagnostics;
@@ -141,19 +87,6 @@ Status ObjectEmitter::State::lowerToLLVMDialect(ModuleOp kernel) {
   });
   if (failed(passes.run(kernel)) || failed(verify(kernel)))
     return internalError("lowering a kernel to LLVM failed: " + diagnostics);
-  return {};
-}
-
-/// Appends `module` as an object or, for people, as assembly; the module is changed by it.
-Status ObjectEmitter::State::write(llvm::Module &module, llvm::CodeGenFileType type,
-                                   std::string &out) {
-  llvm::SmallVector<char, 0> bytes;
-  llvm::raw_svector_ostream stream(bytes);
-  llvm::legacy::PassManager manager;
-  if (machine->addPassesToEmitFile(manager, stream, nullptr, type))
-    return internalError("target " + std::string(target.triple) + " cannot emit this kind of file");
-  manager.run(module);
-  out.append(bytes.data(), bytes.size());
   return {};
 }
 
@@ -170,10 +103,10 @@ Result<std::string> ObjectEmitter::State::compile(ModuleOp kernel, std::string *
 
   if (assembly) {
     std::unique_ptr<llvm::Module> copy = llvm::CloneModule(*module);
-    SMELT_TRY(write(*copy, llvm::CodeGenFileType::AssemblyFile, *assembly));
+    SMELT_TRY(emitFile(*copy, *machine, llvm::CodeGenFileType::AssemblyFile, *assembly));
   }
   std::string object;
-  SMELT_TRY(write(*module, llvm::CodeGenFileType::ObjectFile, object));
+  SMELT_TRY(emitFile(*module, *machine, llvm::CodeGenFileType::ObjectFile, object));
   return object;
 }
 
@@ -182,7 +115,7 @@ ObjectEmitter::~ObjectEmitter() = default;
 
 Result<std::unique_ptr<ObjectEmitter>> ObjectEmitter::create(const KernelTarget &target) {
   auto state = std::make_unique<State>(target);
-  SMELT_TRY(state->createMachine());
+  SMELT_ASSIGN(state->machine, createMachine(target.triple, target.cpu, target.features));
   return std::unique_ptr<ObjectEmitter>(new ObjectEmitter(std::move(state)));
 }
 

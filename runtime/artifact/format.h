@@ -17,7 +17,7 @@ namespace smelt::format {
 
 inline constexpr char magic[8] = {'S', 'M', 'E', 'L', 'T', '\r', '\n', '\0'};
 inline constexpr uint16_t majorVersion = 2; ///< 2: a4g32 has bfloat16 row factors; formats from a4g16 on
-inline constexpr uint16_t minorVersion = 2; ///< 1: Operand::ready; 2: GpuCode
+inline constexpr uint16_t minorVersion = 3; ///< 1: Operand::ready; 2: GpuCode; 3: GpuCodeKind::Ptx
 /// Sections start on multiples of this, so that they can be mapped and used in place.
 inline constexpr uint64_t sectionAlignment = 4096;
 
@@ -234,6 +234,7 @@ using KernelFunction = void (*)(const int64_t *info, void *p0, void *p1, void *p
 
 enum class GpuCodeKind : uint32_t {
   SpirV = 1, ///< one module a kernel, entry point named as the kernel, arguments bound to set 0, bindings 0..9; Vulkan 1.1
+  Ptx = 2,   ///< text of a module a kernel, entry point named as the kernel, arguments its parameters 0..9 (pointers); compute capability 8.0
 };
 
 struct GpuKernel {

@@ -166,9 +166,7 @@ private:
             Value codes = k.ixor(keys.keyWord(t, quad), k.i32Const(int32_t(0x80808080)));
             for (int64_t g = 0; g < pairs; ++g) {
               Value query = k.word(queries, k.add(quad, g * queryWords()));
-              for (int64_t i = 0; i < dotBytes; ++i)
-                next[size_t(g)] =
-                    k.iadd(next[size_t(g)], k.imul(k.signedByte(codes, i), k.signedByte(query, i)));
+              next[size_t(g)] = k.addProducts(next[size_t(g)], codes, true, query);
             }
             return next;
           });

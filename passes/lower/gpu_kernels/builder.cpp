@@ -1,6 +1,7 @@
 // The vocabulary of GPU kernels in terms of the gpu, arith and memref dialects.
 #include "passes/lower/gpu_kernels/builder.h"
 
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/SPIRV/IR/SPIRVAttributes.h"
 #include "mlir/Dialect/SPIRV/IR/SPIRVDialect.h"
 #include "mlir/Dialect/SPIRV/IR/SPIRVOps.h"
@@ -12,15 +13,30 @@ namespace smelt {
 
 namespace {
 
-Attribute storageClass(MLIRContext *context, spirv::StorageClass kind) {
-  return spirv::StorageClassAttr::get(context, kind);
+/// NVVM's pointers know no size, but want one stated.
+constexpr int64_t nominalWords = int64_t(1) << 29;
+
+/// Threads, in whole warps, that shall fit a multiprocessor's 65,536 registers together.
+constexpr int64_t residentThreads = 256;
+
+Value intrinsic(GpuBuilder &k, StringRef name, ValueRange operands) {
+  return LLVM::CallIntrinsicOp::create(k.b, k.i32, k.b.getStringAttr(name), operands).getResult(0);
+}
+
+Attribute memorySpace(GpuBuilder &k, spirv::StorageClass storage, gpu::AddressSpace space) {
+  MLIRContext *context = k.b.getContext();
+  if (k.target.isPtx())
+    return gpu::AddressSpaceAttr::get(context, space);
+  return spirv::StorageClassAttr::get(context, storage);
 }
 
 } // namespace
 
 Type GpuBuilder::globalWords() {
-  return MemRefType::get({ShapedType::kDynamic}, i32, AffineMap(),
-                         storageClass(b.getContext(), spirv::StorageClass::StorageBuffer));
+  const int64_t size = target.isPtx() ? nominalWords : ShapedType::kDynamic;
+  return MemRefType::get(
+      {size}, i32, AffineMap(),
+      memorySpace(*this, spirv::StorageClass::StorageBuffer, gpu::AddressSpace::Global));
 }
 
 GpuBuilder::GpuBuilder(ModuleOp module, const KernelSpec &spec, const GpuTarget &target)
@@ -31,8 +47,16 @@ GpuBuilder::GpuBuilder(ModuleOp module, const KernelSpec &spec, const GpuTarget 
   SmallVector<Type> inputs(gpuLeadingArguments + format::operandCount, globalWords());
   function = gpu::GPUFuncOp::create(b, spec.name(), b.getFunctionType(inputs, {}));
   function->setAttr(gpu::GPUDialect::getKernelFuncAttrName(), b.getUnitAttr());
-  function->setAttr(spirv::getEntryPointABIAttrName(),
-                    spirv::getEntryPointABIAttr(b.getContext(), {int32_t(launch.threads), 1, 1}));
+  if (target.isPtx()) {
+    function.setKnownBlockSize(ArrayRef<int32_t>{int32_t(launch.threads), 1, 1});
+    // Left alone, and with 512, ptxas spills a few registers of large kernels to reach an occupancy
+    // that nobody asked for.
+    const int64_t warps = roundUp(launch.threads, target.subgroup);
+    function->setAttr("nvvm.minctasm", b.getI32IntegerAttr(int32_t(residentThreads / warps)));
+  } else {
+    function->setAttr(spirv::getEntryPointABIAttrName(),
+                      spirv::getEntryPointABIAttr(b.getContext(), {int32_t(launch.threads), 1, 1}));
+  }
   entry = &function.getBody().front();
   b.setInsertionPointToStart(entry);
   threadId = gpu::ThreadIdOp::create(b, gpu::Dimension::x);
@@ -101,6 +125,10 @@ Value GpuBuilder::bfloat16(Words words, Value at) {
 
 // Numbers below 2^-14 are multiples of 2^-24; the exponents of others differ by 112.
 static Value halfToFloat(GpuBuilder &k, Value bits) {
+  if (k.target.isPtx()) {
+    Value half = arith::BitcastOp::create(k.b, k.f16, arith::TruncIOp::create(k.b, k.i16, bits));
+    return arith::ExtFOp::create(k.b, k.f32, half);
+  }
   Value magnitude = k.iand(bits, k.i32Const(0x7fff));
   Value small = k.fmul(k.toFloat(magnitude), k.f32Const(0x1p-24));
   Value usual = k.asFloat(k.iadd(k.shl(magnitude, 13), k.i32Const(112 << 23)));
@@ -155,8 +183,12 @@ void GpuBuilder::setBits(Words words, Value at, int64_t width, Value bits) {
 Words GpuBuilder::shared(int64_t words) {
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(entry);
-  auto type = MemRefType::get({words}, i32, AffineMap(),
-                              storageClass(b.getContext(), spirv::StorageClass::Workgroup));
+  auto type = MemRefType::get(
+      {words}, i32, AffineMap(),
+      memorySpace(*this, spirv::StorageClass::Workgroup, gpu::AddressSpace::Workgroup));
+  // The conversion to SPIR-V knows no attributions, that to NVVM no allocations.
+  if (target.isPtx())
+    return {function.addWorkgroupAttribution(type, b.getLoc()), {}};
   return {memref::AllocOp::create(b, type), {}};
 }
 
@@ -164,7 +196,27 @@ void GpuBuilder::barrier() { gpu::BarrierOp::create(b); }
 
 //===--- Values -------------------------------------------------------------------------------===//
 
-Value GpuBuilder::fma(Value a, Value c, Value d) { return spirv::GLFmaOp::create(b, f32, a, c, d); }
+Value GpuBuilder::fma(Value a, Value c, Value d) {
+  if (target.isPtx())
+    return ValueBuilder::fma(a, c, d);
+  return spirv::GLFmaOp::create(b, f32, a, c, d);
+}
+
+Value GpuBuilder::addProducts(Value sum, Value codes, bool signedCodes, Value inputs) {
+  if (target.isPtx())
+    return intrinsic(*this, signedCodes ? "llvm.nvvm.idp4a.s.s" : "llvm.nvvm.idp4a.u.s",
+                     {codes, inputs, sum});
+  for (int64_t i = 0; i < 4; ++i) {
+    Value code = signedCodes ? signedByte(codes, i) : unsignedByte(codes, i);
+    sum = iadd(sum, imul(code, signedByte(inputs, i)));
+  }
+  return sum;
+}
+
+Value GpuBuilder::permuteBytes(Value low, Value high, Value places) {
+  return intrinsic(*this, "llvm.nvvm.prmt", {low, high, places});
+}
+
 Value GpuBuilder::asFloat(Value bits) { return arith::BitcastOp::create(b, f32, bits); }
 Value GpuBuilder::asBits(Value number) { return arith::BitcastOp::create(b, i32, number); }
 Value GpuBuilder::signedByte(Value word, int64_t i) {

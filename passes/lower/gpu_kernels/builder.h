@@ -71,6 +71,12 @@ public:
   /// Low bytes of four int32 as a word, the first lowest.
   Value packBytes(ValueRange bytes);
   Value shrLogicBy(Value word, Value bits);
+  /// sum + the four products of the bytes of two words, those of `inputs` signed.
+  Value addProducts(Value sum, Value codes, bool signedCodes, Value inputs);
+  bool permutesBytes() const { return target.isPtx(); }
+  /// Where permutesBytes(): of the eight bytes of `low` and `high` those that the four lowest
+  /// nibbles of `places` (0..7) name.
+  Value permuteBytes(Value low, Value high, Value places);
   Value is(mlir::arith::CmpIPredicate predicate, Value a, Value b);
   Value isEqual(Value a, Value b) { return is(mlir::arith::CmpIPredicate::eq, a, b); }
   Value both(Value a, Value b) { return iand(a, b); }

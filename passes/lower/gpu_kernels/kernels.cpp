@@ -3,6 +3,7 @@
 #include "passes/lower/gpu_kernels/builder.h"
 #include "passes/lower/gpu_kernels/linear.h"
 
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/SPIRV/IR/SPIRVDialect.h"
 
 using namespace mlir;
@@ -11,7 +12,7 @@ namespace smelt {
 
 OwningOpRef<ModuleOp> buildGpuKernel(MLIRContext &context, const KernelSpec &spec,
                                      const GpuTarget &target) {
-  context.loadDialect<arith::ArithDialect, gpu::GPUDialect, math::MathDialect,
+  context.loadDialect<arith::ArithDialect, gpu::GPUDialect, LLVM::LLVMDialect, math::MathDialect,
                       memref::MemRefDialect, scf::SCFDialect, spirv::SPIRVDialect>();
   OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
   GpuBuilder builder(*module, spec, target);

@@ -103,7 +103,7 @@ private:
             Value codes =
                 x.word(plane * x.layout.planeBytes, k.add(firstQuad, quad), lanesOf[size_t(row)]);
             Value &sum = next[size_t(plane * count + row)];
-            sum = addQuad(sum, quad ? high : low, codes);
+            sum = k.addProducts(sum, quad ? high : low, weights.signedBytes, codes);
           }
       return next;
     });
@@ -122,15 +122,6 @@ private:
       totals.push_back(total);
     }
     return totals;
-  }
-
-  /// Four products of bytes.
-  Value addQuad(Value sum, Value codes, Value inputs) {
-    for (int64_t i = 0; i < 4; ++i) {
-      Value code = weights.signedBytes ? k.signedByte(codes, i) : k.unsignedByte(codes, i);
-      sum = k.iadd(sum, k.imul(code, k.signedByte(inputs, i)));
-    }
-    return sum;
   }
 
   Values floatDots(Value block, Value dot, Value item) {

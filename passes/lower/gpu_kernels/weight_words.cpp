@@ -16,16 +16,22 @@ Value WeightWords::line(Value block, int64_t firstLine, Value index) {
   return k.word(words, k.add(k.add(block, k.add(row, first)), k.mul(index, tileRows)));
 }
 
+/// The four words of the table.
+static SmallVector<Value> tableWords(GpuBuilder &k) {
+  SmallVector<Value> words;
+  for (size_t first = 0; first < tableValues.size(); first += 4) {
+    uint32_t word = 0;
+    for (size_t i = 0; i < 4; ++i)
+      word |= uint32_t(uint8_t(tableValues[first + i])) << (8 * i);
+    words.push_back(k.i32Const(int32_t(word)));
+  }
+  return words;
+}
+
 /// The bytes of the table for four codes: of its four words, those of bits 2 and 3 of the code, of
 /// these the byte of bits 0 and 1.
 Value WeightWords::lookUp(Value codes) {
-  Value quarters[4];
-  for (int64_t quarter = 0; quarter < 4; ++quarter) {
-    uint32_t word = 0;
-    for (int64_t i = 0; i < 4; ++i)
-      word |= uint32_t(uint8_t(tableValues[size_t(4 * quarter + i)])) << (8 * i);
-    quarters[quarter] = k.i32Const(int32_t(word));
-  }
+  SmallVector<Value> quarters = tableWords(k);
   Values bytes;
   for (int64_t i = 0; i < 4; ++i) {
     Value code = k.unsignedByte(codes, i);
@@ -40,6 +46,22 @@ Value WeightWords::lookUp(Value codes) {
   return k.packBytes(bytes);
 }
 
+/// The same of eight nibbles, by byte permutations: bits 0..2 of a code choose in the lower and in
+/// the upper half of the table, bit 3 between the two; then low nibbles part from high ones.
+std::pair<Value, Value> WeightWords::permuted(Value nibbles) {
+  SmallVector<Value> table = tableWords(k);
+  auto four = [&](Value codes) {
+    Value within = k.iand(codes, k.i32Const(0x7777));
+    Value lower = k.permuteBytes(table[0], table[1], within);
+    Value upper = k.permuteBytes(table[2], table[3], within);
+    Value half = k.shrLogic(k.iand(codes, k.i32Const(0x8888)), 1);
+    return k.permuteBytes(lower, upper, k.ior(half, k.i32Const(0x3210)));
+  };
+  Value first = four(nibbles), second = four(k.shrLogic(nibbles, 16));
+  return {k.permuteBytes(first, second, k.i32Const(0x6420)),
+          k.permuteBytes(first, second, k.i32Const(0x7531))};
+}
+
 std::pair<Value, Value> WeightWords::run(Value block, Value run) {
   if (info.bits == 8) {
     auto quad = [&](int64_t i) {
@@ -50,6 +72,8 @@ std::pair<Value, Value> WeightWords::run(Value block, Value run) {
   }
   auto masked = [&](Value v, int64_t byte) { return k.iand(v, k.i32Const(byte * 0x01010101)); };
   Value nibbles = line(block, info.highBytes / 64, run);
+  if (info.grid == Grid::Table && k.permutesBytes())
+    return permuted(nibbles);
   Value low = masked(nibbles, 0x0f), high = masked(k.shrLogic(nibbles, 4), 0x0f);
   if (info.highBytes) {
     // The bits of the run's two fours stand side by side in each byte, 4 or 2 runs to a line.

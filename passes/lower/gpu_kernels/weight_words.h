@@ -42,6 +42,7 @@ private:
 
   Value line(Value block, int64_t firstLine, Value index);
   Value lookUp(Value codes);
+  std::pair<Value, Value> permuted(Value nibbles);
   Value headerByte(Value block, int64_t offset, Value group);
   Value groupOf(Value dot);
   Value rowFactor(Value tile, int64_t i);
