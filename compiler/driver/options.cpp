@@ -265,8 +265,8 @@ Result<std::vector<const KernelTarget *>> cpuTargetsOf(const std::string &word) 
   }
   Result<const KernelTarget *> found = findTarget(word);
   if (!found)
-    return invalidArgument("--target: " + found.status().message() + ", native, portable, " +
-                           std::string(vulkanTarget.name));
+    return invalidArgument("--target: " + found.status().message() +
+                           ", native, portable, vulkan, cuda");
   return std::vector<const KernelTarget *>{*found};
 }
 
@@ -275,8 +275,12 @@ Status readTargets(const std::string &text, CompileOptions &options) {
     size_t end = std::min(text.find(',', at), text.size());
     const std::string word = text.substr(at, end - at);
     at = end + 1;
-    if (word == vulkanTarget.name) {
-      options.gpuTargets = {&vulkanTarget};
+    auto gpu = std::find_if(gpuTargets.begin(), gpuTargets.end(),
+                            [&](const GpuTarget *target) { return target->name == word; });
+    if (gpu != gpuTargets.end()) {
+      if (std::find(options.gpuTargets.begin(), options.gpuTargets.end(), *gpu) ==
+          options.gpuTargets.end())
+        options.gpuTargets.push_back(*gpu);
       continue;
     }
     SMELT_ASSIGN(std::vector<const KernelTarget *> found, cpuTargetsOf(word));

@@ -19,7 +19,8 @@ struct GpuLaunch {
 GpuLaunch launchOf(const KernelSpec &spec, const GpuTarget &target);
 
 /// Arguments of a GPU kernel, all arrays of int32: the step fields (format::StepField), where each
-/// operand starts in its array (in words), then the operands of the CPU kernel.
+/// operand starts in its array (in words), then the operands of the CPU kernel. PTX reads no such
+/// starts: its arguments are addresses.
 inline constexpr int64_t gpuLeadingArguments = 2;
 
 /// A module with one gpu.module with one gpu.func, named by the spec's name(). Every operand means

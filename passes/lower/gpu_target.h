@@ -3,6 +3,7 @@
 
 #include "runtime/artifact/format.h"
 
+#include <array>
 #include <cstdint>
 #include <string_view>
 
@@ -26,5 +27,7 @@ inline constexpr GpuTarget vulkanTarget{"vulkan", format::GpuCodeKind::SpirV, 12
 /// NVIDIA GPUs from Ampere on, with products of four bytes and byte permutation. The driver
 /// compiles for the device: PTX 7.0 is taken by that of CUDA 11.0 and every newer one.
 inline constexpr GpuTarget cudaTarget{"cuda", format::GpuCodeKind::Ptx, 256, 32, "sm_80", "+ptx70"};
+
+inline constexpr std::array<const GpuTarget *, 2> gpuTargets = {&vulkanTarget, &cudaTarget};
 
 } // namespace smelt

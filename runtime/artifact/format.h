@@ -234,7 +234,7 @@ using KernelFunction = void (*)(const int64_t *info, void *p0, void *p1, void *p
 
 enum class GpuCodeKind : uint32_t {
   SpirV = 1, ///< one module a kernel, entry point named as the kernel, arguments bound to set 0, bindings 0..9; Vulkan 1.1
-  Ptx = 2,   ///< text of a module a kernel, entry point named as the kernel, arguments its parameters 0..9 (pointers); compute capability 8.0
+  Ptx = 2,   ///< text of a module a kernel, entry point named as the kernel, parameters 0..9 its arguments (addresses; operands start there, so that argument 1 is not read), a zero byte at the end; compute capability 8.0
 };
 
 struct GpuKernel {

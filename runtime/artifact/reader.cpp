@@ -60,6 +60,8 @@ std::string_view gpuCodeName(GpuCodeKind kind) {
   switch (kind) {
   case GpuCodeKind::SpirV:
     return "vulkan";
+  case GpuCodeKind::Ptx:
+    return "cuda";
   }
   return "unknown";
 }

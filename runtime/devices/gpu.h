@@ -64,9 +64,9 @@ public:
   virtual Status read(int32_t memory, uint64_t offset, std::span<std::byte> bytes) = 0;
   /// Copies on the device, which do not overlap, in any order.
   virtual Status copy(std::span<const GpuCopy> copies) = 0;
-  /// The kernel `symbol` of a piece of code.
-  virtual Result<uint32_t> addKernel(std::span<const std::byte> code,
-                                     const std::string &symbol) = 0;
+  /// The kernel `symbol` of a piece of code, with its workgroup's threads.
+  virtual Result<uint32_t> addKernel(std::span<const std::byte> code, const std::string &symbol,
+                                     uint32_t threads) = 0;
   virtual Result<uint32_t> addCall(uint32_t kernel,
                                    std::span<const GpuOperand, format::operandCount> operands) = 0;
   /// Runs the calls in this order, as far as they wait for each other, and returns when all are

@@ -27,7 +27,9 @@ public:
   Status write(int32_t memory, uint64_t offset, std::span<const std::byte> bytes) override;
   Status read(int32_t memory, uint64_t offset, std::span<std::byte> bytes) override;
   Status copy(std::span<const GpuCopy> copies) override;
-  Result<uint32_t> addKernel(std::span<const std::byte> code, const std::string &symbol) override;
+  /// The code says itself how many threads it has.
+  Result<uint32_t> addKernel(std::span<const std::byte> code, const std::string &symbol,
+                             uint32_t) override;
   Result<uint32_t> addCall(uint32_t kernel,
                            std::span<const GpuOperand, format::operandCount> operands) override;
   Status run(std::span<const int32_t, format::FieldCount> fields,
@@ -316,8 +318,8 @@ Status VulkanDevice::copy(std::span<const GpuCopy> copies) {
 
 //===--- Kernels and calls --------------------------------------------------------------------===//
 
-Result<uint32_t> VulkanDevice::addKernel(std::span<const std::byte> code,
-                                         const std::string &symbol) {
+Result<uint32_t> VulkanDevice::addKernel(std::span<const std::byte> code, const std::string &symbol,
+                                         uint32_t) {
   Kernel kernel{};
   std::vector<uint32_t> words(code.size() / sizeof(uint32_t));
   std::memcpy(words.data(), code.data(), words.size() * sizeof(uint32_t));

@@ -1,6 +1,7 @@
 // Choosing the device that runs a model.
 #include "runtime/model/devices.h"
 
+#include "runtime/devices/cuda.h"
 #include "runtime/devices/vulkan.h"
 
 #include <charconv>
@@ -28,21 +29,41 @@ bool isOf(const std::string &name, std::string_view family) {
   return name == family || name.starts_with(std::string(family) + ":");
 }
 
-/// The first device that lacks nothing, of those that are processors or of the others.
-ChosenDevice firstDevice(bool isProcessor) {
-  auto devices = vulkanDevices();
+bool holds(const Model &model, GpuCodeKind kind) {
+  return !model.artifact().gpuKernels(kind).empty();
+}
+
+/// Whether `auto` should take a device before others: a GPU, and not a CPU that plays one.
+bool isProcessor(const VulkanDeviceInfo &info) { return info.isProcessor; }
+bool isProcessor(const CudaDeviceInfo &) { return false; }
+
+/// The first device of a family that lacks nothing, of those that are processors or of the others.
+template <typename Info, typename Open>
+ChosenDevice firstOf(const Result<std::vector<Info>> &devices, bool processors, GpuCodeKind kind,
+                     const Open &open) {
   for (size_t i = 0; devices.ok() && i < devices->size(); ++i)
-    if ((*devices)[i].isProcessor == isProcessor && (*devices)[i].lacks.empty())
-      if (auto device = openVulkanDevice(i); device.ok())
-        return {*std::move(device), GpuCodeKind::SpirV};
+    if (isProcessor((*devices)[i]) == processors && (*devices)[i].lacks.empty())
+      if (auto device = open(i); device.ok())
+        return {*std::move(device), kind};
   return {};
 }
 
+ChosenDevice firstVulkan(bool processors) {
+  return firstOf(vulkanDevices(), processors, GpuCodeKind::SpirV,
+                 [](size_t i) { return openVulkanDevice(i); });
+}
+
+/// NVIDIA's own way before the general one; a CPU by Vulkan only where nothing else runs the model.
 ChosenDevice bestDevice(const Model &model) {
-  if (model.artifact().gpuKernels(GpuCodeKind::SpirV).empty())
+  if (holds(model, GpuCodeKind::Ptx)) {
+    ChosenDevice gpu = firstOf(cudaDevices(), false, GpuCodeKind::Ptx, openCudaDevice);
+    if (gpu.device)
+      return gpu;
+  }
+  if (!holds(model, GpuCodeKind::SpirV))
     return {};
-  ChosenDevice gpu = firstDevice(false);
-  return gpu.device || model.onCpu().ok() ? std::move(gpu) : firstDevice(true);
+  ChosenDevice gpu = firstVulkan(false);
+  return gpu.device || model.onCpu().ok() ? std::move(gpu) : firstVulkan(true);
 }
 
 } // namespace
@@ -52,15 +73,19 @@ Result<ChosenDevice> chooseDevice(const Model &model, const std::string &name) {
     return ChosenDevice{};
   if (name == "auto")
     return bestDevice(model);
-  if (!isOf(name, "vulkan"))
+  const bool isCuda = isOf(name, "cuda");
+  if (!isCuda && !isOf(name, "vulkan"))
     return invalidArgument("unknown device '" + name +
-                           "', expected auto, cpu, vulkan or vulkan:N; `smelt devices` lists them");
-  SMELT_ASSIGN(size_t number, deviceNumber(name, "vulkan"));
-  if (model.artifact().gpuKernels(GpuCodeKind::SpirV).empty())
-    return unsupported("the artifact holds no code for Vulkan; compile it with --target "
-                       "portable,vulkan");
+                           "', expected auto, cpu, cuda, cuda:N, vulkan or vulkan:N; `smelt "
+                           "devices` lists them");
+  const std::string family = isCuda ? "cuda" : "vulkan";
+  SMELT_ASSIGN(size_t number, deviceNumber(name, family));
   ChosenDevice chosen;
-  SMELT_ASSIGN(chosen.device, openVulkanDevice(number));
+  chosen.kind = isCuda ? GpuCodeKind::Ptx : GpuCodeKind::SpirV;
+  if (!holds(model, chosen.kind))
+    return unsupported("the artifact holds no code for " + family +
+                       "; compile it with --target portable," + family);
+  SMELT_ASSIGN(chosen.device, isCuda ? openCudaDevice(number) : openVulkanDevice(number));
   return chosen;
 }
 

@@ -17,11 +17,13 @@ using namespace format;
 
 namespace {
 
-std::string targetName(uint32_t row) {
+std::string targetName(const SectionEntry &entry) {
+  if (entry.kind == SectionKind::GpuCode)
+    return std::string(gpuCodeName(GpuCodeKind(entry.target)));
   for (const CpuTarget &target : cpuTargets())
-    if (target.row == row)
+    if (target.row == entry.target)
       return std::string(target.name);
-  return row == 0 ? "" : "target " + std::to_string(row);
+  return entry.target == 0 ? "" : "target " + std::to_string(entry.target);
 }
 
 Json sectionsJson(const Artifact &artifact) {
@@ -30,7 +32,7 @@ Json sectionsJson(const Artifact &artifact) {
     Json row;
     row.set("kind", sectionName(entry.kind));
     if (entry.target != 0)
-      row.set("target", targetName(entry.target));
+      row.set("target", targetName(entry));
     row.set("offset", entry.offset);
     row.set("bytes", entry.bytes);
     list.push_back(std::move(row));
@@ -167,7 +169,7 @@ void printText(const std::string &path, const Artifact &artifact, const Json &me
   std::printf("sections (all checksums match)\n");
   for (const SectionEntry &entry : artifact.sections())
     std::printf("  %-14s %-16s %12" PRIu64 " bytes at %" PRIu64 "\n",
-                std::string(sectionName(entry.kind)).c_str(), targetName(entry.target).c_str(),
+                std::string(sectionName(entry.kind)).c_str(), targetName(entry).c_str(),
                 entry.bytes, entry.offset);
   printObject("model", configJson(artifact.config()));
   printObject("program", programJson(artifact));

@@ -1,12 +1,15 @@
-// Every problem of problems.txt on Mesa's lavapipe, a Vulkan device on the CPU: close to the
-// definition, and the same bits for a row alone and among others.
-#include "compiler/codegen/spirv_emitter.h"
+// Every problem of problems.txt by Vulkan on Mesa's lavapipe, and by PTX on the tests' own CUDA
+// driver, which both run on the CPU: close to the definition, and the same bits for a row alone and
+// among others.
+#include "compiler/codegen/gpu_code.h"
+#include "runtime/devices/cuda.h"
 #include "runtime/devices/vulkan.h"
 #include "tests/conformance/problem.h"
 #include "tests/conformance/target_run.h"
 
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <gtest/gtest.h>
 
@@ -43,11 +46,16 @@ std::string invalidIn(std::span<const std::byte> code) {
 /// Runs jobs on one device.
 class DeviceRun {
 public:
-  explicit DeviceRun(const std::vector<KernelSpec> &specs) : specs(specs) {}
+  DeviceRun(const std::vector<KernelSpec> &specs, const GpuTarget &target)
+      : specs(specs), target(target) {}
 
   Status run(Job &job) {
-    static const size_t number = softwareDevice();
-    SMELT_ASSIGN(device, openVulkanDevice(number));
+    if (target.isPtx()) {
+      SMELT_ASSIGN(device, openCudaDevice(0));
+    } else {
+      static const size_t number = softwareDevice();
+      SMELT_ASSIGN(device, openVulkanDevice(number));
+    }
     SMELT_TRY(load());
     for (Memory &memory : job.buffers) {
       SMELT_ASSIGN(int32_t copy, device->allocate(memory.sizeWithGuard(), "a buffer"));
@@ -68,23 +76,26 @@ public:
 private:
   struct Loaded {
     uint32_t kernel;
-    GpuLaunch launch;
+    format::GpuKernel launch;
     bool logitRows;
   };
   const std::vector<KernelSpec> &specs;
+  const GpuTarget &target;
   std::unique_ptr<GpuDevice> device;
   std::map<std::string, Loaded> kernels;
   std::vector<int32_t> memories;
 
   Status load() {
-    SpirvEmitter emitter(vulkanTarget);
-    for (const KernelSpec &spec : specs) {
-      SMELT_ASSIGN(std::vector<uint32_t> code, emitter.emit(spec));
-      const auto bytes = std::as_bytes(std::span(code));
-      if (std::string error = invalidIn(bytes); !error.empty())
+    SMELT_ASSIGN(std::vector<std::byte> section, generateGpuCode(specs, target));
+    for (size_t i = 0; i < specs.size(); ++i) {
+      format::GpuKernel launch;
+      std::memcpy(&launch, section.data() + i * sizeof launch, sizeof launch);
+      const auto code = std::span(section).subspan(launch.offset, launch.bytes);
+      if (std::string error = target.isPtx() ? "" : invalidIn(code); !error.empty())
         return internalError(error);
-      SMELT_ASSIGN(uint32_t kernel, device->addKernel(bytes, spec.name()));
-      kernels[spec.name()] = {kernel, launchOf(spec, vulkanTarget), spec.logitRows};
+      const std::string name = specs[i].name();
+      SMELT_ASSIGN(uint32_t kernel, device->addKernel(code, name, launch.threads));
+      kernels[name] = {kernel, launch, specs[i].logitRows};
     }
     return {};
   }
@@ -100,10 +111,10 @@ private:
     std::array<int32_t, format::FieldCount> fields;
     std::copy(std::begin(call.info), std::end(call.info), fields.begin());
     const int64_t rows = call.info[loaded.logitRows ? format::FieldLogitRows : format::FieldTokens];
-    const GpuLaunch &launch = loaded.launch;
+    const format::GpuKernel &launch = loaded.launch;
     const GpuDispatch dispatch{
         made,
-        {uint32_t(launch.groups), uint32_t((rows + launch.rowsPerGroup - 1) / launch.rowsPerGroup),
+        {launch.groups, uint32_t((rows + launch.rowsPerGroup - 1) / launch.rowsPerGroup),
          uint32_t(launch.overPositions ? call.info[format::FieldCapacity] / positionBlock : 1)},
         true};
     return device->run(fields, {&dispatch, 1});
@@ -111,9 +122,15 @@ private:
   static constexpr int64_t positionBlock = 64;
 };
 
-class GpuConformance : public testing::TestWithParam<std::string> {};
+class GpuConformance : public testing::TestWithParam<std::string> {
+protected:
+  void check(const GpuTarget &target);
+};
 
-TEST_P(GpuConformance, Vulkan) {
+TEST_P(GpuConformance, Vulkan) { check(vulkanTarget); }
+TEST_P(GpuConformance, Cuda) { check(cudaTarget); }
+
+void GpuConformance::check(const GpuTarget &target) {
   auto problem = makeProblem(GetParam());
   Job job;
   const int64_t many = problem->addMany(job, 1);
@@ -121,7 +138,7 @@ TEST_P(GpuConformance, Vulkan) {
   std::vector<int64_t> alone;
   for (int64_t row = 0; row < problem->rows; row += rowStep)
     alone.push_back(problem->addOne(job, row, 1));
-  const Status status = DeviceRun(problem->specs).run(job);
+  const Status status = DeviceRun(problem->specs, target).run(job);
   ASSERT_TRUE(status.ok()) << status.message();
 
   const Expected expected = problem->expected();

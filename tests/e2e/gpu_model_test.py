@@ -1,6 +1,8 @@
-"""Models on a GPU say what they say on the CPU: Mesa's lavapipe runs the Vulkan code of small exports.
+"""Models on a GPU say what they say on the CPU: Mesa's lavapipe runs the Vulkan code of small exports, the tests' own driver
+their PTX.
 
-usage: gpu_model_test.py SMELT GPU_PROBE WORK_DIR EXPORTS LAVAPIPE        (LAVAPIPE: its driver's file for the Vulkan loader)
+usage: gpu_model_test.py SMELT GPU_PROBE WORK_DIR EXPORTS LAVAPIPE FAKE_CUDA
+       LAVAPIPE: its driver's file for the Vulkan loader; FAKE_CUDA: the folder of libcuda.so.1
 """
 import os
 import subprocess
@@ -8,10 +10,11 @@ import sys
 import unittest
 from pathlib import Path
 
-SMELT, PROBE, WORK, EXPORTS, LAVAPIPE = sys.argv[1:6]
+SMELT, PROBE, WORK, EXPORTS, LAVAPIPE, FAKE_CUDA = sys.argv[1:7]
 # VK_DRIVER_FILES is the newer name.
-ENVIRONMENT = dict(os.environ, VK_DRIVER_FILES=LAVAPIPE, VK_ICD_FILENAMES=LAVAPIPE)
-NO_DRIVER = dict(os.environ, VK_DRIVER_FILES="/dev/null", VK_ICD_FILENAMES="/dev/null")
+ENVIRONMENT = dict(os.environ, VK_DRIVER_FILES=LAVAPIPE, VK_ICD_FILENAMES=LAVAPIPE, LD_LIBRARY_PATH=FAKE_CUDA)
+NO_CUDA = Path(WORK) / "no_cuda"
+NO_DRIVER = dict(os.environ, VK_DRIVER_FILES="/dev/null", VK_ICD_FILENAMES="/dev/null", LD_LIBRARY_PATH=str(NO_CUDA))
 
 
 def start(*command, environment=ENVIRONMENT):
@@ -25,7 +28,7 @@ def run(*command):
     return done.stdout
 
 
-def compiled(case, weights, *options, target="native,vulkan"):
+def compiled(case, weights, *options, target="native,vulkan,cuda"):
     artifact = Path(WORK) / f"gpu_{case.replace('/', '_')}_{weights}_{target.replace(',', '_')}.smelt"
     run(SMELT, "compile", Path(EXPORTS) / "cases" / case / "model.onnx", "-o", artifact, "--weights", weights,
         "--context", "128", "--target", target, "--quiet", *options)
@@ -35,7 +38,9 @@ def compiled(case, weights, *options, target="native,vulkan"):
 class Models(unittest.TestCase):
     def check(self, bound, case, weights, *options):
         artifact = compiled(case, weights, *options)
-        self.compare(bound, artifact, artifact, "vulkan")
+        for device in ("vulkan", "cuda:0"):
+            with self.subTest(device):
+                self.compare(bound, artifact, artifact, device)
 
     def compare(self, bound, on_cpu, on_gpu, device):
         """`bound`: of the largest difference of a logit, in standard deviations of the logits."""
@@ -75,23 +80,36 @@ class Devices(unittest.TestCase):
     def test_list(self):
         text = run(SMELT, "devices")
         self.assertRegex(text, r"(?m)^cpu  .*code for ")
+        self.assertRegex(text, r"(?m)^cuda:0    Fake GPU 0$")
         self.assertRegex(text, r"(?m)^vulkan:0 +llvmpipe.*`auto` does not take it$")
 
     def test_list_without_driver(self):
-        self.assertIn("vulkan    not used", start(SMELT, "devices", environment=NO_DRIVER).stdout)
+        NO_CUDA.mkdir(exist_ok=True)
+        (NO_CUDA / "libcuda.so.1").touch()  # what cannot be loaded is not there
+        text = start(SMELT, "devices", environment=NO_DRIVER).stdout
+        self.assertIn("cuda      not used: cuda: there is no driver", text)
+        self.assertIn("vulkan    not used", text)
+
+    def test_list_says_what_a_device_lacks(self):
+        text = start(SMELT, "devices", environment=dict(ENVIRONMENT, SMELT_FAKE_CUDA="capability=75")).stdout
+        self.assertIn("cuda:0    Fake GPU 0; not used: its compute capability is 7.5, 8.0 is needed", text)
 
     def test_run_errors(self):
         artifact = compiled("llama_gqa/genai_fp32", "int4", target="native")
-        for device, message in [("vulkan", "holds no code for Vulkan"), ("gpu", "unknown device 'gpu'"),
+        for device, message in [("vulkan", "holds no code for vulkan"), ("cuda", "holds no code for cuda"), ("gpu", "unknown device 'gpu'"),
                                 ("vulkan:x", "expected a number"), ("vulkan:-1", "expected a number")]:
             done = start(SMELT, "run", artifact, "--raw", "--device", device, "hello")
             self.assertEqual(done.returncode, 1)
             self.assertIn(message, done.stderr)
         artifact = compiled("llama_gqa/genai_fp32", "int4")
         self.assertIn("there is no device 7", start(SMELT, "run", artifact, "--raw", "--device", "vulkan:7", "hello").stderr)
+        self.assertIn("there is no device 7", start(SMELT, "run", artifact, "--raw", "--device", "cuda:7", "hello").stderr)
+        little = dict(ENVIRONMENT, SMELT_FAKE_CUDA="memory=50000")
+        self.assertRegex(start(PROBE, artifact, artifact, "cuda", environment=little).stderr,
+                         "allocating [0-9]+ bytes for the weights on Fake GPU 0 failed: out of device memory, [0-9]+ bytes are free")
 
     def test_automatic_choice_takes_the_cpu(self):
-        artifact = compiled("llama_gqa/genai_fp32", "int4")
+        artifact = compiled("llama_gqa/genai_fp32", "int4", target="native,vulkan")
         # Without a tokenizer text is refused, after the device was chosen.
         self.assertNotIn("vulkan", start(SMELT, "run", artifact, "--raw", "--device", "auto", "hello").stderr)
 

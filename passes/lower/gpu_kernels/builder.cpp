@@ -72,6 +72,8 @@ Words GpuBuilder::operand(int i) {
   Words &known = operands[i];
   if (known.memref)
     return known;
+  if (target.isPtx())
+    return known = {function.getArgument(unsigned(gpuLeadingArguments + i)), {}};
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointAfterValue(groupId[2]);
   Value place = arith::ConstantIndexOp::create(b, i);
@@ -187,8 +189,15 @@ Words GpuBuilder::shared(int64_t words) {
       {words}, i32, AffineMap(),
       memorySpace(*this, spirv::StorageClass::Workgroup, gpu::AddressSpace::Workgroup));
   // The conversion to SPIR-V knows no attributions, that to NVVM no allocations.
-  if (target.isPtx())
-    return {function.addWorkgroupAttribution(type, b.getLoc()), {}};
+  if (target.isPtx()) {
+    Value words = function.addWorkgroupAttribution(type, b.getLoc());
+    // LLVM's optimizer takes arrays that say nothing for aligned to 16 bytes, and loads four words
+    // at once, but its PTX aligns them to 4.
+    function.setWorkgroupAttributionAttr(int(function.getNumWorkgroupAttributions()) - 1,
+                                         LLVM::LLVMDialect::getAlignAttrName(),
+                                         b.getI64IntegerAttr(16));
+    return {words, {}};
+  }
   return {memref::AllocOp::create(b, type), {}};
 }
 

@@ -154,6 +154,10 @@ TEST(Options, TargetsByName) {
   ASSERT_EQ(options->targets.size(), 1u);
   ASSERT_EQ(options->gpuTargets.size(), 1u);
   EXPECT_EQ(options->gpuTargets[0]->name, "vulkan");
+  options = compileWith("--target", "cuda,vulkan,cuda,x86-64-v3");
+  ASSERT_TRUE(options.ok());
+  ASSERT_EQ(options->gpuTargets.size(), 2u);
+  EXPECT_EQ(options->gpuTargets[0]->name, "cuda");
   options = compileWith("--target", "vulkan");
   ASSERT_TRUE(options.ok()) << options.status().message();
   EXPECT_TRUE(options->targets.empty());
