@@ -32,30 +32,57 @@ Result<EmitModule> emitterFor(const GpuTarget &target) {
   });
 }
 
-} // namespace
-
-Result<std::vector<std::byte>> generateGpuCode(std::span<const KernelSpec> specs,
-                                               const GpuTarget &target) {
-  SMELT_ASSIGN(EmitModule emit, emitterFor(target));
-  std::vector<format::GpuKernel> table;
+/// The modules of kernels, back to back, and how each is started; offsets within `code`.
+struct Modules {
+  std::vector<format::GpuKernel> kernels;
   std::vector<std::byte> code;
+};
+
+Result<Modules> emitModules(std::span<const KernelSpec> specs, const GpuTarget &target) {
+  SMELT_ASSIGN(EmitModule emit, emitterFor(target));
+  Modules made;
   for (const KernelSpec &spec : specs) {
     Result<Module> module = emit(spec);
     if (!module)
       return Status(module.status())
           .withContext("kernel " + spec.name() + " for " + std::string(target.name));
     const GpuLaunch launch = launchOf(spec, target);
-    table.push_back({uint32_t(launch.threads), uint32_t(launch.groups),
-                     uint32_t(launch.rowsPerGroup), uint32_t(launch.overPositions), code.size(),
-                     module->size()});
-    code.insert(code.end(), module->begin(), module->end());
+    made.kernels.push_back({uint32_t(launch.threads), uint32_t(launch.groups),
+                            uint32_t(launch.rowsPerGroup), uint32_t(launch.overPositions),
+                            made.code.size(), module->size()});
+    made.code.insert(made.code.end(), module->begin(), module->end());
   }
+  return made;
+}
+
+template <typename Entry>
+std::vector<std::byte> sectionOf(const std::vector<Entry> &table, const Modules &modules) {
   const auto entries = std::as_bytes(std::span(table));
-  for (format::GpuKernel &kernel : table)
-    kernel.offset += entries.size();
   std::vector<std::byte> section(entries.begin(), entries.end());
-  section.insert(section.end(), code.begin(), code.end());
+  section.insert(section.end(), modules.code.begin(), modules.code.end());
   return section;
+}
+
+} // namespace
+
+Result<std::vector<std::byte>> generateGpuCode(std::span<const KernelSpec> specs,
+                                               const GpuTarget &target) {
+  SMELT_ASSIGN(Modules modules, emitModules(specs, target));
+  for (format::GpuKernel &kernel : modules.kernels)
+    kernel.offset += modules.kernels.size() * sizeof(format::GpuKernel);
+  return sectionOf(modules.kernels, modules);
+}
+
+Result<std::vector<std::byte>> generateGpuArgmax(int64_t cols, const GpuTarget &target) {
+  const auto specs = argmaxSpecs(cols);
+  SMELT_ASSIGN(Modules modules, emitModules(specs, target));
+  std::vector<format::GpuNamedKernel> table(specs.size());
+  for (size_t i = 0; i < specs.size(); ++i) {
+    specs[i].name().copy(table[i].name, sizeof table[i].name - 1);
+    table[i].kernel = modules.kernels[i];
+    table[i].kernel.offset += specs.size() * sizeof(format::GpuNamedKernel);
+  }
+  return sectionOf(table, modules);
 }
 
 } // namespace smelt

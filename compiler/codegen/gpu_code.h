@@ -15,4 +15,7 @@ namespace smelt {
 Result<std::vector<std::byte>> generateGpuCode(std::span<const KernelSpec> specs,
                                                const GpuTarget &target);
 
+/// A GpuArgmax section for rows of `cols` logits.
+Result<std::vector<std::byte>> generateGpuArgmax(int64_t cols, const GpuTarget &target);
+
 } // namespace smelt

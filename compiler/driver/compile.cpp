@@ -127,7 +127,7 @@ private:
   std::vector<TensorSpec> tensorKernels;
   std::optional<TensorProgramImage> tensors; ///< of a graph that runs as it stands
   KernelCache kernelCache;
-  std::vector<std::vector<std::byte>> code, gpuCode; ///< per target
+  std::vector<std::vector<std::byte>> code, gpuCode, gpuArgmax; ///< per target
 };
 
 Status Compilation::openOutput() {
@@ -519,6 +519,8 @@ Status Compilation::generate(const Pipeline::Report &report) {
                          ": this model runs as a graph, which only CPUs do; leave it out");
     SMELT_ASSIGN(std::vector<std::byte> section, generateGpuCode(program.kernels, *target));
     gpuCode.push_back(std::move(section));
+    SMELT_ASSIGN(section, generateGpuArgmax(program.config.vocabSize, *target));
+    gpuArgmax.push_back(std::move(section));
   }
   return {};
 }
@@ -535,9 +537,14 @@ Status Compilation::write() {
     SMELT_TRY(writer->addSection(SectionKind::TensorProgram, encodeTensorProgram(*tensors)));
   for (size_t i = 0; i < code.size(); ++i)
     SMELT_TRY(writer->addSection(SectionKind::Code, code[i], options.targets[i]->row));
-  for (size_t i = 0; i < gpuCode.size(); ++i)
-    SMELT_TRY(writer->addSection(SectionKind::GpuCode, gpuCode[i],
-                                 uint32_t(options.gpuTargets[i]->kind)));
+  if (!gpuCode.empty())
+    SMELT_TRY(writer->addSection(SectionKind::LayerStarts,
+                                 std::as_bytes(std::span(program.layerStarts))));
+  for (size_t i = 0; i < gpuCode.size(); ++i) {
+    const auto kind = uint32_t(options.gpuTargets[i]->kind);
+    SMELT_TRY(writer->addSection(SectionKind::GpuCode, gpuCode[i], kind));
+    SMELT_TRY(writer->addSection(SectionKind::GpuArgmax, gpuArgmax[i], kind));
+  }
   if (tokenizer) {
     SMELT_TRY(writer->addSection(SectionKind::Tokenizer, tokenizer->blob));
     if (!tokenizer->chatTemplate.empty())

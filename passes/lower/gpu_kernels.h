@@ -7,6 +7,8 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
 
+#include <array>
+
 namespace smelt {
 
 /// How a kernel is started: grid (groups, ceil(rows / rowsPerGroup), position blocks or 1).
@@ -22,6 +24,10 @@ GpuLaunch launchOf(const KernelSpec &spec, const GpuTarget &target);
 /// operand starts in its array (in words), then the operands of the CPU kernel. PTX reads no such
 /// starts: its arguments are addresses.
 inline constexpr int64_t gpuLeadingArguments = 2;
+
+/// The kernels that find the likeliest token of rows of `cols` logits, in the order in which they
+/// run (gpu_kernels/argmax.cpp).
+std::array<KernelSpec, 2> argmaxSpecs(int64_t cols);
 
 /// A module with one gpu.module with one gpu.func, named by the spec's name(). Every operand means
 /// what it means to the CPU kernel (passes/lower/kernels/*.cpp), in the same layouts; sums are

@@ -22,6 +22,8 @@ enum class KernelKind : uint32_t {
   AttentionMerge, ///< merges the partial results of AttentionOne
   AttentionMany,  ///< prefill: whole attention of a tile of rows
   Elementwise,    ///< add, mul, scale, activation, gated, softcap on float rows
+  ArgmaxParts,    ///< GPUs only, beside the program: the largest of each part of a row of logits
+  Argmax,         ///< GPUs only: the largest of the parts
 };
 
 enum class NormOutput : uint32_t { Float, AddToResidual, Activation, FloatAndActivation };

@@ -6,6 +6,7 @@
 #include "passes/lower/lower.h"
 #include "passes/lower/kernels.h"
 #include "passes/lower/lowering.h"
+#include "passes/lower/plan_cuts.h"
 #include "passes/raise/raise.h"
 
 #include "mlir/Pass/PassManager.h"
@@ -28,7 +29,7 @@ Status Lowering::refuse(Operation *op, const std::string &why) {
 //===--- Places and buffers -------------------------------------------------------------------===//
 
 int64_t Lowering::newBuffer(int64_t bytes) {
-  buffers.push_back({bytes, -1, -1, 0});
+  buffers.push_back({bytes});
   return int64_t(buffers.size()) - 1;
 }
 
@@ -41,6 +42,8 @@ Place Lowering::newRows(Value value, Domain domain) {
     place.location = {OperandKind::Logits, 0};
   else
     place.location = {OperandKind::Scratch, 0, newBuffer(rowsOf(domain) * width * 4)};
+  if (place.location.buffer != noBuffer && domain == Domain::Tokens)
+    buffers.back().rowBytes = width * 4;
   places[value] = place;
   return place;
 }
@@ -215,6 +218,16 @@ std::vector<TouchedRange> Lowering::touchedBy(const PendingInstruction &instruct
   return touched;
 }
 
+/// The first instruction that touches the cache of each layer.
+std::vector<int64_t> Lowering::attentionOfLayers() const {
+  std::vector<int64_t> found(program.layers.size(), -1);
+  for (auto [index, instruction] : llvm::enumerate(pending))
+    for (const Location &operand : instruction.operands)
+      if (operand.kind == OperandKind::KeyCache && found[size_t(operand.value)] < 0)
+        found[size_t(operand.value)] = int64_t(index);
+  return found;
+}
+
 Result<LoweredProgram> Lowering::run(func::FuncOp main) {
   if (options.maxContext < attentionBlock || options.maxTokens < 1 || options.maxLogitRows < 1)
     return invalidArgument("context must be at least " + std::to_string(attentionBlock) +
@@ -254,6 +267,7 @@ Result<LoweredProgram> Lowering::run(func::FuncOp main) {
   config.cacheFormat = uint32_t(options.cache);
   config.positionBlock = uint32_t(attentionBlock);
   config.scratchBytes = uint64_t(planMemory(buffers));
+  program.layerStarts = planCuts(attentionOfLayers(), buffers);
 
   std::vector<std::vector<TouchedRange>> touched;
   for (const PendingInstruction &instruction : pending)

@@ -27,6 +27,7 @@ struct LoweredProgram {
   format::ModelConfig config{}; ///< sizes and memory formula; generation fields are left zero
   std::vector<format::CacheLayer> layers;
   std::vector<format::Instruction> instructions; ///< kernel fields index `kernels`
+  std::vector<format::LayerStart> layerStarts;   ///< per layer
   int64_t wholeTables = 0, compactTables = 0;    ///< rotary tables, as they are stored
   std::vector<KernelSpec> kernels; ///< each distinct kernel once; its symbol is KernelSpec::name()
 };

@@ -100,6 +100,7 @@ private:
   int64_t kernel(KernelSpec spec, bool one);
   void emit(const KernelSpec &spec, format::Domain domain, format::OpLabel label,
             std::vector<Location> operands, bool hasOne = true, bool hasMany = true);
+  std::vector<int64_t> attentionOfLayers() const;
   std::vector<TouchedRange> touchedBy(const PendingInstruction &instruction) const;
   Status refuse(mlir::Operation *op, const std::string &why);
 

@@ -17,7 +17,7 @@ namespace smelt::format {
 
 inline constexpr char magic[8] = {'S', 'M', 'E', 'L', 'T', '\r', '\n', '\0'};
 inline constexpr uint16_t majorVersion = 2; ///< 2: a4g32 has bfloat16 row factors; formats from a4g16 on
-inline constexpr uint16_t minorVersion = 3; ///< 1: Operand::ready; 2: GpuCode; 3: GpuCodeKind::Ptx
+inline constexpr uint16_t minorVersion = 3; ///< 1: Operand::ready; 2: GpuCode; 3: GpuCodeKind::Ptx, GpuArgmax, LayerStarts
 /// Sections start on multiples of this, so that they can be mapped and used in place.
 inline constexpr uint64_t sectionAlignment = 4096;
 
@@ -47,6 +47,8 @@ enum class SectionKind : uint32_t {
   Metadata = 7,  ///< UTF-8 JSON, see below; for people, `inspect` and `bench`, never needed to run
   TensorProgram = 8, ///< TensorProgramHeader and what follows it; such an artifact runs whole tensors, not tokens
   GpuCode = 9, ///< GpuKernel[ProgramHeader::kernelCount] and the modules they name; `target`: GpuCodeKind
+  GpuArgmax = 10, ///< GpuNamedKernel[2] and the modules they name; `target`: GpuCodeKind
+  LayerStarts = 11, ///< LayerStart[ProgramHeader::layerCount]; only needed to divide the layers between devices
 };
 
 // Metadata is one JSON object; every key is optional, unknown keys are shown as they are:
@@ -149,6 +151,15 @@ struct CacheLayer {
 };
 static_assert(sizeof(CacheLayer) == 24);
 
+/// Where the instructions of a layer begin (they go on to where those of the next one do), and what they take over from
+/// those before: float rows of the token domain in scratch, one behind the other.
+struct LayerStart {
+  uint32_t instruction;
+  uint32_t rowBytes; ///< 0: the program cannot be divided here, and the rest means nothing
+  uint64_t scratch;  ///< byte offset of the first row
+};
+static_assert(sizeof(LayerStart) == 16);
+
 enum class OperandKind : uint32_t {
   None = 0,       ///< null
   Weights = 1,    ///< value: byte offset in the weights section
@@ -246,6 +257,16 @@ struct GpuKernel {
   uint64_t bytes;
 };
 static_assert(sizeof(GpuKernel) == 32);
+
+/// GpuArgmax: two kernels that are no part of the program, for greedy decoding. They run one after the other over the
+/// logit domain: logits (operand 0) -> parts (operand 1), int32[logitRows][2][groups of the first kernel]; parts
+/// (operand 0) -> int32[logitRows] (operand 1), the index of the largest logit, the first among equals; -1: there is none.
+inline constexpr uint32_t argmaxKernels = 2;
+struct GpuNamedKernel {
+  char name[96]; ///< of the entry point; zero-terminated
+  GpuKernel kernel;
+};
+static_assert(sizeof(GpuNamedKernel) == 128);
 
 //===--- Tensor programs ------------------------------------------------------------------------===//
 //

@@ -44,9 +44,9 @@ std::string place(const SectionEntry &entry) {
 } // namespace
 
 std::string_view sectionName(SectionKind kind) {
-  constexpr std::string_view names[] = {"unknown",        "config",    "program",  "weights",
-                                        "code",           "tokenizer", "template", "metadata",
-                                        "tensor program", "gpu code"};
+  constexpr std::string_view names[] = {
+      "unknown",  "config",   "program",        "weights",  "code",       "tokenizer",
+      "template", "metadata", "tensor program", "gpu code", "gpu argmax", "layer starts"};
   return uint32_t(kind) < std::size(names) ? names[uint32_t(kind)] : names[0];
 }
 
@@ -130,6 +130,7 @@ Status Artifact::check() {
   weightBytes = section(SectionKind::Weights);
   SMELT_TRY(readProgram());
   SMELT_TRY(readTensorProgram());
+  SMELT_TRY(checkLayerStarts());
   return checkGpuCode();
 }
 
@@ -337,6 +338,37 @@ std::span<const GpuKernel> Artifact::gpuKernels(GpuCodeKind kind) const {
   return viewAt(found, 0, names.size(), kernels) ? kernels : std::span<const GpuKernel>();
 }
 
+std::span<const LayerStart> Artifact::layerStarts() const {
+  std::span<const LayerStart> starts;
+  viewAt(section(SectionKind::LayerStarts), 0, layers.size(), starts);
+  return starts;
+}
+
+Status Artifact::checkLayerStarts() const {
+  const std::span<const LayerStart> starts = layerStarts();
+  if (starts.size() * sizeof(LayerStart) != section(SectionKind::LayerStarts).size())
+    return corrupt("section layer starts: it does not have one for each layer");
+  uint32_t least = 0;
+  for (size_t i = 0; i < starts.size(); ++i) {
+    const LayerStart &start = starts[i];
+    if (start.rowBytes == 0)
+      continue;
+    const uint64_t bytes = uint64_t(start.rowBytes) * modelConfig->maxTokens;
+    if (start.instruction < least || start.instruction >= program.size() ||
+        start.scratch % 4 != 0 || start.rowBytes % 4 != 0 || bytes > modelConfig->scratchBytes ||
+        start.scratch > modelConfig->scratchBytes - bytes)
+      return corrupt("section layer starts: layer " + number(i) + " begins outside");
+    least = start.instruction;
+  }
+  return {};
+}
+
+std::span<const GpuNamedKernel> Artifact::gpuArgmax(GpuCodeKind kind) const {
+  std::span<const GpuNamedKernel> kernels;
+  viewAt(section(SectionKind::GpuArgmax, uint32_t(kind)), 0, argmaxKernels, kernels);
+  return kernels;
+}
+
 std::string Artifact::gpuNames() const {
   std::string names;
   for (const SectionEntry &entry : table)
@@ -345,25 +377,44 @@ std::string Artifact::gpuNames() const {
   return names;
 }
 
+/// The modules of a section's kernels, and what starts them.
+static Status checkKernels(const std::vector<const GpuKernel *> &kernels,
+                           const SectionEntry &entry) {
+  for (size_t i = 0; i < kernels.size(); ++i) {
+    const GpuKernel &kernel = *kernels[i];
+    if (kernel.offset > entry.bytes || kernel.bytes > entry.bytes - kernel.offset ||
+        kernel.offset % 4 != 0 || kernel.bytes % 4 != 0)
+      return corrupt("the module of kernel " + number(i) + " lies outside");
+    if (!kernel.threads || !kernel.groups || !kernel.rowsPerGroup || kernel.overPositions > 1)
+      return corrupt("kernel " + number(i) + " cannot be started");
+  }
+  return {};
+}
+
 Status Artifact::checkGpuCode() const {
   for (const SectionEntry &entry : table) {
-    if (entry.kind != SectionKind::GpuCode)
-      continue;
     const GpuCodeKind kind{entry.target};
-    auto broken = [&](const std::string &what) {
-      return corrupt("section gpu code (target " + number(entry.target) + "): " + what);
-    };
-    const auto kernels = gpuKernels(kind);
-    if (runsTensors() || kernels.size() != names.size())
-      return broken("it does not have the kernels of the program");
-    for (size_t i = 0; i < names.size(); ++i) {
-      const GpuKernel &kernel = kernels[i];
-      if (kernel.offset > entry.bytes || kernel.bytes > entry.bytes - kernel.offset ||
-          kernel.offset % 4 != 0 || kernel.bytes % 4 != 0)
-        return broken("the module of kernel " + number(i) + " lies outside");
-      if (!kernel.threads || !kernel.groups || !kernel.rowsPerGroup || kernel.overPositions > 1)
-        return broken("kernel " + number(i) + " cannot be started");
+    std::vector<const GpuKernel *> kernels;
+    Status status;
+    if (entry.kind == SectionKind::GpuCode) {
+      for (const GpuKernel &kernel : gpuKernels(kind))
+        kernels.push_back(&kernel);
+      if (runsTensors() || kernels.size() != names.size())
+        status = corrupt("it does not have the kernels of the program");
+    } else if (entry.kind == SectionKind::GpuArgmax) {
+      for (const GpuNamedKernel &kernel : gpuArgmax(kind)) {
+        kernels.push_back(&kernel.kernel);
+        if (!std::memchr(kernel.name, 0, sizeof kernel.name))
+          status = corrupt("the name of a kernel does not end");
+      }
+      if (kernels.size() != argmaxKernels)
+        status = corrupt("it does not have its kernels");
     }
+    if (status.ok())
+      status = checkKernels(kernels, entry);
+    if (!status.ok())
+      return std::move(status).withContext("section " + std::string(sectionName(entry.kind)) +
+                                           " (target " + number(entry.target) + ")");
   }
   return {};
 }

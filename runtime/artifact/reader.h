@@ -50,8 +50,12 @@ public:
   const std::vector<const char *> &kernelNames() const { return names; }
   std::span<const format::Instruction> instructions() const { return program; }
   std::span<const format::CacheLayer> cacheLayers() const { return layers; }
+  /// Per layer; empty: the artifact does not say.
+  std::span<const format::LayerStart> layerStarts() const;
   /// How the kernels of the program are started on GPUs of a kind; empty: there is no code for it.
   std::span<const format::GpuKernel> gpuKernels(format::GpuCodeKind kind) const;
+  /// The kernels that find the likeliest token, two or none.
+  std::span<const format::GpuNamedKernel> gpuArgmax(format::GpuCodeKind kind) const;
   /// The GPUs that there is code for, as gpuCodeName() says, with commas; empty: none.
   std::string gpuNames() const;
 
@@ -66,6 +70,7 @@ private:
   Status checkSums() const;
   Status checkConfig();
   Status readProgram();
+  Status checkLayerStarts() const;
   Status checkGpuCode() const;
   bool runsTensors() const;
   Status readTensorProgram();

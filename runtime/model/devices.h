@@ -8,12 +8,6 @@
 
 namespace smelt {
 
-/// A GPU chosen for a model; no device: the CPU runs it.
-struct ChosenDevice {
-  std::unique_ptr<GpuDevice> device;
-  format::GpuCodeKind kind = format::GpuCodeKind::SpirV;
-};
-
 /// `name`: cpu; cuda, cuda:N, vulkan or vulkan:N; auto: the first real GPU that works and that the
 /// artifact holds code for, else the CPU or, if it cannot run the model, what of Vulkan runs on it.
 /// InvalidArgument: no such name; Unsupported: the artifact holds no code for it, or it cannot be

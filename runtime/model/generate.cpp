@@ -125,6 +125,7 @@ Result<GenerateResult> generate(Session &session, int32_t slot, std::span<const 
   if (!model.tokenizer() && (onText || !options.stop.empty()))
     return unsupported("the artifact has no tokenizer, so there is no text to stream or stop at");
   SMELT_ASSIGN(Sampler sampler, Sampler::create(options.sampling, model.config().vocabSize));
+  const StepOutput wanted = sampler.isGreedy() ? StepOutput::Likeliest : StepOutput::Logits;
 
   GenerateResult result;
   Generation generation(model, options, onText);
@@ -141,7 +142,7 @@ Result<GenerateResult> generate(Session &session, int32_t slot, std::span<const 
                     prompt.size() +
                         (options.maxTokens ? std::min<size_t>(options.maxTokens, room) : room));
   }
-  Status read = session.append(slot, prompt.subspan(shared), cancel);
+  Status read = session.append(slot, prompt.subspan(shared), cancel, wanted);
   if (read.ok() && drafter)
     read = drafter->begin(prompt, cancel);
   result.promptSeconds = secondsSince(start);
@@ -177,7 +178,10 @@ Result<GenerateResult> generate(Session &session, int32_t slot, std::span<const 
     int32_t token = -1;
     for (size_t row = 0; !finish; ++row) {
       size_t certain = prompt.size() + result.tokens.size();
-      SMELT_ASSIGN(token, sampler.sample(session.logits(row), session.cached(slot).first(certain)));
+      SMELT_ASSIGN(token,
+                   wanted == StepOutput::Likeliest
+                       ? Sampler::choose(session.likeliest(row))
+                       : sampler.sample(session.logits(row), session.cached(slot).first(certain)));
       result.tokens.push_back(token);
       if (drafter)
         drafter->push(token);
@@ -205,7 +209,7 @@ Result<GenerateResult> generate(Session &session, int32_t slot, std::span<const 
       tokens[i + 1] = {draft[i], int32_t(held + 1 + i), slot};
     Clock::time_point stepping = Clock::now();
     SMELT_TRY(session.step(std::span(tokens).first(draft.size() + 1),
-                           std::span(rows).first(draft.size() + 1)));
+                           std::span(rows).first(draft.size() + 1), wanted));
     if (drafter)
       drafter->verified(secondsSince(stepping));
   }

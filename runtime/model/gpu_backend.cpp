@@ -4,6 +4,8 @@
 #include "runtime/formats/caches.h"
 #include "runtime/formats/formats.h"
 #include "runtime/model/cache_layout.h"
+#include "runtime/model/gpu_area.h"
+#include "runtime/model/gpu_parts.h"
 #include "runtime/model/resolve.h"
 #include "runtime/model/step_inputs.h"
 
@@ -16,26 +18,27 @@ using namespace format;
 
 namespace {
 
-class GpuBackend final : public Backend {
+class GpuBackend final : public FirstLayers {
 public:
-  GpuBackend(std::shared_ptr<const Model> model, std::unique_ptr<GpuDevice> device,
-             uint32_t context, uint32_t slots)
-      : shared(std::move(model)), device(std::move(device)), slots(slots),
-        capacity(uint32_t(roundUp(context, shared->config().positionBlock))),
+  GpuBackend(std::shared_ptr<const Model> model, ChosenDevice chosen, uint32_t context,
+             uint32_t slots, uint32_t layers)
+      : shared(std::move(model)), device(std::move(chosen.device)), kind(chosen.kind), slots(slots),
+        layers(layers), capacity(uint32_t(roundUp(context, shared->config().positionBlock))),
         inputs(shared->config(), slots) {}
 
   Status allocate();
-  Status load(GpuCodeKind kind);
-  Status step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
+  Status load();
+  Status step(std::span<const Token> tokens, std::span<const int32_t> logitRows, StepOutput output,
               std::span<const std::vector<int32_t>> histories) override;
   std::span<const float> logits(size_t row) const override;
+  int64_t likeliest(size_t row) const override;
   void setProfile(StepProfile *, std::vector<uint64_t> *) override {} // steps are not taken apart
   uint64_t reservedBytes() const override { return reserved; }
   bool rewinds() const override { return true; }
-  Status visit(int32_t, uint32_t, const PieceVisitor &) override {
-    return unsupported("the cache lies on " + device->name() +
-                       ", from where it is not copied; run on the CPU to keep prompts");
-  }
+  Status visit(int32_t slot, uint32_t length, CacheAccess access,
+               const PieceVisitor &piece) override;
+  Status copy(int32_t from, int32_t to, uint32_t length) override;
+  Status takeRows(std::span<std::byte> rows) override;
 
 private:
   struct Call {
@@ -50,36 +53,51 @@ private:
 
   std::shared_ptr<const Model> shared;
   std::unique_ptr<GpuDevice> device;
-  uint32_t slots, capacity;
+  GpuCodeKind kind;
+  uint32_t slots, layers, capacity;
   StepInputs inputs;
   uint64_t reserved = 0;
-  int32_t weights = -1, scratch = -1, keys = -1, values = -1, stepInputs = -1, logitMemory = -1;
+  GpuArea weights, keys, values;
+  int32_t scratch = -1, stepInputs = -1, logitMemory = -1, likeliestMemory = -1;
   std::vector<Calls> program;
-  std::vector<GpuDispatch> dispatches; ///< of a step
+  std::vector<GpuDispatch> dispatches;         ///< of a step
+  std::array<Call, argmaxKernels> argmaxCalls; ///< after the program; without kernels: the host's
+  StepOutput lastOutput = StepOutput::Logits;
   std::vector<float> logitRowsRead;
+  std::vector<int32_t> likeliestRead;
+  std::vector<std::byte> cachePiece; ///< for visit
+
+  bool givesLogits() const { return layers == shared->config().layers; }
+  GpuOperand cacheAt(const CachePiece &piece) const;
 
   Result<int32_t> reserve(uint64_t bytes, const std::string &what,
                           GpuTransfer transfer = GpuTransfer::Asked);
   GpuOperand place(const Operand &operand);
+  Status loadArgmax();
+  uint32_t blocksOf(std::span<const Token> tokens) const;
+  void addDispatch(const Call &call, size_t rows, uint32_t blocks, bool waits);
 };
 
 Result<int32_t> GpuBackend::reserve(uint64_t bytes, const std::string &what, GpuTransfer transfer) {
+  // How far its operands go is not known: any of them may be the whole of it.
+  SMELT_TRY(checkOperandBytes(*device, bytes, what));
   reserved += bytes;
   return device->allocate(bytes, what, transfer);
 }
 
 Status GpuBackend::allocate() {
   const ModelConfig &config = shared->config();
-  SMELT_ASSIGN(uint64_t keyBytes, cacheBytes(slots, capacity, config.keyBytesPerPosition));
-  SMELT_ASSIGN(uint64_t valueBytes, cacheBytes(slots, capacity, config.valueBytesPerPosition));
-  std::span<const std::byte> packed = shared->artifact().weights();
-  SMELT_ASSIGN(weights, reserve(packed.size(), "the weights"));
-  SMELT_TRY(device->write(weights, 0, packed));
-  SMELT_ASSIGN(keys, reserve(keyBytes, "the key cache"));
-  SMELT_ASSIGN(values, reserve(valueBytes, "the value cache"));
+  SMELT_TRY(weights.allocate(*device, weightParts(*shared, layers), "the weights"));
+  SMELT_TRY(weights.write(*device, shared->artifact().weights()));
+  SMELT_ASSIGN(auto caches, cacheParts(*shared, slots, capacity, layers));
+  SMELT_TRY(keys.allocate(*device, std::move(caches.keys), "the key cache"));
+  SMELT_TRY(values.allocate(*device, std::move(caches.values), "the value cache"));
+  reserved = weights.bytes() + keys.bytes() + values.bytes();
   SMELT_ASSIGN(scratch, reserve(config.scratchBytes, "scratch"));
   SMELT_ASSIGN(stepInputs,
                reserve(inputs.all().size_bytes(), "the inputs of a step", GpuTransfer::BeforeRun));
+  if (!givesLogits())
+    return {};
   const uint64_t logits = uint64_t(config.maxLogitRows) * config.vocabSize;
   SMELT_ASSIGN(logitMemory, reserve(logits * sizeof(float), "logits"));
   logitRowsRead.resize(logits);
@@ -87,20 +105,18 @@ Status GpuBackend::allocate() {
 }
 
 GpuOperand GpuBackend::place(const Operand &operand) {
-  const Artifact &artifact = shared->artifact();
-  const uint64_t cached = uint64_t(slots) * capacity;
   auto input = [&](const int32_t *at) {
     return GpuOperand{stepInputs, uint64_t(at - inputs.all().data()) * sizeof(int32_t)};
   };
   switch (operand.kind) {
   case OperandKind::Weights:
-    return {weights, operand.value};
+    return weights.at(operand.value);
   case OperandKind::Scratch:
     return {scratch, operand.value};
   case OperandKind::KeyCache:
-    return {keys, artifact.cacheLayers()[operand.value].keyOffsetPerPosition * cached};
+    return keys.at(operand.value);
   case OperandKind::ValueCache:
-    return {values, artifact.cacheLayers()[operand.value].valueOffsetPerPosition * cached};
+    return values.at(operand.value);
   case OperandKind::Tokens:
     return input(inputs.ids());
   case OperandKind::Positions:
@@ -117,7 +133,7 @@ GpuOperand GpuBackend::place(const Operand &operand) {
   return {};
 }
 
-Status GpuBackend::load(GpuCodeKind kind) {
+Status GpuBackend::load() {
   const Artifact &artifact = shared->artifact();
   std::span<const std::byte> code = artifact.section(SectionKind::GpuCode, uint32_t(kind));
   std::span<const GpuKernel> table = artifact.gpuKernels(kind);
@@ -128,7 +144,7 @@ Status GpuBackend::load(GpuCodeKind kind) {
                  device->addKernel(bytes, artifact.kernelNames()[i], table[i].threads));
     kernels.push_back(kernel);
   }
-  for (const Instruction &instruction : artifact.instructions()) {
+  for (const Instruction &instruction : instructionsOf(*shared, layers)) {
     std::array<GpuOperand, operandCount> operands;
     for (size_t i = 0; i < operandCount; ++i)
       operands[i] = place(instruction.operands[i]);
@@ -142,18 +158,54 @@ Status GpuBackend::load(GpuCodeKind kind) {
     }
     program.push_back(calls);
   }
-  dispatches.reserve(program.size());
+  dispatches.reserve(program.size() + argmaxCalls.size());
+  return givesLogits() ? loadArgmax() : Status();
+}
+
+Status GpuBackend::loadArgmax() {
+  const Artifact &artifact = shared->artifact();
+  std::span<const GpuNamedKernel> table = artifact.gpuArgmax(kind);
+  if (table.empty())
+    return {};
+  std::span<const std::byte> code = artifact.section(SectionKind::GpuArgmax, uint32_t(kind));
+  const uint64_t rows = artifact.config().maxLogitRows;
+  SMELT_ASSIGN(int32_t parts,
+               reserve(rows * 2 * table[0].kernel.groups * sizeof(float), "the likeliest tokens"));
+  SMELT_ASSIGN(likeliestMemory,
+               reserve(rows * sizeof(int32_t), "the likeliest tokens", GpuTransfer::AfterRun));
+  likeliestRead.resize(rows);
+  const GpuOperand operands[argmaxKernels][operandCount] = {{{logitMemory, 0}, {parts, 0}},
+                                                            {{parts, 0}, {likeliestMemory, 0}}};
+  for (size_t i = 0; i < argmaxKernels; ++i) {
+    const GpuKernel &kernel = table[i].kernel;
+    SMELT_ASSIGN(uint32_t added, device->addKernel(code.subspan(kernel.offset, kernel.bytes),
+                                                   table[i].name, kernel.threads));
+    SMELT_ASSIGN(argmaxCalls[i].call, device->addCall(added, operands[i]));
+    argmaxCalls[i].kernel = &kernel;
+  }
   return {};
 }
 
-Status GpuBackend::step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
-                        std::span<const std::vector<int32_t>>) {
-  inputs.set(tokens, logitRows);
-  SMELT_TRY(device->write(stepInputs, 0, std::as_bytes(inputs.all())));
+/// Blocks of positions that attention sees.
+uint32_t GpuBackend::blocksOf(std::span<const Token> tokens) const {
   int32_t lastPosition = 0;
   for (const Token &token : tokens)
     lastPosition = std::max(lastPosition, token.position);
-  const uint32_t blocks = uint32_t(lastPosition) / shared->config().positionBlock + 1;
+  return uint32_t(lastPosition) / shared->config().positionBlock + 1;
+}
+
+void GpuBackend::addDispatch(const Call &call, size_t rows, uint32_t blocks, bool waits) {
+  const GpuKernel &kernel = *call.kernel;
+  const uint32_t rowGroups = uint32_t((rows + kernel.rowsPerGroup - 1) / kernel.rowsPerGroup);
+  dispatches.push_back(
+      {call.call, {kernel.groups, rowGroups, kernel.overPositions ? blocks : 1}, waits});
+}
+
+Status GpuBackend::step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
+                        StepOutput output, std::span<const std::vector<int32_t>>) {
+  inputs.set(tokens, logitRows);
+  SMELT_TRY(device->write(stepInputs, 0, std::as_bytes(inputs.all())));
+  const uint32_t blocks = blocksOf(tokens);
   dispatches.clear();
   bool waits = false; // an instruction that does not run leaves its barrier to the next one
   for (const Calls &calls : program) {
@@ -162,12 +214,14 @@ Status GpuBackend::step(std::span<const Token> tokens, std::span<const int32_t> 
     waits |= calls.waits;
     if (rows == 0 || !call.kernel)
       continue;
-    const GpuKernel &kernel = *call.kernel;
-    const uint32_t rowGroups = uint32_t((rows + kernel.rowsPerGroup - 1) / kernel.rowsPerGroup);
-    dispatches.push_back(
-        {call.call, {kernel.groups, rowGroups, kernel.overPositions ? blocks : 1}, waits});
+    addDispatch(call, rows, blocks, waits);
     waits = false;
   }
+  const bool findsLikeliest = output == StepOutput::Likeliest && likeliestMemory >= 0;
+  lastOutput = findsLikeliest ? StepOutput::Likeliest : StepOutput::Logits;
+  if (findsLikeliest && !logitRows.empty())
+    for (const Call &call : argmaxCalls)
+      addDispatch(call, logitRows.size(), blocks, true);
   std::array<int32_t, FieldCount> fields{};
   fields[FieldThreads] = 1;
   fields[FieldTokens] = int32_t(tokens.size());
@@ -175,27 +229,110 @@ Status GpuBackend::step(std::span<const Token> tokens, std::span<const int32_t> 
   fields[FieldCapacity] = int32_t(capacity);
   fields[FieldSlots] = int32_t(slots);
   SMELT_TRY(device->run(fields, dispatches));
+  if (!givesLogits())
+    return {};
+  if (findsLikeliest)
+    return device->read(likeliestMemory, 0,
+                        std::as_writable_bytes(std::span(likeliestRead).first(logitRows.size())));
   auto read = std::span(logitRowsRead).first(logitRows.size() * shared->config().vocabSize);
   return device->read(logitMemory, 0, std::as_writable_bytes(read));
 }
 
 std::span<const float> GpuBackend::logits(size_t row) const {
   const size_t vocabulary = shared->config().vocabSize;
-  if (row >= inputs.rowCount())
+  if (row >= inputs.rowCount() || lastOutput != StepOutput::Logits)
     return {};
   return std::span(logitRowsRead).subspan(row * vocabulary, vocabulary);
 }
 
+int64_t GpuBackend::likeliest(size_t row) const {
+  if (lastOutput == StepOutput::Logits)
+    return argmax(logits(row));
+  return row < inputs.rowCount() ? likeliestRead[row] : -1;
+}
+
+//===--- Caches and rows that others see ------------------------------------------------------===//
+
+GpuOperand GpuBackend::cacheAt(const CachePiece &piece) const {
+  GpuOperand place = (piece.isValues ? values : keys).at(piece.layer);
+  place.offset += piece.offset;
+  return place;
+}
+
+Status GpuBackend::visit(int32_t slot, uint32_t length, CacheAccess access,
+                         const PieceVisitor &piece) {
+  Status status;
+  visitCache(shared->artifact(), {0, layers}, capacity, slot, length, [&](const CachePiece &p) {
+    const GpuOperand place = cacheAt(p);
+    cachePiece.resize(p.bytes);
+    if (access == CacheAccess::Read)
+      status = device->read(place.memory, place.offset, cachePiece);
+    const bool goesOn = status.ok() && piece(cachePiece);
+    if (goesOn && access == CacheAccess::Write)
+      status = device->write(place.memory, place.offset, cachePiece);
+    return goesOn && status.ok();
+  });
+  return status;
+}
+
+Status GpuBackend::copy(int32_t from, int32_t to, uint32_t length) {
+  std::vector<GpuCopy> copies;
+  visitCache(shared->artifact(), {0, layers}, capacity, from, length, [&](const CachePiece &p) {
+    const GpuOperand place = cacheAt(p);
+    copies.push_back({place.memory, place.offset, 0, 0, p.bytes});
+    return true;
+  });
+  auto next = copies.begin();
+  visitCache(shared->artifact(), {0, layers}, capacity, to, length, [&](const CachePiece &p) {
+    const GpuOperand place = cacheAt(p);
+    next->to = place.memory;
+    next->toOffset = place.offset;
+    ++next;
+    return true;
+  });
+  return device->copy(copies);
+}
+
+Status GpuBackend::takeRows(std::span<std::byte> rows) {
+  return device->read(scratch, shared->artifact().layerStarts()[layers].scratch, rows);
+}
+
 } // namespace
 
-Result<std::unique_ptr<Backend>> createGpuBackend(std::shared_ptr<const Model> model,
-                                                  std::unique_ptr<GpuDevice> device,
-                                                  GpuCodeKind kind, uint32_t context,
-                                                  uint32_t slots) {
-  auto backend = std::make_unique<GpuBackend>(std::move(model), std::move(device), context, slots);
+Result<std::unique_ptr<FirstLayers>> createGpuBackend(std::shared_ptr<const Model> model,
+                                                      ChosenDevice chosen, uint32_t context,
+                                                      uint32_t slots, uint32_t layers) {
+  auto backend =
+      std::make_unique<GpuBackend>(std::move(model), std::move(chosen), context, slots, layers);
   SMELT_TRY(backend->allocate());
-  SMELT_TRY(backend->load(kind));
-  return std::unique_ptr<Backend>(std::move(backend));
+  SMELT_TRY(backend->load());
+  return std::unique_ptr<FirstLayers>(std::move(backend));
+}
+
+Result<uint32_t> layersThatFit(const Model &model, const GpuDevice &device, uint32_t context,
+                               uint32_t slots) {
+  // The driver has memory of its own, for code and command buffers.
+  const uint64_t free = device.freeBytes(), usable = free - free / 16;
+  const ModelConfig &config = model.config();
+  const auto capacity = uint32_t(roundUp(context, config.positionBlock));
+  auto sumOf = [](const std::vector<GpuArea::Part> &parts) {
+    uint64_t sum = 0;
+    for (const GpuArea::Part &part : parts)
+      sum += part.bytes;
+    return sum;
+  };
+  for (uint32_t layers = config.layers; layers > 0; --layers) {
+    if (!canEndAt(model, layers))
+      continue;
+    SMELT_ASSIGN(CacheParts caches, cacheParts(model, slots, capacity, layers));
+    uint64_t bytes = sumOf(weightParts(model, layers)) + sumOf(caches.keys) + sumOf(caches.values) +
+                     config.scratchBytes;
+    if (layers == config.layers)
+      bytes += uint64_t(config.maxLogitRows) * config.vocabSize * sizeof(float);
+    if (bytes <= usable)
+      return layers;
+  }
+  return uint32_t(0);
 }
 
 } // namespace smelt

@@ -87,7 +87,7 @@ Result<PrefixHeader> describe(const Session &session, int32_t slot, uint32_t len
   header.artifact = session.model().artifact().identity();
   header.positions = length;
   header.bodyBytes = length * sizeof(int32_t);
-  SMELT_TRY(session.visit(slot, length, [&](std::span<std::byte> piece) {
+  SMELT_TRY(session.visit(slot, length, CacheAccess::Measure, [&](std::span<std::byte> piece) {
     header.bodyBytes += piece.size();
     return true;
   }));
@@ -133,8 +133,9 @@ Status savePrefix(const Session &session, int32_t slot, uint32_t length, const s
   };
   bool written = file.write(std::as_bytes(std::span(&header, 1))) &&
                  put(std::as_bytes(session.cached(slot).first(length)));
-  SMELT_TRY(session.visit(
-      slot, length, [&](std::span<std::byte> piece) { return written = written && put(piece); }));
+  SMELT_TRY(session.visit(slot, length, CacheAccess::Read, [&](std::span<std::byte> piece) {
+    return written = written && put(piece);
+  }));
   header.bodyChecksum = hash.digest();
   header.headerChecksum = checksumOf(header);
   written = written && ::lseek(file.handle, 0, SEEK_SET) == 0 &&
@@ -174,13 +175,14 @@ Result<uint32_t> loadPrefix(Session &session, int32_t slot, const std::string &p
   };
   SMELT_TRY(session.truncate(slot, 0));
   bool whole = take(std::as_writable_bytes(std::span(tokens)));
-  SMELT_TRY(session.visit(
-      slot, length, [&](std::span<std::byte> piece) { return whole = whole && take(piece); }));
+  SMELT_TRY(session.visit(slot, length, CacheAccess::Write, [&](std::span<std::byte> piece) {
+    return whole = whole && take(piece);
+  }));
   Status adopted =
       whole && hash.digest() == header.bodyChecksum ? session.adopt(slot, tokens) : damaged();
   if (!adopted.ok()) {
     // Kernels read a little beyond what a slot holds, and must find numbers there.
-    SMELT_TRY(session.visit(slot, length, [](std::span<std::byte> piece) {
+    SMELT_TRY(session.visit(slot, length, CacheAccess::Write, [](std::span<std::byte> piece) {
       std::memset(piece.data(), 0, piece.size());
       return true;
     }));

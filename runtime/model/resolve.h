@@ -18,13 +18,15 @@ inline bool waitsForOthers(const format::Instruction &instruction) {
                      });
 }
 
-/// Every instruction of the model's program; `address(operand)` is where an operand lies.
+/// The instructions of the model's program from `first` on; `address(operand)` is where an operand
+/// lies.
 template <typename Address>
-std::vector<ResolvedInstruction> resolveProgram(const Model &model, const Address &address) {
+std::vector<ResolvedInstruction> resolveProgram(const Model &model, const Address &address,
+                                                uint32_t first = 0) {
   std::span<const format::Instruction> instructions = model.artifact().instructions();
   std::vector<ResolvedInstruction> program;
-  program.reserve(instructions.size());
-  for (size_t i = 0; i < instructions.size(); ++i) {
+  program.reserve(instructions.size() - first);
+  for (size_t i = first; i < instructions.size(); ++i) {
     const InstructionKernels &kernels = model.kernels()[i];
     ResolvedInstruction resolved{kernels.one,
                                  kernels.many,

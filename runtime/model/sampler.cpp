@@ -293,27 +293,33 @@ int32_t Sampler::draw(double total) {
       .id;
 }
 
+/// What every way of choosing says of logits without a number.
+static Status noToken() {
+  return internalError("no token is possible: all logits are NaN or minus infinity");
+}
+
+Result<int32_t> Sampler::choose(int64_t likeliest) {
+  return likeliest < 0 ? Result<int32_t>(noToken()) : int32_t(likeliest);
+}
+
 Result<int32_t> Sampler::sample(std::span<const float> logits, std::span<const int32_t> seen) {
   if (options.repetitionPenalty != 1) {
     penalize(logits, seen);
     logits = penalized;
   }
-  const Status none = internalError("no token is possible: all logits are NaN or minus infinity");
-  if (options.temperature == 0) {
-    int64_t best = argmax(logits);
-    return best < 0 ? Result<int32_t>(none) : int32_t(best);
-  }
+  if (options.temperature == 0)
+    return choose(argmax(logits));
   double total = 0;
   if (options.topK != 0 && options.topK < logits.size()) {
     keepLikeliest(logits);
     for (const Candidate &candidate : candidates)
       total += double(candidate.weight);
-    return total > 0 ? Result<int32_t>(draw(total)) : none;
+    return total > 0 ? Result<int32_t>(draw(total)) : noToken();
   }
   const bool isNucleus = options.topP < 1; // of which min-p takes its part afterwards
   total = weighAll(logits, isNucleus ? 0 : options.minP);
   if (!(total > 0))
-    return none;
+    return noToken();
   if (!isNucleus)
     return drawOfAll(total);
   keepNucleus(logits, total);

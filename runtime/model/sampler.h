@@ -30,6 +30,11 @@ public:
   /// InvalidArgument names the option that is out of range. Allocates all that sample() needs.
   static Result<Sampler> create(const SamplingOptions &options, uint32_t vocabSize);
 
+  /// Whether the likeliest token is all that matters: then choose() takes it.
+  bool isGreedy() const { return options.temperature == 0 && options.repetitionPenalty == 1; }
+  /// The likeliest token as argmax() gives it. Internal when there is none.
+  static Result<int32_t> choose(int64_t likeliest);
+
   /// Picks a token. `logits` [vocabSize]; NaN counts as impossible. `seen`: tokens so far, for the
   /// penalty. Internal when no token is possible.
   Result<int32_t> sample(std::span<const float> logits, std::span<const int32_t> seen);

@@ -36,21 +36,47 @@ Status checkSameVocabulary(const Model &model, const Model &draft) {
   return {};
 }
 
+template <typename Part>
+Result<std::unique_ptr<Backend>> asBackend(Result<std::unique_ptr<Part>> whole) {
+  if (!whole.ok())
+    return std::move(whole).status();
+  return std::unique_ptr<Backend>(*std::move(whole));
+}
+
+/// A GPU, alone or with the CPU behind it; null: it is to run no layer.
+Result<std::unique_ptr<Backend>> createOnGpu(const std::shared_ptr<const Model> &model,
+                                             const std::shared_ptr<ThreadTeam> &team,
+                                             const SessionOptions &options, ChosenDevice chosen) {
+  const uint32_t all = model->config().layers;
+  uint32_t layers = std::min(options.gpuLayers.value_or(all), all);
+  if (!options.gpuLayers && options.device == "auto") {
+    SMELT_ASSIGN(layers, layersThatFit(*model, *chosen.device, options.context, options.slots));
+  }
+  if (layers == 0)
+    return std::unique_ptr<Backend>();
+  if (layers == all)
+    return asBackend(
+        createGpuBackend(model, std::move(chosen), options.context, options.slots, all));
+  SMELT_TRY(Status(model->onCpu()));
+  return createOffloadBackend(model, std::move(chosen), team, options.context, options.slots,
+                              layers);
+}
+
 /// What runs the steps: a GPU, if one is asked for or found, else the threads.
 Result<std::unique_ptr<Backend>> createBackend(const std::shared_ptr<const Model> &model,
                                                const std::shared_ptr<ThreadTeam> &team,
                                                const SessionOptions &options) {
   SMELT_ASSIGN(ChosenDevice chosen, chooseDevice(*model, options.device));
   if (chosen.device) {
-    auto backend = createGpuBackend(model, std::move(chosen.device), chosen.kind, options.context,
-                                    options.slots);
-    if (backend.ok() || options.device != "auto" || !model->onCpu().ok())
+    auto backend = createOnGpu(model, team, options, std::move(chosen));
+    const bool isLast = options.device != "auto" || !model->onCpu().ok();
+    if (backend.ok() ? *backend != nullptr : isLast)
       return backend;
   }
   SMELT_TRY(Status(model->onCpu()));
   if (model->artifact().tensorProgram())
     return createTensorBackend(model, team, options.slots);
-  return createTokenBackend(model, team, options.context, options.slots);
+  return asBackend(createTokenBackend(model, team, options.context, options.slots));
 }
 
 } // namespace
@@ -156,14 +182,15 @@ Status Session::check(std::span<const Token> tokens, std::span<const int32_t> lo
   return {};
 }
 
-Status Session::step(std::span<const Token> tokens, std::span<const int32_t> logitRows) {
+Status Session::step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
+                     StepOutput output) {
   Status status = check(tokens, logitRows);
   for (const Token &token : tokens)
     if (token.slot >= 0 && uint32_t(token.slot) < options.slots)
       stepEnd[size_t(token.slot)] = -1;
   SMELT_TRY(std::move(status));
 
-  SMELT_TRY(backend->step(tokens, logitRows, histories));
+  SMELT_TRY(backend->step(tokens, logitRows, output, histories));
   for (const Token &token : tokens) {
     std::vector<int32_t> &history = histories[size_t(token.slot)];
     history.resize(size_t(token.position)); // never grows, see check()
@@ -173,7 +200,7 @@ Status Session::step(std::span<const Token> tokens, std::span<const int32_t> log
 }
 
 Status Session::append(int32_t slot, std::span<const int32_t> tokens,
-                       const std::atomic<bool> *cancel) {
+                       const std::atomic<bool> *cancel, StepOutput output) {
   if (slot < 0 || uint32_t(slot) >= options.slots)
     return invalidArgument("slot " + std::to_string(slot) + " of " + std::to_string(options.slots));
   if (tokens.empty())
@@ -198,7 +225,8 @@ Status Session::append(int32_t slot, std::span<const int32_t> tokens,
       chunk.push_back({tokens[at + i], int32_t(start + at + i), slot});
     at += count;
     auto last = int32_t(count - 1);
-    SMELT_TRY(step(chunk, at == tokens.size() ? std::span(&last, 1) : std::span<int32_t>()));
+    SMELT_TRY(
+        step(chunk, at == tokens.size() ? std::span(&last, 1) : std::span<int32_t>(), output));
   }
   return {};
 }
@@ -217,27 +245,18 @@ Result<uint32_t> Session::reuse(int32_t slot, std::span<const int32_t> tokens) {
   SMELT_TRY(truncate(slot, uint32_t(shared)));
   if (from == slot)
     return uint32_t(shared);
-  std::vector<std::span<std::byte>> pieces;
-  SMELT_TRY(backend->visit(from, uint32_t(best), [&](std::span<std::byte> piece) {
-    pieces.push_back(piece);
-    return true;
-  }));
-  auto next = pieces.begin();
-  SMELT_TRY(backend->visit(slot, uint32_t(best), [&](std::span<std::byte> piece) {
-    std::copy(next->begin(), next->end(), piece.begin());
-    ++next;
-    return true;
-  }));
+  SMELT_TRY(backend->copy(from, slot, uint32_t(best)));
   histories[size_t(slot)].assign(tokens.begin(), tokens.begin() + std::ptrdiff_t(best));
   return uint32_t(best);
 }
 
-Status Session::visit(int32_t slot, uint32_t length, const PieceVisitor &piece) const {
+Status Session::visit(int32_t slot, uint32_t length, CacheAccess access,
+                      const PieceVisitor &piece) const {
   if (slot < 0 || uint32_t(slot) >= options.slots || length > options.context)
     return invalidArgument("slot " + std::to_string(slot) + " of " + std::to_string(options.slots) +
                            ", " + std::to_string(length) + " of " +
                            std::to_string(options.context) + " positions");
-  return backend->visit(slot, length, piece);
+  return backend->visit(slot, length, access, piece);
 }
 
 Status Session::adopt(int32_t slot, std::span<const int32_t> tokens) {

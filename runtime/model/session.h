@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -24,6 +25,9 @@ struct SessionOptions {
   /// A smaller model of the same vocabulary, for speculative decoding; null: none.
   std::shared_ptr<const Model> draft = {};
   std::string device = "cpu"; ///< see chooseDevice(); a draft model runs on the CPU
+  /// Layers that a GPU runs, from the first on, the others run on the CPU; more than the model has:
+  /// all. None given: all, with device auto as many as fit its memory.
+  std::optional<uint32_t> gpuLayers = {};
 };
 
 /// Length of the longest common beginning.
@@ -43,14 +47,18 @@ public:
   /// into `tokens`; their logits are then found by logits(0), logits(1), ... At most maxTokens
   /// tokens and maxLogitRows rows. Exhausted: a position is beyond the context. A failing step
   /// changes nothing.
-  Status step(std::span<const Token> tokens, std::span<const int32_t> logitRows);
+  Status step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
+              StepOutput output = StepOutput::Logits);
   /// Logits [vocabSize] of the given row of the last step; overwritten by the next.
   std::span<const float> logits(size_t row) const { return backend->logits(row); }
+  /// The likeliest token of that row, the first among equals; -1: no logit is a number above minus
+  /// infinity.
+  int64_t likeliest(size_t row) const { return backend->likeliest(row); }
 
   /// Appends any number of tokens to a slot, in chunks, and leaves the logits of the last one in
   /// logits(0). Cancelled when `cancel` becomes true; what is cached then stays consistent.
   Status append(int32_t slot, std::span<const int32_t> tokens,
-                const std::atomic<bool> *cancel = nullptr);
+                const std::atomic<bool> *cancel = nullptr, StepOutput output = StepOutput::Logits);
   /// Forgets all positions of the slot from `length` on.
   Status truncate(int32_t slot, uint32_t length);
   /// The tokens that the slot holds, by position.
@@ -60,7 +68,7 @@ public:
   /// another one, and nothing else. Returns its length.
   Result<uint32_t> reuse(int32_t slot, std::span<const int32_t> tokens);
   /// Memory of the first `length` positions of a slot, see Backend::visit; `length` <= context().
-  Status visit(int32_t slot, uint32_t length, const PieceVisitor &piece) const;
+  Status visit(int32_t slot, uint32_t length, CacheAccess access, const PieceVisitor &piece) const;
   /// States that the slot, which is empty, holds these tokens: their keys and values were put
   /// where visit() says.
   Status adopt(int32_t slot, std::span<const int32_t> tokens);

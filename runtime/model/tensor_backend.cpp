@@ -19,7 +19,7 @@ class TensorBackend final : public Backend {
 public:
   static Result<std::unique_ptr<Backend>> create(std::shared_ptr<const Model> model,
                                                  std::shared_ptr<ThreadTeam> team, uint32_t slots);
-  Status step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
+  Status step(std::span<const Token> tokens, std::span<const int32_t> logitRows, StepOutput output,
               std::span<const std::vector<int32_t>> histories) override;
   std::span<const float> logits(size_t row) const override;
   void setProfile(StepProfile *perLabel, std::vector<uint64_t> *perInstruction) override {
@@ -27,8 +27,11 @@ public:
   }
   uint64_t reservedBytes() const override { return session->peakBytes(); }
   bool rewinds() const override { return false; }
-  Status visit(int32_t, uint32_t, const PieceVisitor &) override {
+  Status visit(int32_t, uint32_t, CacheAccess, const PieceVisitor &) override {
     return unsupported("the states of a graph cannot be taken apart");
+  }
+  Status copy(int32_t from, int32_t to, uint32_t length) override {
+    return visit(from, length, CacheAccess::Read, {}); // the same refusal
   }
 
 private:
@@ -116,7 +119,7 @@ Status TensorBackend::makeInitialStates() {
 }
 
 Status TensorBackend::step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
-                           std::span<const std::vector<int32_t>> histories) {
+                           StepOutput, std::span<const std::vector<int32_t>> histories) {
   size_t vocabulary = session->model().config().vocabSize;
   nextLogits.resize(logitRows.size() * vocabulary);
   after = slots;

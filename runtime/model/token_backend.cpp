@@ -19,30 +19,34 @@ namespace {
 /// Kernels may write this far beyond the last row of logits.
 constexpr uint64_t logitMargin = 256;
 
-class TokenBackend final : public Backend {
+class TokenBackend final : public LastLayers {
 public:
   TokenBackend(std::shared_ptr<const Model> model, std::shared_ptr<ThreadTeam> team,
-               uint32_t context, uint32_t slots)
-      : shared(std::move(model)), team(std::move(team)), slots(slots),
+               uint32_t context, uint32_t slots, uint32_t firstLayer)
+      : shared(std::move(model)), team(std::move(team)), slots(slots), firstLayer(firstLayer),
         capacity(uint32_t(roundUp(context, shared->config().positionBlock))),
         inputs(shared->config(), slots) {}
 
   Status allocate();
   void resolve();
-  Status step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
+  Status step(std::span<const Token> tokens, std::span<const int32_t> logitRows, StepOutput output,
               std::span<const std::vector<int32_t>> histories) override;
   std::span<const float> logits(size_t row) const override;
   void setProfile(StepProfile *perLabel, std::vector<uint64_t> *) override { profile = perLabel; }
   uint64_t reservedBytes() const override { return reserved; }
   bool rewinds() const override { return true; }
-  Status visit(int32_t slot, uint32_t length, const PieceVisitor &piece) override;
+  Status visit(int32_t slot, uint32_t length, CacheAccess access,
+               const PieceVisitor &piece) override;
+  Status copy(int32_t from, int32_t to, uint32_t length) override;
+  std::span<std::byte> rowsIn() override;
 
 private:
   void *address(const Operand &operand);
+  std::byte *cache(uint32_t layer, bool isValues);
 
   std::shared_ptr<const Model> shared;
   std::shared_ptr<ThreadTeam> team;
-  uint32_t slots, capacity;
+  uint32_t slots, firstLayer, capacity;
   uint64_t reserved = 0;
   Pages keys, values, scratch, logitMemory;
   std::vector<ResolvedInstruction> program;
@@ -52,8 +56,15 @@ private:
 
 Status TokenBackend::allocate() {
   const ModelConfig &config = shared->config();
-  SMELT_ASSIGN(uint64_t keyBytes, cacheBytes(slots, capacity, config.keyBytesPerPosition));
-  SMELT_ASSIGN(uint64_t valueBytes, cacheBytes(slots, capacity, config.valueBytesPerPosition));
+  uint64_t keyOffset = 0, valueOffset = 0; // of what other devices run
+  if (firstLayer != 0) {
+    keyOffset = shared->artifact().cacheLayers()[firstLayer].keyOffsetPerPosition;
+    valueOffset = shared->artifact().cacheLayers()[firstLayer].valueOffsetPerPosition;
+  }
+  SMELT_ASSIGN(uint64_t keyBytes,
+               cacheBytes(slots, capacity, config.keyBytesPerPosition - keyOffset));
+  SMELT_ASSIGN(uint64_t valueBytes,
+               cacheBytes(slots, capacity, config.valueBytesPerPosition - valueOffset));
   uint64_t logitBytes =
       uint64_t(config.maxLogitRows) * config.vocabSize * sizeof(float) + logitMargin;
   SMELT_ASSIGN(keys, Pages::allocate(keyBytes, "the key cache"));
@@ -66,16 +77,15 @@ Status TokenBackend::allocate() {
 
 void *TokenBackend::address(const Operand &operand) {
   const Artifact &artifact = shared->artifact();
-  uint64_t cached = uint64_t(slots) * capacity;
   switch (operand.kind) {
   case OperandKind::Weights:
     return const_cast<std::byte *>(artifact.weights().data()) + operand.value;
   case OperandKind::Scratch:
     return scratch.data() + operand.value;
   case OperandKind::KeyCache:
-    return keys.data() + artifact.cacheLayers()[operand.value].keyOffsetPerPosition * cached;
+    return cache(uint32_t(operand.value), false);
   case OperandKind::ValueCache:
-    return values.data() + artifact.cacheLayers()[operand.value].valueOffsetPerPosition * cached;
+    return cache(uint32_t(operand.value), true);
   case OperandKind::Tokens:
     return inputs.ids();
   case OperandKind::Positions:
@@ -93,11 +103,14 @@ void *TokenBackend::address(const Operand &operand) {
 }
 
 void TokenBackend::resolve() {
-  program = resolveProgram(*shared, [this](const Operand &operand) { return address(operand); });
+  const uint32_t first =
+      firstLayer == 0 ? 0 : shared->artifact().layerStarts()[firstLayer].instruction;
+  program =
+      resolveProgram(*shared, [this](const Operand &operand) { return address(operand); }, first);
 }
 
 Status TokenBackend::step(std::span<const Token> tokens, std::span<const int32_t> logitRows,
-                          std::span<const std::vector<int32_t>>) {
+                          StepOutput, std::span<const std::vector<int32_t>>) {
   inputs.set(tokens, logitRows);
   int64_t info[FieldCount] = {};
   info[FieldTokens] = int64_t(tokens.size());
@@ -108,35 +121,41 @@ Status TokenBackend::step(std::span<const Token> tokens, std::span<const int32_t
   return {};
 }
 
-/// Codes of a head's positions lie together, its scales in planes of `capacity` behind all codes.
-Status TokenBackend::visit(int32_t slot, uint32_t length, const PieceVisitor &piece) {
-  const Artifact &artifact = shared->artifact();
-  const auto cache = CacheFormat(shared->config().cacheFormat);
-  const uint64_t cached = uint64_t(slots) * capacity, whole = roundUp(length, cachedTogether);
-  for (const CacheLayer &layer : artifact.cacheLayers()) {
-    const CacheSizes sizes = cacheSizes(cache, layer.headDim);
-    struct Side {
-      std::byte *first;
-      uint64_t codes, planes;
-    };
-    const Side sides[] = {
-        {keys.data() + layer.keyOffsetPerPosition * cached, sizes.keyCodes, sizes.keyPlanes},
-        {values.data() + layer.valueOffsetPerPosition * cached, sizes.valueCodes,
-         sizes.valuePlanes}};
-    for (const Side &side : sides) {
-      const uint64_t head = (side.codes + side.planes * scaleBytes) * capacity;
-      for (uint32_t h = 0; h < layer.kvHeads; ++h) {
-        std::byte *at = side.first + (uint64_t(slot) * layer.kvHeads + h) * head;
-        if (!piece({at, whole * side.codes}))
-          return {};
-        at += side.codes * capacity;
-        for (uint64_t plane = 0; plane < side.planes; ++plane, at += scaleBytes * capacity)
-          if (!piece({at, uint64_t(length) * uint64_t(scaleBytes)}))
-            return {};
-      }
-    }
-  }
+/// The keys or values of a layer, of all slots. Those of layers that run elsewhere take no memory.
+std::byte *TokenBackend::cache(uint32_t layer, bool isValues) {
+  const CacheLayer &entry = shared->artifact().cacheLayers()[layer];
+  const CacheLayer &first = shared->artifact().cacheLayers()[firstLayer];
+  const uint64_t cached = uint64_t(slots) * capacity;
+  return isValues
+             ? values.data() +
+                   (entry.valueOffsetPerPosition - first.valueOffsetPerPosition) * cached
+             : keys.data() + (entry.keyOffsetPerPosition - first.keyOffsetPerPosition) * cached;
+}
+
+Status TokenBackend::visit(int32_t slot, uint32_t length, CacheAccess, const PieceVisitor &piece) {
+  visitCache(
+      shared->artifact(), {firstLayer, shared->config().layers}, capacity, slot, length,
+      [&](const CachePiece &p) { return piece({cache(p.layer, p.isValues) + p.offset, p.bytes}); });
   return {};
+}
+
+Status TokenBackend::copy(int32_t from, int32_t to, uint32_t length) {
+  std::vector<std::span<std::byte>> pieces;
+  SMELT_TRY(visit(from, length, CacheAccess::Read, [&](std::span<std::byte> piece) {
+    pieces.push_back(piece);
+    return true;
+  }));
+  auto next = pieces.begin();
+  return visit(to, length, CacheAccess::Write, [&](std::span<std::byte> piece) {
+    std::copy(next->begin(), next->end(), piece.begin());
+    ++next;
+    return true;
+  });
+}
+
+std::span<std::byte> TokenBackend::rowsIn() {
+  const LayerStart &start = shared->artifact().layerStarts()[firstLayer];
+  return {scratch.data() + start.scratch, uint64_t(start.rowBytes) * shared->config().maxTokens};
 }
 
 std::span<const float> TokenBackend::logits(size_t row) const {
@@ -148,13 +167,15 @@ std::span<const float> TokenBackend::logits(size_t row) const {
 
 } // namespace
 
-Result<std::unique_ptr<Backend>> createTokenBackend(std::shared_ptr<const Model> model,
-                                                    std::shared_ptr<ThreadTeam> team,
-                                                    uint32_t context, uint32_t slots) {
-  auto backend = std::make_unique<TokenBackend>(std::move(model), std::move(team), context, slots);
+Result<std::unique_ptr<LastLayers>> createTokenBackend(std::shared_ptr<const Model> model,
+                                                       std::shared_ptr<ThreadTeam> team,
+                                                       uint32_t context, uint32_t slots,
+                                                       uint32_t firstLayer) {
+  auto backend =
+      std::make_unique<TokenBackend>(std::move(model), std::move(team), context, slots, firstLayer);
   SMELT_TRY(backend->allocate());
   backend->resolve();
-  return std::unique_ptr<Backend>(std::move(backend));
+  return std::unique_ptr<LastLayers>(std::move(backend));
 }
 
 } // namespace smelt

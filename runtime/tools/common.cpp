@@ -31,6 +31,9 @@ Result<std::unique_ptr<Session>> openSession(const Arguments &arguments, const s
   SMELT_ASSIGN(options.context, count(arguments, "context"));
   SMELT_ASSIGN(options.threads, threadCount(arguments));
   options.device = arguments.text("device");
+  if (arguments.given("gpu-layers")) {
+    SMELT_ASSIGN(options.gpuLayers, count(arguments, "gpu-layers"));
+  }
   if (arguments.given("draft")) {
     SMELT_ASSIGN(options.draft, Model::open(arguments.text("draft")));
   }

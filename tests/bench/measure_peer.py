@@ -1,6 +1,7 @@
 """Measures one peer once, in its own process, and prints JSON: {"prefill": {length: tok/s}, "decode": {context: tok/s}}.
 
-usage: measure_peer.py llama.cpp|onnxruntime|openvino MODEL THREADS        (run by compare_peers.py with the peers' Python)
+usage: measure_peer.py llama.cpp|onnxruntime|openvino MODEL THREADS [cuda]        (run by compare_peers.py with the peers' Python;
+                                                                                     with cuda, which the first two know, by gpu)
 
 Every prompt is fresh random tokens, so that no peer can reuse a prefix it has seen. Prefill asks for the logits of the last position,
 where the peer lets one choose; decode is greedy, timed over DECODED tokens after two that warm the caches up.
@@ -19,14 +20,18 @@ def prompt(length: int) -> list:
     return [random.randrange(100, 40000) for _ in range(length)]
 
 
-def llama_cpp(path: str, threads: int):
+def llama_cpp(path: str, threads: int, cuda: bool):
     import llama_cpp.llama_cpp as api
 
     global silent  # the library keeps the pointer, Python must keep the object
     silent = api.llama_log_callback(lambda level, text, data: None)
     api.llama_log_set(silent, ctypes.c_void_p(0))
     api.llama_backend_init()
-    model = api.llama_model_load_from_file(path.encode(), api.llama_model_default_params())
+    if cuda and not api.llama_supports_gpu_offload():
+        raise SystemExit("this llama.cpp was built without CUDA")
+    settings = api.llama_model_default_params()
+    settings.n_gpu_layers = 999 if cuda else 0
+    model = api.llama_model_load_from_file(path.encode(), settings)
     options = api.llama_context_default_params()
     options.n_ctx, options.n_batch, options.n_ubatch = LONGEST, LONGEST, 512
     options.n_threads = options.n_threads_batch = threads
@@ -59,11 +64,14 @@ def llama_cpp(path: str, threads: int):
     return prefill, decode
 
 
-def onnxruntime(path: str, threads: int):
+def onnxruntime(path: str, threads: int, cuda: bool):
     import onnxruntime_genai as og
 
     config = og.Config(path)
     config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
+    if cuda:
+        config.clear_providers()
+        config.append_provider("cuda")
     model = og.Model(config)
 
     def generator():
@@ -90,11 +98,13 @@ def onnxruntime(path: str, threads: int):
     return prefill, decode
 
 
-def openvino(path: str, threads: int):
+def openvino(path: str, threads: int, cuda: bool):
     import numpy as np
     import openvino as ov
     import openvino_genai as og
 
+    if cuda:
+        raise SystemExit("OpenVINO does not use CUDA")
     pipeline = og.LLMPipeline(path, "CPU", INFERENCE_NUM_THREADS=threads)
 
     def generate(length: int, tokens: int):
@@ -113,8 +123,8 @@ def openvino(path: str, threads: int):
 
 
 def main():
-    name, path, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    prefill, decode = {"llama.cpp": llama_cpp, "onnxruntime": onnxruntime, "openvino": openvino}[name](path, threads)
+    name, path, threads, cuda = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:] == ["cuda"]
+    prefill, decode = {"llama.cpp": llama_cpp, "onnxruntime": onnxruntime, "openvino": openvino}[name](path, threads, cuda)
     prefill(32)
     result = {"prefill": {n: n / prefill(n) for n in PREFILL}, "decode": {n: DECODED / decode(n) for n in DECODE}}
     print(json.dumps(result))

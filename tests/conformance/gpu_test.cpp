@@ -12,6 +12,7 @@
 #include <cstring>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <limits>
 
 namespace smelt::conformance {
 namespace {
@@ -159,6 +160,49 @@ void GpuConformance::check(const GpuTarget &target) {
           << all[size_t(rowStep) * i * width + k];
   }
 }
+
+class GpuArgmax : public testing::TestWithParam<const GpuTarget *> {};
+
+TEST_P(GpuArgmax, FindsTheFirstOfTheLargest) {
+  const GpuTarget &target = *GetParam();
+  constexpr int64_t cols = 5000, rows = 5; // more than two parts of a row
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float none = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> logits(rows * cols);
+  for (size_t i = 0; i < logits.size(); ++i)
+    logits[i] = -3 + float(i * 2654435761u % 1000) / 1000;
+  const auto at = [&](int64_t row, int64_t col) -> float & { return logits[row * cols + col]; };
+  at(0, 4711) = 5;
+  at(1, 4100) = at(1, 70) = at(1, 2050) = 7; // equals, in three parts
+  at(2, 0) = none;
+  at(2, 9) = infinity;
+  std::fill_n(&at(3, 0), cols, -infinity);
+  at(3, 17) = none;
+  at(4, cols - 1) = 0;
+
+  const auto specs = argmaxSpecs(cols);
+  const std::vector<KernelSpec> list(specs.begin(), specs.end());
+  Job job;
+  const int32_t given = job.add(logits);
+  const int32_t parts =
+      job.add(std::vector<float>(size_t(rows * 2 * launchOf(list[0], target).groups)));
+  const int32_t found = job.add(std::vector<int32_t>(rows));
+  for (size_t i = 0; i < list.size(); ++i) {
+    Call call{list[i].name(), {}, {}};
+    call.info[format::FieldLogitRows] = rows;
+    call.operands[0].buffer = i == 0 ? given : parts;
+    call.operands[1].buffer = i == 0 ? parts : found;
+    job.calls.push_back(call);
+  }
+  const Status status = DeviceRun(list, target).run(job);
+  ASSERT_TRUE(status.ok()) << status.message();
+  const int32_t *ids = job.buffers[size_t(found)].as<int32_t>();
+  EXPECT_EQ(std::vector<int32_t>(ids, ids + rows),
+            (std::vector<int32_t>{4711, 70, 9, -1, cols - 1}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, GpuArgmax, testing::Values(&vulkanTarget, &cudaTarget),
+                         [](const auto &info) { return std::string(info.param->name); });
 
 INSTANTIATE_TEST_SUITE_P(Problems, GpuConformance,
                          testing::ValuesIn(problemLines(SMELT_CONFORMANCE_PROBLEMS)),

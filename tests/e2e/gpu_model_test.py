@@ -4,6 +4,7 @@ their PTX.
 usage: gpu_model_test.py SMELT GPU_PROBE WORK_DIR EXPORTS LAVAPIPE FAKE_CUDA
        LAVAPIPE: its driver's file for the Vulkan loader; FAKE_CUDA: the folder of libcuda.so.1
 """
+import functools
 import os
 import subprocess
 import sys
@@ -28,11 +29,17 @@ def run(*command):
     return done.stdout
 
 
+@functools.cache
 def compiled(case, weights, *options, target="native,vulkan,cuda"):
-    artifact = Path(WORK) / f"gpu_{case.replace('/', '_')}_{weights}_{target.replace(',', '_')}.smelt"
+    name = "_".join((case.replace("/", "_"), weights, target.replace(",", "_"), *(o.strip("-") for o in options)))
+    artifact = Path(WORK) / f"gpu_{name}.smelt"
     run(SMELT, "compile", Path(EXPORTS) / "cases" / case / "model.onnx", "-o", artifact, "--weights", weights,
         "--context", "128", "--target", target, "--quiet", *options)
     return artifact
+
+
+def probed(*arguments):
+    return dict(line.split(" ", 1) for line in run(PROBE, *arguments).splitlines())
 
 
 class Models(unittest.TestCase):
@@ -42,12 +49,13 @@ class Models(unittest.TestCase):
             with self.subTest(device):
                 self.compare(bound, artifact, artifact, device)
 
-    def compare(self, bound, on_cpu, on_gpu, device):
+    def compare(self, bound, on_cpu, on_gpu, device, *layers):
         """`bound`: of the largest difference of a logit, in standard deviations of the logits."""
-        result = dict(line.split(" ", 1) for line in run(PROBE, on_cpu, on_gpu, device).splitlines())
+        result = probed("compare", on_cpu, on_gpu, device, *layers)
         self.assertLessEqual(float(result["error"]), bound, "logits differ from the CPU's")
         self.assertEqual(result["same"], "1", "logits depend on slot or chunking")
         self.assertEqual(result["tokens"], "24 of 24", "greedy tokens differ from the CPU's")
+        self.assertEqual(result["likeliest"], "24 of 24", "tokens chosen on the device differ from the CPU's")
 
     # Sums are added in another order: a few hundred roundings of 2^-24.
     def test_float_weights_and_cache(self):
@@ -68,6 +76,32 @@ class Models(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("it holds no code for any target known to this smelt, but for GPUs (vulkan); choose one with --device", done.stderr)
         self.assertIn("but for GPUs (vulkan)", run(SMELT, "inspect", on_gpu, "--verify"))
+
+    def test_layers_on_the_gpu_and_on_the_cpu(self):
+        artifact = compiled("llama_gqa/genai_fp32", "int4")
+        for layers in 0, 1:
+            self.compare(0.05, artifact, artifact, "vulkan", layers)
+        artifact = compiled("gemma3_text/dynamo23", "int4", "--kv", "int8-int4")
+        self.compare(0.05, artifact, artifact, "vulkan", 2)
+        # A GPU alone cannot leave layers to a CPU without code.
+        done = start(PROBE, "compare", artifact, compiled("llama_gqa/genai_fp32", "int4", target="vulkan"), "vulkan", 1)
+        self.assertIn("cannot run on this CPU", done.stderr)
+
+    def test_prompts_are_kept(self):
+        for case, *options in (("llama_gqa/genai_fp32", "--kv", "int8"), ("gemma3_text/dynamo23", "--kv", "int8-int4")):
+            for device in ("vulkan", "cuda:0"):
+                with self.subTest(device):
+                    result = probed("keep", compiled(case, "int4", *options), device, Path(WORK) / "gpu_prompt")
+                    self.assertEqual(result["reused"], "74 1")
+                    self.assertEqual(result["loaded"], "74 1")
+                    self.assertLessEqual(float(result["error"]), 0.05)
+
+    def test_memory_in_parts(self):
+        result = probed("limits", compiled("llama_gqa/dynamo23", "f32", "--kv", "f32"))
+        self.assertGreater(float(result["memories"]), 1)
+        self.assertEqual(result["same"], "1")
+        self.assertRegex(result["refused"], r"^there are \d+ bytes of .*, but kernels on llvmpipe .* reach at most \d+ of one operand; choose")
+        self.assertRegex(result["fit"], r"^(\d+) of \1$")
 
     def test_int8_weights_and_cache(self):
         self.check(0.05, "llama_gqa/genai_fp32", "int8", "--kv", "int8")
@@ -105,7 +139,7 @@ class Devices(unittest.TestCase):
         self.assertIn("there is no device 7", start(SMELT, "run", artifact, "--raw", "--device", "vulkan:7", "hello").stderr)
         self.assertIn("there is no device 7", start(SMELT, "run", artifact, "--raw", "--device", "cuda:7", "hello").stderr)
         little = dict(ENVIRONMENT, SMELT_FAKE_CUDA="memory=50000")
-        self.assertRegex(start(PROBE, artifact, artifact, "cuda", environment=little).stderr,
+        self.assertRegex(start(PROBE, "compare", artifact, artifact, "cuda", environment=little).stderr,
                          "allocating [0-9]+ bytes for the weights on Fake GPU 0 failed: out of device memory, [0-9]+ bytes are free")
 
     def test_automatic_choice_takes_the_cpu(self):

@@ -92,6 +92,14 @@ Value GpuBuilder::rowCount() {
   return field(spec.logitRows ? format::FieldLogitRows : format::FieldTokens);
 }
 
+Values GpuBuilder::loop(Value begin, Value end, int64_t step, ValueRange init,
+                        const std::function<Values(Value, ValueRange)> &body) {
+  return ifElse(
+      less(begin, end), init.getTypes(),
+      [&] { return ValueBuilder::loop(begin, end, step, init, body); },
+      [&] { return Values(init); });
+}
+
 void GpuBuilder::forItems(int64_t count, const std::function<void(Value)> &body) {
   if (count == launch.threads)
     body(threadId);

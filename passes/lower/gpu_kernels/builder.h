@@ -42,6 +42,11 @@ public:
   Value sourceRow(int i, Value row) {
     return spec.gatherRows ? toIndex(word(operand(i), row)) : row;
   }
+  using ValueBuilder::loop;
+  /// The carried values are `init` where the loop has no iteration, too: the conversion to SPIR-V
+  /// alone leaves them undefined then.
+  Values loop(Value begin, Value end, int64_t step, ValueRange init,
+              const std::function<Values(Value, ValueRange)> &body);
   /// Calls `body(item)` for the items that are this thread's: thread, thread + threads, ...
   void forItems(int64_t count, const std::function<void(Value)> &body);
 
@@ -116,5 +121,7 @@ void emitGpuAttentionOne(GpuBuilder &k);
 void emitGpuAttentionMerge(GpuBuilder &k);
 void emitGpuAttentionMany(GpuBuilder &k);
 void emitGpuElementwise(GpuBuilder &k);
+void emitGpuArgmaxParts(GpuBuilder &k);
+void emitGpuArgmax(GpuBuilder &k);
 
 } // namespace smelt

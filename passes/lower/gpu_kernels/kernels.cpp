@@ -1,4 +1,5 @@
 // One gpu.func per kernel specification: dispatch to the emitters, and how each is started.
+#include "passes/lower/gpu_kernels/argmax.h"
 #include "passes/lower/gpu_kernels/attention.h"
 #include "passes/lower/gpu_kernels/builder.h"
 #include "passes/lower/gpu_kernels/linear.h"
@@ -18,13 +19,24 @@ OwningOpRef<ModuleOp> buildGpuKernel(MLIRContext &context, const KernelSpec &spe
   GpuBuilder builder(*module, spec, target);
   // By KernelKind.
   constexpr void (*emitters[])(GpuBuilder &) = {
-      emitGpuEmbed,          emitGpuNorm,          emitGpuQuantize,
-      emitGpuLinear,         emitGpuRopeAppend,    emitGpuAttentionOne,
-      emitGpuAttentionMerge, emitGpuAttentionMany, emitGpuElementwise,
+      emitGpuEmbed,       emitGpuNorm,         emitGpuQuantize,       emitGpuLinear,
+      emitGpuRopeAppend,  emitGpuAttentionOne, emitGpuAttentionMerge, emitGpuAttentionMany,
+      emitGpuElementwise, emitGpuArgmaxParts,  emitGpuArgmax,
   };
   emitters[static_cast<uint32_t>(spec.kind)](builder);
   builder.finish();
   return module;
+}
+
+std::array<KernelSpec, 2> argmaxSpecs(int64_t cols) {
+  std::array<KernelSpec, 2> specs;
+  specs[0].kind = KernelKind::ArgmaxParts;
+  specs[1].kind = KernelKind::Argmax;
+  for (KernelSpec &spec : specs) {
+    spec.cols = cols;
+    spec.logitRows = true;
+  }
+  return specs;
 }
 
 GpuLaunch launchOf(const KernelSpec &spec, const GpuTarget &target) {
@@ -60,6 +72,12 @@ GpuLaunch launchOf(const KernelSpec &spec, const GpuTarget &target) {
   case KernelKind::AttentionMerge:
     launch.threads = 64;
     launch.groups = spec.heads;
+    return launch;
+  case KernelKind::ArgmaxParts:
+    launch.groups = argmaxParts(spec.cols);
+    [[fallthrough]];
+  case KernelKind::Argmax:
+    launch.threads = target.threads;
     return launch;
   }
   llvm_unreachable("the enumerators are all above");

@@ -32,6 +32,8 @@ constexpr Family families[] = {
     {"attention_merge", emitAttentionMerge, 1 << 2},
     {"attention", emitAttentionMany, 1 << 4},
     {"elementwise", emitElementwise, 1 << 2},
+    {"argmax_parts", nullptr, 1 << 1}, // GPUs only
+    {"argmax", nullptr, 1 << 1},
 };
 
 } // namespace

@@ -218,8 +218,9 @@ TEST(Reader, GpuCodeIsThatOfTheProgram) {
     change(table);
     auto bytes = std::as_bytes(std::span(table));
     FakeModel model;
-    model.gpuCode.assign(bytes.begin(), bytes.end());
-    model.gpuCode.resize(model.gpuCode.size() + moduleBytes);
+    std::vector<std::byte> section(bytes.begin(), bytes.end());
+    section.resize(section.size() + moduleBytes);
+    model.sections.push_back({SectionKind::GpuCode, uint32_t(GpuCodeKind::SpirV), section});
     TemporaryFolder folder;
     EXPECT_TRUE(model.write(folder.path("model.smelt")).ok());
     auto artifact = Artifact::open(folder.path("model.smelt"));
@@ -243,6 +244,56 @@ TEST(Reader, GpuCodeIsThatOfTheProgram) {
     status = statusAfter([&](auto &table) { change(table[1]); });
     EXPECT_NE(status.message().find("kernel 1 cannot be started"), std::string::npos);
   }
+}
+
+/// What the reader says of a fake model with one more section; empty: nothing.
+std::string messageWith(SectionKind kind, std::vector<std::byte> bytes) {
+  FakeModel model;
+  model.sections.push_back({kind,
+                            kind == SectionKind::LayerStarts ? 0 : uint32_t(GpuCodeKind::SpirV),
+                            std::move(bytes)});
+  TemporaryFolder folder;
+  EXPECT_TRUE(model.write(folder.path("model.smelt")).ok());
+  auto artifact = Artifact::open(folder.path("model.smelt"));
+  return artifact.ok() ? "" : artifact.status().message();
+}
+
+TEST(Reader, GpuArgmaxHasTwoNamedKernels) {
+  auto messageAfter = [&](const std::function<void(std::vector<GpuNamedKernel> &)> &change) {
+    std::vector<GpuNamedKernel> table(2);
+    for (GpuNamedKernel &kernel : table)
+      kernel = {"name", {64, 1, 1, 0, sizeof(GpuNamedKernel), 8}};
+    change(table);
+    auto bytes = std::as_bytes(std::span(table));
+    return messageWith(SectionKind::GpuArgmax, {bytes.begin(), bytes.end()});
+  };
+  EXPECT_EQ(messageAfter([](auto &) {}), "");
+  EXPECT_NE(messageAfter([](auto &table) { table.pop_back(); }).find("does not have its kernels"),
+            std::string::npos);
+  EXPECT_NE(messageAfter([](auto &table) {
+              std::fill(std::begin(table[1].name), std::end(table[1].name), 'x');
+            }).find("the name of a kernel does not end"),
+            std::string::npos);
+  EXPECT_NE(messageAfter([](auto &table) { table[1].kernel.offset = 256; }).find("kernel 1 lies"),
+            std::string::npos);
+}
+
+TEST(Reader, LayerStartsLieInScratch) {
+  const FakeModel model; // one layer
+  const auto rows = uint32_t(model.config.scratchBytes / model.config.maxTokens);
+  auto messageOf = [](LayerStart start) {
+    auto bytes = std::as_bytes(std::span(&start, 1));
+    return messageWith(SectionKind::LayerStarts, {bytes.begin(), bytes.end()});
+  };
+  EXPECT_EQ(messageOf({1, rows, 0}), "");
+  EXPECT_EQ(messageOf({~0u, 0, 7}), ""); // cannot be divided: the rest means nothing
+  const auto instructions = uint32_t(model.program.instructions.size());
+  for (LayerStart wrong :
+       {LayerStart{instructions, rows, 0}, LayerStart{1, rows, 4}, LayerStart{1, rows + 4, 0},
+        LayerStart{1, 2, 0}, LayerStart{1, 4, 2}, LayerStart{1, 4, ~uint64_t(3)}})
+    EXPECT_NE(messageOf(wrong).find("layer 0 begins outside"), std::string::npos);
+  EXPECT_NE(messageWith(SectionKind::LayerStarts, std::vector<std::byte>(32)).find("one for each"),
+            std::string::npos);
 }
 
 TEST(Reader, ANewerMinorVersionAndUnknownSectionsAreRead) {

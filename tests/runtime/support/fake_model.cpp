@@ -142,8 +142,8 @@ Status FakeModel::write(const std::string &path) const {
   SMELT_TRY(writer->addSection(SectionKind::Weights, weights));
   for (uint32_t target : targets)
     SMELT_TRY(writer->addSection(SectionKind::Code, code, target));
-  if (!gpuCode.empty())
-    SMELT_TRY(writer->addSection(SectionKind::GpuCode, gpuCode, uint32_t(GpuCodeKind::SpirV)));
+  for (const Section &section : sections)
+    SMELT_TRY(writer->addSection(section.kind, section.bytes, section.target));
   if (!tokenizer.empty())
     SMELT_TRY(writer->addSection(SectionKind::Tokenizer, tokenizer));
   if (!chatTemplate.empty())

@@ -23,7 +23,12 @@ struct FakeModel {
   std::vector<std::byte> weights, code;
   std::vector<uint32_t>
       targets; ///< rows that `code` is stored for: all that this machine's architecture has
-  std::vector<std::byte> gpuCode; ///< a section for Vulkan, which no test runs; empty: none
+  struct Section {
+    format::SectionKind kind;
+    uint32_t target;
+    std::vector<std::byte> bytes;
+  };
+  std::vector<Section> sections; ///< further ones
   std::vector<std::byte> tokenizer;
   std::string chatTemplate, metadata;
 
