@@ -54,9 +54,14 @@ Result<std::unique_ptr<Backend>> createOnGpu(const std::shared_ptr<const Model> 
   }
   if (layers == 0)
     return std::unique_ptr<Backend>();
-  if (layers == all)
-    return asBackend(
-        createGpuBackend(model, std::move(chosen), options.context, options.slots, all));
+  if (layers == all) {
+    auto whole =
+        asBackend(createGpuBackend(model, std::move(chosen), options.context, options.slots, all));
+    if (whole.status().code() != StatusCode::Exhausted)
+      return whole;
+    return exhausted(whole.status().message() +
+                     "; choose a shorter context, or fewer layers for the GPU (--gpu-layers)");
+  }
   SMELT_TRY(Status(model->onCpu()));
   return createOffloadBackend(model, std::move(chosen), team, options.context, options.slots,
                               layers);

@@ -169,8 +169,8 @@ Status measure(int argc, char **argv) {
   const Clock::time_point start = Clock::now();
   SMELT_ASSIGN(std::shared_ptr<const Model> model, Model::open(argv[1]));
   const uint32_t longest =
-      std::max(*std::max_element(prefills.begin(), prefills.end()),
-               *std::max_element(contexts.begin(), contexts.end()) + warmTokens + decodedTokens);
+      std::max({*std::max_element(prefills.begin(), prefills.end()), windowTokens,
+                *std::max_element(contexts.begin(), contexts.end()) + warmTokens + decodedTokens});
   SMELT_ASSIGN(std::unique_ptr<Session> session, open(model, device, longest));
   Json out;
   out.set("load_seconds", secondsSince(start));

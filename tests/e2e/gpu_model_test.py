@@ -101,7 +101,22 @@ class Models(unittest.TestCase):
         self.assertGreater(float(result["memories"]), 1)
         self.assertEqual(result["same"], "1")
         self.assertRegex(result["refused"], r"^there are \d+ bytes of .*, but kernels on llvmpipe .* reach at most \d+ of one operand; choose")
-        self.assertRegex(result["fit"], r"^(\d+) of \1$")
+
+    def test_auto_takes_as_many_layers_as_fit(self):
+        artifact = compiled("gemma3_text/dynamo23", "int4", "--kv", "int8-int4")  # 3 layers
+        fitting = {}
+        for memory in range(20000, 1000000, 20000):
+            environment = dict(ENVIRONMENT, SMELT_FAKE_CUDA=f"memory={memory}")
+            layers = int(start(PROBE, "fit", artifact, "cuda", environment=environment).stdout.split()[1])
+            fitting.setdefault(layers, environment)
+        self.assertEqual(list(fitting), sorted(fitting))  # more memory, never fewer
+        self.assertIn(0, fitting)
+        self.assertIn(3, fitting)
+        partial = [layers for layers in fitting if 0 < layers < 3]
+        self.assertTrue(partial)
+        for layers in partial:
+            done = start(PROBE, "compare", artifact, artifact, "auto", environment=fitting[layers])
+            self.assertIn("likeliest 24 of 24", done.stdout, done.stderr)
 
     def test_int8_weights_and_cache(self):
         self.check(0.05, "llama_gqa/genai_fp32", "int8", "--kv", "int8")
@@ -140,7 +155,7 @@ class Devices(unittest.TestCase):
         self.assertIn("there is no device 7", start(SMELT, "run", artifact, "--raw", "--device", "cuda:7", "hello").stderr)
         little = dict(ENVIRONMENT, SMELT_FAKE_CUDA="memory=50000")
         self.assertRegex(start(PROBE, "compare", artifact, artifact, "cuda", environment=little).stderr,
-                         "allocating [0-9]+ bytes for the weights on Fake GPU 0 failed: out of device memory, [0-9]+ bytes are free")
+                         "allocating [0-9]+ bytes for the weights on Fake GPU 0 failed: out of device memory, [0-9]+ bytes are free; .*--gpu-layers")
 
     def test_automatic_choice_takes_the_cpu(self):
         artifact = compiled("llama_gqa/genai_fp32", "int4", target="native,vulkan")

@@ -2,8 +2,10 @@
 //
 // usage: gpu_probe compare CPU_ARTIFACT GPU_ARTIFACT DEVICE [GPU_LAYERS]
 //        gpu_probe keep ARTIFACT DEVICE FILE     (prompts kept in other slots and in FILE)
+//        gpu_probe fit ARTIFACT DEVICE           (layers that fit its memory)
 //        gpu_probe limits ARTIFACT               (a Vulkan device with small allocations)
 #include "runtime/devices/vulkan.h"
+#include "runtime/model/devices.h"
 #include "runtime/model/gpu_parts.h"
 #include "runtime/model/prefix_cache.h"
 #include "runtime/model/session.h"
@@ -174,9 +176,14 @@ Status limits(const char *path) {
 
   auto tooSmall = openWithin(model, {.operandBytes = largest - 4});
   std::printf("refused %s\n", tooSmall.status().message().c_str());
-  SMELT_ASSIGN(std::unique_ptr<GpuDevice> device, openVulkanDevice(0));
-  SMELT_ASSIGN(uint32_t fit, layersThatFit(*model, *device, context, slots));
-  std::printf("fit %u of %u\n", fit, config.layers);
+  return {};
+}
+
+Status fit(const char *path, const char *device) {
+  SMELT_ASSIGN(std::shared_ptr<const Model> model, Model::open(path));
+  SMELT_ASSIGN(ChosenDevice chosen, chooseDevice(*model, device));
+  SMELT_ASSIGN(uint32_t layers, layersThatFit(*model, *chosen.device, context, slots));
+  std::printf("layers %u\n", layers);
   return {};
 }
 
@@ -190,10 +197,12 @@ int main(int argc, char **argv) {
                      argc == 6 ? std::optional(uint32_t(std::stoul(argv[5]))) : std::nullopt);
   else if (what == "keep" && argc == 5)
     status = keep(argv[2], argv[3], argv[4]);
+  else if (what == "fit" && argc == 4)
+    status = fit(argv[2], argv[3]);
   else if (what == "limits" && argc == 3)
     status = limits(argv[2]);
   else {
-    std::fprintf(stderr, "usage: gpu_probe compare|keep|limits ..., see gpu_probe.cpp\n");
+    std::fprintf(stderr, "usage: gpu_probe compare|keep|fit|limits ..., see gpu_probe.cpp\n");
     return 2;
   }
   if (!status.ok())
