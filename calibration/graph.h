@@ -134,10 +134,12 @@ struct Node {
 };
 
 struct Graph {
-  std::vector<Node> nodes; ///< execution order; the last one is the logits
+  std::vector<Node> nodes; ///< execution order; the last one is the result
   std::vector<WeightView> weights;
-  int64_t vocabSize = 0;
+  int64_t vocabSize = 0; ///< columns of the result
   int64_t layers = 0;
+  /// The result's rows are hidden states, whose directions count, and not logits.
+  bool givesVectors = false;
 };
 
 /// Token ids that the graph looks up: rows of the embedding that is read by them; 0 if there is

@@ -24,7 +24,7 @@ public:
     const int32_t last = int32_t(graph.nodes.size()) - 1;
     const std::vector<bool> wanted = ancestors(graph, std::span(&last, 1));
     for (int32_t i = 0; i <= last; ++i)
-      if (wanted[i] && graph.nodes[i].kind == NodeKind::Linear)
+      if (wanted[i] && graph.nodes[i].kind == NodeKind::Linear && !graph.givesVectors)
         head = i;
     const std::vector<SequenceBatch> tiles =
         makeTiles(pickWindows(samples, windowsThatFit(wanted), options.tokens), options.tokens);
@@ -97,7 +97,7 @@ private:
   const OutputMomentsOptions &options;
   WorkerPool pool;
   const ProductPrecision precision;
-  int32_t head = -1; ///< the last linear
+  int32_t head = -1; ///< the linear that gives the logits
   int64_t tokens = 0;
   std::map<int32_t, OutputMoments> moments; ///< by node, of the running segment
 };

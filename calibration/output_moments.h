@@ -37,8 +37,8 @@ struct OutputMomentsOptions : SampledPassOptions {
   int64_t mostBytes = int64_t(2) << 30;
 };
 
-/// One backward pass. `finished` takes the moments of every linear but the last (its outputs are
-/// the logits), segment by segment, from the last to the first.
+/// One backward pass. `finished` takes the moments of every linear but the one that gives the
+/// logits, segment by segment, from the last to the first.
 [[nodiscard]] Status collectOutputMoments(
     const Graph &graph, const std::vector<std::vector<int32_t>> &samples,
     const OutputMomentsOptions &options,

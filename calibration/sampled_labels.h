@@ -1,4 +1,4 @@
-// Labels drawn from the model itself, and the gradient of their loss: what Fisher information is
+// Labels or directions drawn at random, and the gradient of their loss: what Fisher information is
 // estimated from.
 #pragma once
 
@@ -14,8 +14,8 @@ namespace smelt {
 
 /// What a backward pass with sampled labels runs over, and how.
 struct SampledPassOptions {
-  int64_t windows;      ///< samples that are used, at most, evenly spread over those given
-  int64_t tokens = 512; ///< of each, at most
+  int64_t windows;      ///< samples that are used, evenly spread over those given, if they are long
+  int64_t tokens = 512; ///< of each, at most; of shorter samples there are more
   uint64_t seed;        ///< of the labels
   int threads = 0;      ///< 0: all cores
   /// Float products even where the CPU multiplies bfloat16 twice as fast.
@@ -28,7 +28,7 @@ struct SampledPassOptions {
   ProductPrecision precision() const;
 };
 
-/// Samples evenly spread over those given, `windows` at most, each cut to `tokens`.
+/// Samples evenly spread over those given, each cut to `tokens`: about `windows` * `tokens` in all.
 std::vector<std::vector<int32_t>> pickWindows(const std::vector<std::vector<int32_t>> &samples,
                                               int64_t windows, int64_t tokens);
 
@@ -36,7 +36,12 @@ std::vector<std::vector<int32_t>> pickWindows(const std::vector<std::vector<int3
 /// drawn from p. The draw depends on seed, tile and row alone.
 [[nodiscard]] Status sampleLabels(Matrix &logits, uint64_t seed, size_t tile, WorkerPool &pool);
 
-/// backpropagate() with the loss of sampled labels; `hooks` has the other hooks.
+/// Turns hidden states h [rows, width] into (I - h h^T / |h|^2) z / |h| with z drawn from N(0, I):
+/// 1/2 E[(g . delta)^2] is 1 - cos of the angle between h and h + delta, to second order.
+[[nodiscard]] Status sampleDirections(Matrix &states, uint64_t seed, size_t tile, WorkerPool &pool);
+
+/// backpropagate() with the loss of sampled labels, or of directions where the graph gives vectors;
+/// `hooks` has the other hooks.
 [[nodiscard]] Status backpropagateSampled(const Graph &graph, std::span<const SequenceBatch> tiles,
                                           WorkerPool &pool, const SampledPassOptions &options,
                                           AdjointHooks hooks);

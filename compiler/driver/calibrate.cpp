@@ -82,8 +82,12 @@ Result<SampleSet> readSamples(const Graph &graph, const std::vector<std::string>
   encoder.chatContext.bosToken = tokenizer->bosToken;
   encoder.chatContext.eosToken = tokenizer->eosToken;
   encoder.bosToken = tokenizer->addBos ? tokenizer->bosId : -1;
-  sampling.tokens = std::min(sampling.tokens, positionLimit(graph));
   SMELT_TRY(separateTexts(graph, encoder));
+  if (encoder.separate && !sampling.chosen) {
+    sampling.samples *= sampling.tokens / usualTextTokens;
+    sampling.tokens = usualTextTokens;
+  }
+  sampling.tokens = std::min(sampling.tokens, positionLimit(graph));
   SMELT_ASSIGN(std::vector<Document> documents,
                data.empty() ? builtInDocuments() : readDocuments(data));
   // What a user gives must suit the model; the built-in samples suit themselves.

@@ -150,8 +150,9 @@ void Compilation::chooseAlgorithm() {
                                                    : Algorithm::Search;
 }
 
-/// As told. Else an INT8 cache, unless it would be a large part of the loss: beside 8-bit weights
-/// of a decoder, and formats that are predicted to lose little. An encoder gains speed from it,
+/// As told. Else an INT8 cache, unless it would be a large part of the loss (a sixth; with effort 3
+/// a twelfth): beside 8-bit weights of a decoder, and formats that are predicted to lose little. An
+/// encoder gains speed from it,
 /// even for short texts, and has no more to lose than in its inputs.
 CacheFormat Compilation::cacheFormat() const {
   if (options.cache)
@@ -160,7 +161,8 @@ CacheFormat Compilation::cacheFormat() const {
   if (weights == WeightFormat::F32)
     return CacheFormat::F32;
   constexpr double cacheKl = 0.0005; // what INT8 adds as a rule, in nats
-  const bool isFine = plansFormats() ? plan.weightKl + plan.activationKl < 6 * cacheKl
+  const double most = options.effort > 2 ? 12 : 6;
+  const bool isFine = plansFormats() ? plan.weightKl + plan.activationKl < most * cacheKl
                                      : formatInfo(weights).bits >= 8;
   return isFine && !isEncoder(source.graph) ? CacheFormat::F16 : CacheFormat::Int8;
 }
@@ -405,7 +407,8 @@ Status Compilation::choose() {
     plan.scheme = options.scheme;
     return {};
   }
-  SMELT_ASSIGN(plan, planFormats(matrices, goal, options.scheme, isEncoder(source.graph)));
+  SMELT_ASSIGN(plan, planFormats(matrices, goal, options.scheme,
+                                 {isEncoder(source.graph), options.effort > 2}));
   provenance.predicted = plan.kl;
   SMELT_ASSIGN(provenance.tried, tryPlans(matrices, plan));
   return {};

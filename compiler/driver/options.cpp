@@ -174,11 +174,16 @@ Status readBudget(const cli::Arguments &arguments, CompileOptions &options) {
   return {};
 }
 
+SampleOptions readSampling(const cli::Arguments &arguments) {
+  return {arguments.whole("samples"), arguments.whole("sample-tokens"),
+          arguments.given("samples") || arguments.given("sample-tokens")};
+}
+
 Status readCalibration(const cli::Arguments &arguments, CompileOptions &options) {
   options.data = arguments.list("data");
   options.statistics = arguments.text("stats");
   options.work = arguments.text("work");
-  options.samples = {arguments.whole("samples"), arguments.whole("sample-tokens")};
+  options.samples = readSampling(arguments);
   if (!options.data.empty() && !options.statistics.empty())
     return invalidArgument("--data and --stats contradict each other: statistics are either "
                            "collected or read");
@@ -370,7 +375,7 @@ Result<CalibrateOptions> readCalibrateOptions(const cli::Arguments &arguments) {
       arguments.given("output") ? arguments.text("output") : defaultOutput(options.model, ".stats");
   SMELT_TRY(checkOutput(options.model, options.output));
   options.data = arguments.list("data");
-  options.samples = {arguments.whole("samples"), arguments.whole("sample-tokens")};
+  options.samples = readSampling(arguments);
   if (options.samples.samples < 1 || options.samples.tokens < 2)
     return invalidArgument("--samples must be at least 1 and --sample-tokens at least 2");
   SMELT_TRY(readShard(arguments.text("shard"), options.samples));

@@ -272,7 +272,7 @@ constexpr double preciseShare = 1.0 / 8, largePreciseShare = 1.0 / 2;
 /// A gain below this share of the whole divergence is not worth any speed.
 constexpr double leastGain = 0.01;
 
-void choosePreciseInputs(const std::vector<MatrixOutlook> &matrices, bool onlyPrefill,
+void choosePreciseInputs(const std::vector<MatrixOutlook> &matrices, const PreciseInputs &precise,
                          FormatPlan &plan) {
   std::map<std::string, SharedInput> inputs;
   double decoder = 0;
@@ -300,7 +300,8 @@ void choosePreciseInputs(const std::vector<MatrixOutlook> &matrices, bool onlyPr
     if (input->gain < leastGain * whole / double(std::max<size_t>(1, order.size())))
       continue;
     const bool isWorse = plan.activationKl > plan.weightKl;
-    const double share = isWorse && !onlyPrefill ? largePreciseShare : preciseShare;
+    const double share = (isWorse && !precise.onlyPrefill ? largePreciseShare : preciseShare) *
+                         (precise.favored ? 2 : 1);
     if (!input->isHead && spent + input->weights > share * decoder)
       continue;
     spent += input->isHead ? 0 : input->weights;
@@ -424,7 +425,7 @@ Result<std::vector<TriedPlan>> tryPlans(const std::vector<MatrixOutlook> &matric
 }
 
 Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, BudgetGoal goal,
-                               const QuantizeScheme &base, bool onlyPrefill) {
+                               const QuantizeScheme &base, const PreciseInputs &precise) {
   SMELT_ASSIGN(BudgetPlan chosen, planBudget(budgetItems(matrices), goal));
   FormatPlan plan;
   plan.scheme = base;
@@ -437,7 +438,7 @@ Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, Budge
     plan.kl[matrices[i].name] = matrices[i].kl[choice];
   }
   if (base.activation == ActivationFormat::A8G32)
-    choosePreciseInputs(matrices, onlyPrefill, plan);
+    choosePreciseInputs(matrices, precise, plan);
   return plan;
 }
 

@@ -59,10 +59,16 @@ struct FormatPlan {
   bool met = true; ///< false: nothing keeps to the limit, and this comes nearest
 };
 
+/// How many inputs may be INT16.
+struct PreciseInputs {
+  bool onlyPrefill = false; ///< the model never decodes: few, since they slow prefill
+  bool favored = false;     ///< twice as many as a balance with speed gives
+};
+
 /// Chooses formats under `goal` (bytes are those of packed matrices), and INT16 inputs where INT8
-/// costs most for its speed; few of them if the model only ever does prefill.
+/// costs most for its speed.
 Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, BudgetGoal goal,
-                               const QuantizeScheme &base, bool onlyPrefill);
+                               const QuantizeScheme &base, const PreciseInputs &precise);
 
 /// What a choice of formats stands beside, predicted: one format everywhere, and plans of other
 /// sizes.

@@ -2,6 +2,8 @@
 #include "compiler/graph/to_graph.h"
 
 #include "compiler/dialect/slm.h"
+#include "passes/raise/raise.h"
+#include "runtime/artifact/format.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
@@ -191,6 +193,9 @@ Result<Graph> Converter::run(ModuleOp module) {
     add(whole, logits);
   }
   graph.vocabSize = slm::widthOf(logits);
+  if (auto role = function->getAttrOfType<IntegerAttr>(outputAttribute))
+    graph.givesVectors = role.getInt() == int64_t(format::PortRole::HiddenState) ||
+                         role.getInt() == int64_t(format::PortRole::Embedding);
   return std::move(graph);
 }
 
