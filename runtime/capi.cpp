@@ -247,11 +247,18 @@ smelt_status smelt_session_create(const smelt_model *model, const smelt_session_
     SMELT_NEED(model);
     smelt_session_options taken = SMELT_SESSION_OPTIONS_INIT;
     SMELT_TRY(takeStruct(options, "smelt_session_options", taken));
+    SessionOptions wanted;
+    wanted.context = taken.context;
+    wanted.slots = std::max(taken.slots, 1u);
+    wanted.threads = taken.threads;
+    if (taken.draft)
+      wanted.draft = taken.draft->shared;
+    if (taken.device)
+      wanted.device = taken.device;
+    if (taken.gpu_layers != 0)
+      wanted.gpuLayers = taken.gpu_layers;
     auto created = std::make_unique<smelt_session>();
-    SMELT_ASSIGN(created->session,
-                 Session::create(model->shared,
-                                 {taken.context, std::max(taken.slots, 1u), taken.threads,
-                                  taken.draft ? taken.draft->shared : nullptr}));
+    SMELT_ASSIGN(created->session, Session::create(model->shared, wanted));
     created->tokens.reserve(model->shared->config().maxTokens);
     *session = created.release();
     return {};

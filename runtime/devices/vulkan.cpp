@@ -94,7 +94,7 @@ private:
   Status addCallBlock();
   Status begin(CommandBuffer commands, uint32_t flags);
   Status submit(CommandBuffer commands);
-  void order(CommandBuffer commands);
+  void order(CommandBuffer commands, uint32_t from, uint32_t to);
   void copy(CommandBuffer commands, const Buffer &from, uint64_t fromOffset, const Buffer &to,
             uint64_t toOffset, uint64_t bytes);
   Status record(CommandBuffer commands, std::span<const GpuDispatch> dispatches);
@@ -411,14 +411,14 @@ Status VulkanDevice::begin(CommandBuffer commands, uint32_t flags) {
   CommandBufferBeginInfo info{};
   info.flags = flags;
   VULKAN_TRY(BeginCommandBuffer(commands, &info), "recording commands");
-  order(commands);
+  order(commands, pipelineCompute | pipelineTransfer, pipelineCompute | pipelineTransfer);
   return {};
 }
 
 /// Ends the recording, if it is not one that has run before, runs it and waits.
 Status VulkanDevice::submit(CommandBuffer commands) {
   if (commands == once) {
-    order(commands);
+    order(commands, pipelineTransfer, pipelineHost);
     VULKAN_TRY(EndCommandBuffer(commands), "recording commands");
   }
   SubmitInfo info{};
@@ -430,15 +430,21 @@ Status VulkanDevice::submit(CommandBuffer commands) {
   return {};
 }
 
-/// All that is recorded from here on sees what was recorded before, and so does the host.
-void VulkanDevice::order(CommandBuffer commands) {
+/// What is recorded from here on, of the stages `to` (the host among them), sees what those of
+/// `from` have written before. No stage is named in vain: devices empty caches for the host.
+void VulkanDevice::order(CommandBuffer commands, uint32_t from, uint32_t to) {
   MemoryBarrier memory{};
-  memory.before = accessShaderWrite | accessTransferWrite;
-  memory.after = accessShaderRead | accessShaderWrite | accessTransferRead | accessTransferWrite |
-                 accessHostRead;
-  CmdPipelineBarrier(commands, pipelineCompute | pipelineTransfer,
-                     pipelineCompute | pipelineTransfer | pipelineHost, 0, 1, &memory, 0, nullptr,
-                     0, nullptr);
+  if (from & pipelineCompute)
+    memory.before |= accessShaderWrite;
+  if (from & pipelineTransfer)
+    memory.before |= accessTransferWrite;
+  if (to & pipelineCompute)
+    memory.after |= accessShaderRead | accessShaderWrite;
+  if (to & pipelineTransfer)
+    memory.after |= accessTransferRead | accessTransferWrite;
+  if (to & pipelineHost)
+    memory.after |= accessHostRead;
+  CmdPipelineBarrier(commands, from, to, 0, 1, &memory, 0, nullptr, 0, nullptr);
 }
 
 void VulkanDevice::copy(CommandBuffer commands, const Buffer &from, uint64_t fromOffset,
@@ -453,23 +459,23 @@ Status VulkanDevice::record(CommandBuffer commands, std::span<const GpuDispatch>
   for (const Memory &memory : memories)
     if (memory.transfer == GpuTransfer::BeforeRun)
       copy(commands, memory.onHost, 0, memory.onDevice, 0, memory.onDevice.bytes);
-  order(commands);
+  order(commands, pipelineTransfer, pipelineCompute);
   uint32_t bound = ~0u;
   for (const GpuDispatch &dispatch : dispatches) {
     const Call &call = calls[dispatch.call];
     if (dispatch.waits)
-      order(commands);
+      order(commands, pipelineCompute, pipelineCompute);
     if (call.kernel != bound)
       CmdBindPipeline(commands, bindPointCompute, kernels[call.kernel].pipeline);
     bound = call.kernel;
     CmdBindDescriptorSets(commands, bindPointCompute, pipelineLayout, 0, 1, &call.set, 0, nullptr);
     CmdDispatch(commands, dispatch.groups[0], dispatch.groups[1], dispatch.groups[2]);
   }
-  order(commands);
+  order(commands, pipelineCompute, pipelineTransfer);
   for (const Memory &memory : memories)
     if (memory.transfer == GpuTransfer::AfterRun)
       copy(commands, memory.onDevice, 0, memory.onHost, 0, memory.onDevice.bytes);
-  order(commands);
+  order(commands, pipelineTransfer, pipelineHost);
   VULKAN_TRY(EndCommandBuffer(commands), "recording commands");
   return {};
 }

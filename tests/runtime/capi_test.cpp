@@ -169,6 +169,14 @@ TEST_F(CapiTest, MisuseIsAStatus) {
   EXPECT_EQ(smelt_session_create(model, &options, &session), SMELT_INVALID_ARGUMENT);
   options.context = 16;
   options.threads = 1;
+  options.device = "abacus";
+  EXPECT_EQ(smelt_session_create(model, &options, &session), SMELT_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(smelt_last_error()).find("unknown device 'abacus'"), std::string::npos);
+  options.device = "vulkan:0";
+  EXPECT_EQ(smelt_session_create(model, &options, &session), SMELT_UNSUPPORTED);
+  EXPECT_NE(std::string(smelt_last_error()).find("holds no code for vulkan"), std::string::npos);
+  options.device = "auto"; // the CPU, for which alone it holds code
+  options.gpu_layers = 1;
   ASSERT_EQ(smelt_session_create(model, &options, &session), SMELT_OK);
 
   smelt_token tokens[100] = {};

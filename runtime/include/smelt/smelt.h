@@ -83,7 +83,7 @@ typedef struct smelt_model_info {
   int32_t has_chat_template;
   uint64_t cache_bytes_per_position; /* one slot; memory = scratch + logits + slots * context * this */
   uint64_t scratch_bytes;
-  const char *target;    /* CPU target in use; lives as long as the model, as do the next two */
+  const char *target;    /* CPU target in use, "none" without one; lives as long as the model, as do the next two */
   const char *metadata;  /* JSON: provenance, numerics, formats; may be "" */
   size_t metadata_bytes;
   int32_t has_graph; /* 1: it runs whole tensors, see smelt_graph; sessions work if it has token ids and logits */
@@ -128,8 +128,10 @@ typedef struct smelt_session_options {
   uint32_t slots;   /* sequences cached side by side; 0: 1 */
   uint32_t threads; /* 0: one per physical core */
   const smelt_model *draft; /* a smaller model with the same vocabulary, whose drafts smelt_generate() tries; NULL: none */
+  const char *device;  /* "cpu", "cuda:0", "vulkan:0", "auto", as --device of `smelt run`; NULL: "cpu" */
+  uint32_t gpu_layers; /* layers that a GPU runs, the others run on the CPU; 0: all, with "auto" as many as fit */
 } smelt_session_options;
-#define SMELT_SESSION_OPTIONS_INIT {sizeof(smelt_session_options), 0, 1, 0, NULL}
+#define SMELT_SESSION_OPTIONS_INIT {sizeof(smelt_session_options), 0, 1, 0, NULL, NULL, 0}
 
 /* Reserves all memory that the session will ever use. `options` may be NULL. */
 SMELT_API smelt_status smelt_session_create(const smelt_model *model,
@@ -152,7 +154,8 @@ SMELT_API smelt_status smelt_step(smelt_session *session, const smelt_token *tok
 SMELT_API smelt_status smelt_step_types(smelt_session *session, const smelt_token *tokens,
                                         const int32_t *types, size_t count,
                                         const int32_t *logit_rows, size_t row_count);
-/* vocab_size logits of a row of the last step; NULL if it was not asked for. Overwritten by the next step. */
+/* vocab_size logits of a row of the last step; NULL if it was not asked for, and on a GPU after a greedy
+ * smelt_generate(). Overwritten by the next step. */
 SMELT_API const float *smelt_logits(const smelt_session *session, size_t row);
 /* Appends tokens to a slot, any number, in chunks; the logits of the last one are row 0. */
 SMELT_API smelt_status smelt_append(smelt_session *session, int32_t slot, const int32_t *tokens,

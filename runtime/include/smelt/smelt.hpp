@@ -118,9 +118,12 @@ struct GenerateOptions {
 class Session {
 public:
   explicit Session(const Model &model, uint32_t context = 0, uint32_t slots = 1,
-                   uint32_t threads = 0, const Model *draft = nullptr)
+                   uint32_t threads = 0, const Model *draft = nullptr, const char *device = nullptr,
+                   uint32_t gpuLayers = 0)
       : owner(model) {
     smelt_session_options options = SMELT_SESSION_OPTIONS_INIT;
+    options.device = device;
+    options.gpu_layers = gpuLayers;
     options.draft = draft ? draft->get() : nullptr;
     options.context = context;
     options.slots = slots;
