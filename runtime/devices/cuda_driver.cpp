@@ -10,7 +10,7 @@ namespace {
 /// Stream capture and cuGraphInstantiateWithFlags; Jetson's JetPack 5 has it.
 constexpr int32_t neededVersion = 11040;
 /// What kernels of ours rely on (passes/lower/gpu_target.h: cudaTarget).
-constexpr int32_t neededMajor = 8, neededThreads = 256;
+constexpr int32_t neededMajor = 8, neededThreads = 512;
 
 std::string versionText(int32_t version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);

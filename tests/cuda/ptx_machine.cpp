@@ -148,6 +148,7 @@ private:
         access(registers, in, active);
         break;
       case Action::Shuffle:
+      case Action::Tile:
       case Action::Barrier:
         if (lanes != warp.live) {
           waiting |= lanes;
@@ -157,7 +158,10 @@ private:
           warp.atBarrier = true;
           return place(warp, lanes, at);
         }
-        shuffle(registers, in, active);
+        if (in.action == Action::Tile)
+          multiplyTile(registers, in, active);
+        else
+          shuffle(registers, in, active);
         break;
       case Action::Return:
         warp.live &= ~active;
@@ -213,6 +217,38 @@ private:
         (in.action == Action::Load ? value(i) : words[i]) =
             in.action == Action::Load ? words[i] : value(i);
     }
+  }
+
+  /// PTX ISA 7.0, 9.7.13.4.8 and 9.7.13.4.9: the matrices are put together from what the lanes hold
+  /// of them, multiplied, and taken apart.
+  void multiplyTile(std::byte *registers, const Instruction &in, uint32_t lanes) {
+    if (lanes != ~0u)
+      return fail(in, "lanes of the warp are missing");
+    constexpr int rows = 16, columns = 8;
+    int32_t a[rows][32], b[32][columns], c[rows][columns];
+    auto word = [&](int place, int lane) -> uint32_t & {
+      return reinterpret_cast<uint32_t *>(registers + in.place[place])[lane];
+    };
+    const int words = in.count, inner = 16 * words;
+    for (int lane = 0; lane < warpLanes; ++lane) {
+      const int group = lane >> 2, inGroup = lane % 4;
+      for (int i = 0; i < 8 * words; ++i) {
+        const uint32_t byte = word(4 + i / 4, lane) >> (8 * (i % 4)) & 255;
+        const int row = i % 8 < 4 ? group : group + 8;
+        a[row][inGroup * 4 + i % 4 + i / 8 * 16] = in.isSigned ? int8_t(byte) : int32_t(byte);
+      }
+      for (int i = 0; i < 4 * words; ++i)
+        b[inGroup * 4 + i % 4 + i / 4 * 16][group] = int8_t(word(8 + i / 4, lane) >> (8 * (i % 4)));
+      for (int i = 0; i < 4; ++i)
+        c[i < 2 ? group : group + 8][inGroup * 2 + i % 2] = int32_t(word(10 + i, lane));
+    }
+    for (int row = 0; row < rows; ++row)
+      for (int k = 0; k < inner; ++k)
+        for (int column = 0; column < columns; ++column)
+          c[row][column] += a[row][k] * b[k][column];
+    for (int lane = 0; lane < warpLanes; ++lane)
+      for (int i = 0; i < 4; ++i)
+        word(i, lane) = uint32_t(c[i < 2 ? lane >> 2 : (lane >> 2) + 8][lane % 4 * 2 + i % 2]);
   }
 
   void shuffle(std::byte *registers, const Instruction &in, uint32_t lanes) {

@@ -84,13 +84,26 @@ private:
   }
 
   bool lines() {
+    std::string pending; // what goes on in the next line
     for (size_t at = 0; at < text.size();) {
       const size_t end = std::min(text.find('\n', at), text.size());
       std::string_view content = text.substr(at, end - at);
       at = end + 1;
       ++line;
       content = trimmed(content.substr(0, content.find("//")));
-      if (!content.empty() && !statement(content))
+      if (content.empty())
+        continue;
+      const bool goesOn =
+          (!pending.empty() || content.starts_with("mma.")) && content.back() != ';';
+      if (goesOn || !pending.empty()) {
+        pending += std::string(content) + " ";
+        if (goesOn)
+          continue;
+        content = trimmed(pending);
+      }
+      const bool isGood = statement(content);
+      pending.clear();
+      if (!isGood)
         return false;
     }
     return true;
@@ -278,6 +291,8 @@ private:
       return place(operands[0], 4, in.place[0]) && place(operands[1], 4, in.place[1]) &&
              place(operands[2], 4, in.place[2]);
     }
+    if (isOf("mma.sync.aligned."))
+      return tile(in, name, operands);
     const Operation *operation = findOperation(name);
     if (!operation)
       return fail("unknown instruction " + name);
@@ -288,6 +303,34 @@ private:
       if (!place(operands[i], operation->bytes[i], in.place[i]))
         return false;
     return true;
+  }
+
+  bool registersOf(std::string_view braced, size_t count, uint32_t *places) {
+    if (!braced.starts_with('{'))
+      return fail("expected registers in braces, found " + std::string(braced));
+    const auto parts = split(braced.substr(1, braced.size() - 2));
+    if (parts.size() != count)
+      return fail(std::to_string(parts.size()) + " registers instead of " + std::to_string(count));
+    for (size_t i = 0; i < count; ++i)
+      if (!place(parts[i], 4, places[i]))
+        return false;
+    return true;
+  }
+
+  bool tile(Instruction &in, const std::string &name,
+            const std::vector<std::string_view> &operands) {
+    in.action = Action::Tile;
+    in.count = name.find("m16n8k32") != name.npos ? 2 : 1;
+    in.isSigned = name.ends_with(".row.col.s32.s8.s8.s32");
+    const char *const shape = in.count == 2 ? "m16n8k32" : "m16n8k16";
+    if (name != "mma.sync.aligned." + std::string(shape) + ".row.col.s32." +
+                    (in.isSigned ? "s8" : "u8") + ".s8.s32")
+      return fail("unknown instruction " + name);
+    const size_t inputs = size_t(in.count);
+    return operands.size() == 4 && registersOf(operands[0], 4, in.place) &&
+           registersOf(operands[1], 2 * inputs, in.place + 4) &&
+           registersOf(operands[2], inputs, in.place + 8) &&
+           registersOf(operands[3], 4, in.place + 10);
   }
 
   bool parameter(Instruction &in, const std::vector<std::string_view> &operands) {

@@ -23,6 +23,7 @@ enum class Action : uint8_t {
   Atomic,  ///< place[0] = old word at place[4]; combined with place[1]
   Branch,
   Shuffle, ///< place[0] = place[1] of the lane `lane xor place[2]`
+  Tile,    ///< place[0..3] = place[10..13] + product of codes place[4..7] and inputs place[8..9]
   Barrier,
   Return,
 };
@@ -31,12 +32,13 @@ struct Instruction {
   Action action = Action::Compute;
   bool isShared = false, isAnd = false; ///< of memory; of Atomic: and, else or
   bool guardNot = false;
-  int8_t count = 1, bytes = 4; ///< of Load and Store: registers, and bytes of each
-  int32_t guard = -1;          ///< place of a predicate that lanes must have; -1: none
-  uint32_t target = 0;         ///< of Branch
+  bool isSigned = false; ///< of Tile: the codes
+  int8_t count = 1;      ///< of Load and Store: registers; of Tile: words of inputs
+  int32_t guard = -1;    ///< place of a predicate that lanes must have; -1: none
+  uint32_t target = 0;   ///< of Branch
   int64_t offset = 0;
   Execute execute = nullptr;
-  uint32_t place[5] = {};
+  uint32_t place[14] = {};
   uint32_t line = 0; ///< in the text
 };
 

@@ -52,7 +52,8 @@ GpuBuilder::GpuBuilder(ModuleOp module, const KernelSpec &spec, const GpuTarget 
     // Left alone, and with 512, ptxas spills a few registers of large kernels to reach an occupancy
     // that nobody asked for.
     const int64_t warps = roundUp(launch.threads, target.subgroup);
-    function->setAttr("nvvm.minctasm", b.getI32IntegerAttr(int32_t(residentThreads / warps)));
+    function->setAttr("nvvm.minctasm",
+                      b.getI32IntegerAttr(int32_t(std::max<int64_t>(1, residentThreads / warps))));
   } else {
     function->setAttr(spirv::getEntryPointABIAttrName(),
                       spirv::getEntryPointABIAttr(b.getContext(), {int32_t(launch.threads), 1, 1}));
@@ -228,6 +229,21 @@ Value GpuBuilder::addProducts(Value sum, Value codes, bool signedCodes, Value in
     sum = iadd(sum, imul(code, signedByte(inputs, i)));
   }
   return sum;
+}
+
+Values GpuBuilder::addTileProduct(ValueRange sums, ValueRange codes, bool signedCodes,
+                                  ValueRange inputs) {
+  std::string name = codes.size() == 4 ? "llvm.nvvm.mma.m16n8k32" : "llvm.nvvm.mma.m16n8k16";
+  name += signedCodes ? ".row.col.s8" : ".row.col.u8.s8";
+  Values operands(codes);
+  operands.append(inputs.begin(), inputs.end());
+  operands.append(sums.begin(), sums.end());
+  auto type = LLVM::LLVMStructType::getLiteral(b.getContext(), SmallVector<Type>(sums.size(), i32));
+  Value made = LLVM::CallIntrinsicOp::create(b, type, b.getStringAttr(name), operands).getResult(0);
+  Values results;
+  for (size_t i = 0; i < sums.size(); ++i)
+    results.push_back(LLVM::ExtractValueOp::create(b, made, int64_t(i)));
+  return results;
 }
 
 Value GpuBuilder::permuteBytes(Value low, Value high, Value places) {

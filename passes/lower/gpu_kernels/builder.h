@@ -82,6 +82,10 @@ public:
   /// Where permutesBytes(): of the eight bytes of `low` and `high` those that the four lowest
   /// nibbles of `places` (0..7) name.
   Value permuteBytes(Value low, Value high, Value places);
+  /// Where target.isPtx(), by a whole warp: sums + the product of 16 rows of codes with 8 rows of
+  /// signed bytes over 32 inputs (four words of codes, two of inputs) or 16 (two and one). Which
+  /// thread holds what: linear_tiles.cpp.
+  Values addTileProduct(ValueRange sums, ValueRange codes, bool signedCodes, ValueRange inputs);
   Value is(mlir::arith::CmpIPredicate predicate, Value a, Value b);
   Value isEqual(Value a, Value b) { return is(mlir::arith::CmpIPredicate::eq, a, b); }
   Value both(Value a, Value b) { return iand(a, b); }

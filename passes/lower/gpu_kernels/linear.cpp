@@ -3,10 +3,12 @@
 //
 // A thread is one output row, and one slice of the inputs: blocks slice, slice + slices, ... of 64.
 // It sums A (and B) over its blocks as the CPU does over all of them; the sums of the slices are
-// then added in order. With a8t, A is a sum of floats here as everywhere.
+// then added in order. With a8t, A is a sum of floats here as everywhere. Many rows on a device
+// with a matrix unit: a warp is a slice of all rows of the tile (linear_tiles.cpp), the rest is the
+// same.
 #include "passes/lower/gpu_kernels/linear.h"
-#include "passes/lower/gpu_kernels/activation_words.h"
-#include "passes/lower/gpu_kernels/weight_words.h"
+#include "passes/lower/gpu_kernels/linear_dots.h"
+#include "passes/lower/gpu_kernels/linear_tiles.h"
 
 using namespace mlir;
 
@@ -18,8 +20,8 @@ namespace {
 class SliceProduct {
 public:
   SliceProduct(GpuBuilder &k, ActivationWords &x, Value row, Value slice)
-      : k(k), x(x), weights(k, k.operand(1), row), slice(slice), count(linearRows(k.spec)),
-        halves(weights.dotInputs == groupInputs / 2) {}
+      : k(k), x(x), weights(k, k.operand(1), row), dots(k, x, weights), slice(slice),
+        count(k.spec.one ? 1 : manyInterleave) {}
 
   const WeightWords &format() const { return weights; }
   /// Sums A of the rows, then of asymmetric formats B.
@@ -29,56 +31,43 @@ public:
   Values emit(Value tile) {
     const FormatInfo &info = weights.info;
     const int64_t blocks = x.layout.paddedCols / blockInputs;
-    const int64_t dots = blockInputs / weights.dotInputs;
+    const int64_t dotsOfBlock = blockInputs / weights.dotInputs;
     for (int64_t r = 0; r < count; ++r) // rows that are not there repeat the last one
       lanesOf.push_back(k.min(k.idx(r), k.sub(x.width, k.idx(1))));
     Values zeros(size_t(sums()), k.f32Const(0));
-    return k.loop(
-        slice, k.idx(blocks), linearSlices(k.spec, k.target), zeros,
-        [&](Value i, ValueRange before) {
-          Value block = k.add(k.add(tile, info.rowHeaderBytes / 4), k.mul(i, info.blockBytes / 4));
-          return k.loop(k.idx(0), k.idx(dots), 1, before, [&](Value dot, ValueRange carried) {
-            Values next(carried);
-            addDot(block, dot, k.add(k.mul(i, dots), dot), next);
-            return next;
-          });
-        });
+    return k.loop(slice, k.idx(blocks), linearSlices(k.spec, k.target), zeros,
+                  [&](Value i, ValueRange before) {
+                    Value block =
+                        k.add(k.add(tile, info.rowHeaderBytes / 4), k.mul(i, info.blockBytes / 4));
+                    return k.loop(k.idx(0), k.idx(dotsOfBlock), 1, before,
+                                  [&](Value dot, ValueRange carried) {
+                                    Values next(carried);
+                                    addDot(block, dot, k.add(k.mul(i, dotsOfBlock), dot), next);
+                                    return next;
+                                  });
+                  });
   }
 
 private:
   GpuBuilder &k;
   ActivationWords &x;
   WeightWords weights;
+  LinearDots dots;
   Value slice;
   const int64_t count;
-  const bool halves;
   Values lanesOf; ///< of the rows
-
-  int64_t sumOffset() const { return halves ? x.layout.halfSumOffset : x.layout.sumOffset; }
 
   /// Adds dot product `dot` of a block, `item` of the row.
   void addDot(Value block, Value dot, Value item, Values &totals) {
     Value scale = weights.scale(block, dot);
     Value minimum = weights.asymmetric ? weights.minimum(block, dot) : Value();
-    Values dots =
+    Values sums =
         x.layout.quantized ? floatsOf(integerDots(block, dot, item)) : floatDots(block, dot, item);
-    Value group = halves ? k.div(item, 2) : item;
-    const bool coded = weights.info.scales == ScaleStorage::Code;
     for (int64_t r = 0; r < count; ++r) {
-      Value &a = totals[size_t(r)], d = dots[size_t(r)], lane = lanesOf[size_t(r)];
-      if (x.layout.quantized) {
-        Value xs = x.number(x.layout.scaleOffset, group, lane);
-        a = scale && !coded ? k.fma(d, k.fmul(scale, xs), a)
-                            : k.fma(scale ? k.fmul(d, scale) : d, xs, a);
-      } else {
-        a = scale ? k.fma(scale, d, a) : k.fadd(a, d);
-      }
-      if (!minimum)
-        continue;
-      const int64_t scaled = halves ? x.layout.halfScaledSumOffset : x.layout.scaledSumOffset;
-      Value sum = x.number(x.layout.quantized ? scaled : sumOffset(), item, lane);
-      Value &b = totals[size_t(count + r)];
-      b = k.fma(minimum, sum, b);
+      Value lane = lanesOf[size_t(r)];
+      dots.addScaled(totals[size_t(r)], sums[size_t(r)], scale, item, lane);
+      if (minimum)
+        dots.addMinimum(totals[size_t(count + r)], minimum, item, lane);
     }
   }
 
@@ -110,16 +99,10 @@ private:
     Value zero = weights.given ? weights.zeroPoint(block, dot) : Value();
     Values totals;
     for (int64_t row = 0; row < count; ++row) {
-      Value total = sums[size_t(row)];
-      if (planes == 2)
-        total = k.iadd(k.imul(total, k.i32Const(highFactor)), sums[size_t(count + row)]);
-      // Offsets are -128 times the sum of the activation codes.
-      auto offset = [&] { return x.word(sumOffset(), item, lanesOf[size_t(row)]); };
-      if (zero)
-        total = k.iadd(total, k.imul(zero, k.shrArith(offset(), 7)));
-      else if (weights.info.grid == Grid::Symmetric && !weights.signedBytes)
-        total = k.iadd(total, k.shrArith(offset(), 8 - weights.info.bits));
-      totals.push_back(total);
+      Values mine;
+      for (int64_t plane = 0; plane < planes; ++plane)
+        mine.push_back(sums[size_t(plane * count + row)]);
+      totals.push_back(dots.total(mine, zero, item, lanesOf[size_t(row)]));
     }
     return totals;
   }
@@ -152,42 +135,85 @@ private:
 class LinearKernel {
 public:
   explicit LinearKernel(GpuBuilder &k)
-      : k(k), x(k, k.operand(0), k.rowGroup()), slices(linearSlices(k.spec, k.target)),
-        gated(k.spec.epilogue == LinearEpilogue::Gated),
+      : k(k), slices(linearSlices(k.spec, k.target)),
+        gated(k.spec.epilogue == LinearEpilogue::Gated), parts(gated ? 2 : 1),
         tileWords(tileBytes(k.spec.format, k.spec.cols) / 4) {}
 
   void emit() {
+    if (linearByTiles(k.spec, k.target))
+      return emitTiles();
+    ActivationWords x(k, k.operand(0), k.rowGroup());
     SliceProduct product(k, x, k.rem(k.thread(), tileRows), k.div(k.thread(), tileRows));
-    const int64_t parts = gated ? 2 : 1, sums = product.sums();
-    Words partial = k.shared(parts * sums * k.launch.threads);
-    for (int64_t part = 0; part < parts; ++part) {
-      Values mine = product.emit(k.mul(k.add(k.mul(k.group(), parts), part), tileWords));
-      for (auto [i, sum] : llvm::enumerate(mine))
-        k.setNumber(partial, k.add(k.thread(), (part * sums + int64_t(i)) * k.launch.threads), sum);
-    }
+    reserve(product.sums());
+    for (int64_t part = 0; part < parts; ++part)
+      for (auto [i, sum] : llvm::enumerate(product.emit(firstWord(part))))
+        k.setNumber(partial, k.add(k.thread(), (part * sums + int64_t(i)) * sumWords()), sum);
     k.barrier();
-    k.forItems(linearRows(k.spec) * tileRows, [&](Value item) {
-      Value lane = k.div(item, tileRows), row = k.rem(item, tileRows);
-      Value column = k.add(k.mul(k.group(), tileRows), row);
-      k.ifThen(k.both(k.less(lane, x.rows), k.less(column, k.idx(k.spec.rows))), [&] {
-        Value y = finish(partial, sums, 0, lane, row);
-        if (gated)
-          y = k.fmul(k.activate(k.spec.activationKind, y), finish(partial, sums, 1, lane, row));
-        store(column, lane, y);
-      });
-    });
+    finishBlock(x, k.rowGroup());
   }
 
 private:
   GpuBuilder &k;
-  ActivationWords x;
   const int64_t slices;
   const bool gated;
-  const int64_t tileWords;
+  const int64_t parts, tileWords; ///< a gated tile is two: gate and up
+  Words partial;                  ///< [parts][sums][slices][16]
+  int64_t sums = 0;               ///< of a block of rows: A, then B
+
+  int64_t sumWords() const { return slices * tileRows; }
+  void reserve(int64_t sumsOfBlock) {
+    sums = sumsOfBlock;
+    partial = k.shared(parts * sums * sumWords());
+  }
+  Value firstWord(int64_t part) { return k.mul(k.add(k.mul(k.group(), parts), part), tileWords); }
+
+  void emitTiles() {
+    const int64_t count = linearRowBlocks(k.spec, k.target);
+    Value lastBlock = k.div(k.sub(k.rowCount(), k.idx(1)), manyInterleave);
+    std::deque<ActivationWords> blocks;
+    Values numbers;
+    for (int64_t j = 0; j < count; ++j) {
+      numbers.push_back(k.add(k.mul(k.rowGroup(), count), j));
+      blocks.emplace_back(k, k.operand(0), k.min(numbers.back(), lastBlock));
+    }
+    Value slice = k.div(k.thread(), k.target.subgroup);
+    TileProduct product(k, blocks, slice);
+    reserve(product.sums());
+    SmallVector<Values> all;
+    for (int64_t part = 0; part < parts; ++part)
+      all.push_back(product.emit(firstWord(part)));
+    for (int64_t j = 0; j < count; ++j) {
+      if (j > 0)
+        k.barrier();
+      for (int64_t part = 0; part < parts; ++part)
+        product.forSums(all[size_t(part)], j, [&](Value sum, Value row, Value value) {
+          Value at = k.mul(k.add(sum, part * sums), sumWords());
+          k.setNumber(partial, k.add(k.add(at, k.mul(slice, tileRows)), row), value);
+        });
+      k.barrier();
+      k.ifThen(k.lessEqual(numbers[size_t(j)], lastBlock),
+               [&] { finishBlock(blocks[size_t(j)], numbers[size_t(j)]); });
+    }
+  }
+
+  /// The outputs of a block of rows, whose sums all slices have written.
+  void finishBlock(ActivationWords &x, Value block) {
+    const int64_t rows = k.spec.one ? 1 : manyInterleave;
+    k.forItems(rows * tileRows, [&](Value item) {
+      Value lane = k.div(item, tileRows), row = k.rem(item, tileRows);
+      Value column = k.add(k.mul(k.group(), tileRows), row);
+      k.ifThen(k.both(k.less(lane, x.rows), k.less(column, k.idx(k.spec.rows))), [&] {
+        Value y = finish(0, lane, row);
+        if (gated)
+          y = k.fmul(k.activate(k.spec.activationKind, y), finish(1, lane, row));
+        store(column, k.add(k.mul(block, rows), lane), y);
+      });
+    });
+  }
 
   /// The sum of all slices of sum `first` + lane, for an output row.
-  Value total(Words partial, int64_t first, Value lane, Value row) {
-    Value at = k.add(k.mul(k.add(lane, first), k.launch.threads), row);
+  Value total(int64_t first, Value lane, Value row) {
+    Value at = k.add(k.mul(k.add(lane, first), sumWords()), row);
     Value sum = k.number(partial, at);
     for (int64_t slice = 1; slice < slices; ++slice)
       sum = k.fadd(sum, k.number(partial, k.add(at, slice * tileRows)));
@@ -195,18 +221,17 @@ private:
   }
 
   /// One result of the gate (part 0) or the up tile.
-  Value finish(Words partial, int64_t sums, int64_t part, Value lane, Value row) {
+  Value finish(int64_t part, Value lane, Value row) {
     WeightWords weights(k, k.operand(1), row);
-    Value tile = k.mul(k.add(k.mul(k.group(), gated ? 2 : 1), part), tileWords);
-    Value y = total(partial, part * sums, lane, row), scale = weights.rowScale(tile);
+    Value tile = firstWord(part);
+    Value y = total(part * sums, lane, row), scale = weights.rowScale(tile);
     if (!weights.asymmetric)
       return scale ? k.fmul(y, scale) : y;
-    Value b = total(partial, part * sums + linearRows(k.spec), lane, row);
+    Value b = total(part * sums + sums / 2, lane, row);
     return k.fma(scale, y, k.fneg(k.fmul(weights.rowMinimum(tile), b)));
   }
 
-  void store(Value column, Value lane, Value y) {
-    Value row = k.add(k.mul(k.rowGroup(), linearRows(k.spec)), lane);
+  void store(Value column, Value row, Value y) {
     Value at = k.add(k.mul(row, k.spec.outStride), column);
     Words out = k.operand(3);
     if (k.spec.bias)

@@ -6,21 +6,41 @@
 
 namespace smelt {
 
-/// Token rows that a workgroup computes together.
-inline int64_t linearRows(const KernelSpec &spec) { return spec.one ? 1 : manyInterleave; }
+/// Whether warps multiply tiles by the matrix unit: many rows of integers, on NVIDIA's devices.
+inline bool linearByTiles(const KernelSpec &spec, const GpuTarget &target) {
+  return target.isPtx() && !spec.one && activationInfo(spec.activation).planes != 0;
+}
 
-/// A workgroup is 16 output rows x slices: a tile of weights, whose blocks of inputs are dealt to
-/// the slices one by one. The slices do not depend on the number of token rows.
+/// Blocks of manyInterleave token rows that a workgroup computes together, each with the same
+/// weights once they are decoded.
+inline int64_t linearRowBlocks(const KernelSpec &spec, const GpuTarget &target) {
+  if (!linearByTiles(spec, target))
+    return 1;
+  return spec.epilogue == LinearEpilogue::Gated ? 2 : 4;
+}
+
+/// Token rows that a workgroup computes together.
+inline int64_t linearRows(const KernelSpec &spec, const GpuTarget &target) {
+  return spec.one ? 1 : manyInterleave * linearRowBlocks(spec, target);
+}
+
+/// A workgroup computes 16 output rows, a tile of weights, whose blocks of inputs are dealt to so
+/// many slices one by one. The slices do not depend on the number of token rows.
 inline int64_t linearSlices(const KernelSpec &spec, const GpuTarget &target) {
   const int64_t blocks = roundUp(spec.cols, blockInputs) / blockInputs;
   return std::min<int64_t>(int64_t(std::bit_ceil(uint64_t(blocks))), target.threads / tileRows);
 }
 
+/// Of a slice: one a row of the tile, or a warp.
+inline int64_t linearSliceThreads(const KernelSpec &spec, const GpuTarget &target) {
+  return linearByTiles(spec, target) ? target.subgroup : tileRows;
+}
+
 inline GpuLaunch linearLaunch(const KernelSpec &spec, const GpuTarget &target) {
   GpuLaunch launch;
-  launch.threads = tileRows * linearSlices(spec, target);
+  launch.threads = linearSliceThreads(spec, target) * linearSlices(spec, target);
   launch.groups = roundUp(spec.rows, tileRows) / tileRows;
-  launch.rowsPerGroup = linearRows(spec);
+  launch.rowsPerGroup = linearRows(spec, target);
   return launch;
 }
 
