@@ -12,34 +12,45 @@
 namespace smelt::conformance {
 namespace {
 
+void expectAssembles(const KernelSpec &spec, const char *chip) {
+  auto emitter = PtxEmitter::create(cudaTarget);
+  ASSERT_TRUE(emitter.ok()) << emitter.status().message();
+  auto ptx = (*emitter)->emit(spec);
+  ASSERT_TRUE(ptx.ok()) << spec.name() << ": " << ptx.status().message();
+  EXPECT_NE(ptx->find(".visible .entry " + spec.name() + "("), std::string::npos) << *ptx;
+  // As many threads as the launch has.
+  const std::string threads = "ntid " + std::to_string(launchOf(spec, cudaTarget).threads);
+  EXPECT_NE(ptx->find(threads), std::string::npos) << *ptx;
+  EXPECT_EQ(ptx->find(".extern"), std::string::npos) << "something is left to a library";
+  EXPECT_EQ(ptx->find(".local"), std::string::npos) << "something lies on a stack";
+  EXPECT_EQ(ptx->find(".ftz"), std::string::npos) << "small numbers are taken for zero";
+  const bool isTile =
+      spec.kind == KernelKind::Linear && !spec.one && activationInfo(spec.activation).planes > 0;
+  EXPECT_EQ(ptx->find("mma.sync") != std::string::npos, isTile) << "the matrix unit";
+  if (std::string(SMELT_PTXAS).empty())
+    return;
+  const Folder folder;
+  const std::string file = folder.path + "/kernel.ptx";
+  std::ofstream(file) << *ptx;
+  auto assembled = assemblePtx(SMELT_PTXAS, file, chip);
+  ASSERT_TRUE(assembled.ok()) << spec.name() << ": " << assembled.status().message();
+  EXPECT_EQ(assembled->spilledBytes, 0) << spec.name() << ", " << chip;
+}
+
 class PtxConformance : public testing::TestWithParam<std::string> {};
 
 TEST_P(PtxConformance, Assembles) {
   static const std::vector<std::string> lines = problemLines(SMELT_CONFORMANCE_PROBLEMS);
   const auto number = std::find(lines.begin(), lines.end(), GetParam()) - lines.begin();
-  const char *chip = ptxChips[size_t(number) % ptxChips.size()];
-  auto emitter = PtxEmitter::create(cudaTarget);
-  ASSERT_TRUE(emitter.ok()) << emitter.status().message();
   const auto problem = makeProblem(GetParam());
-  for (const KernelSpec &spec : problem->specs) {
-    auto ptx = (*emitter)->emit(spec);
-    ASSERT_TRUE(ptx.ok()) << spec.name() << ": " << ptx.status().message();
-    EXPECT_NE(ptx->find(".visible .entry " + spec.name() + "("), std::string::npos) << *ptx;
-    // As many threads as the launch has.
-    const std::string threads = "ntid " + std::to_string(launchOf(spec, cudaTarget).threads);
-    EXPECT_NE(ptx->find(threads), std::string::npos) << *ptx;
-    EXPECT_EQ(ptx->find(".extern"), std::string::npos) << "something is left to a library";
-    EXPECT_EQ(ptx->find(".local"), std::string::npos) << "something lies on a stack";
-    EXPECT_EQ(ptx->find(".ftz"), std::string::npos) << "small numbers are taken for zero";
-    if (std::string(SMELT_PTXAS).empty())
-      continue;
-    const Folder folder;
-    const std::string file = folder.path + "/kernel.ptx";
-    std::ofstream(file) << *ptx;
-    auto assembled = assemblePtx(SMELT_PTXAS, file, chip);
-    ASSERT_TRUE(assembled.ok()) << spec.name() << ": " << assembled.status().message();
-    EXPECT_EQ(assembled->spilledBytes, 0) << spec.name() << ", " << chip;
-  }
+  for (const KernelSpec &spec : problem->specs)
+    expectAssembles(spec, ptxChips[size_t(number) % ptxChips.size()]);
+}
+
+TEST(PtxArgmax, Assembles) {
+  for (const char *chip : ptxChips)
+    for (const KernelSpec &spec : argmaxSpecs(49152))
+      expectAssembles(spec, chip);
 }
 
 INSTANTIATE_TEST_SUITE_P(Problems, PtxConformance,
