@@ -121,8 +121,9 @@ private:
     }
     progress.begin("opening");
     ModelSettings settings{options.context, files.empty() ? 0 : taskContext, options.threads,
-                           options.target};
+                           options.target, options.device};
     SMELT_ASSIGN(model, EvaluatedModel::open(options.model, settings));
+    settings.device = "cpu"; // of the reference
     if (!model->tokenizer())
       return unsupported("'" + options.model +
                          "' has no tokenizer, so it cannot read text; compile it from a folder "

@@ -25,6 +25,7 @@ struct EvaluateOptions {
   int64_t items = 0;              ///< of a task at most; 0: all
   int threads = 0;                ///< 0: one per core
   std::string target;             ///< code of artifacts to use; empty: the best for this CPU
+  std::string device = "cpu";     ///< what runs `model`, if it is an artifact; see chooseDevice()
   bool quiet = false;             ///< no progress
 };
 

@@ -36,6 +36,7 @@ public:
     SessionOptions options;
     options.context = uint32_t(std::max(settings.context, std::min(settings.wanted, limit)));
     options.threads = uint32_t(settings.threads);
+    options.device = settings.device;
     SMELT_ASSIGN(session, Session::create(model, options));
     return {};
   }

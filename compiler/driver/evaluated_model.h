@@ -15,10 +15,11 @@
 namespace smelt {
 
 struct ModelSettings {
-  int64_t context = 512; ///< tokens of the longest sequence that there must be room for
-  int64_t wanted = 0;    ///< more room if the model has it
-  int threads = 0;       ///< 0: one per core
-  std::string target;    ///< code of artifacts to use; empty: the best for this CPU
+  int64_t context = 512;      ///< tokens of the longest sequence that there must be room for
+  int64_t wanted = 0;         ///< more room if the model has it
+  int threads = 0;            ///< 0: one per core
+  std::string target;         ///< code of artifacts to use; empty: the best for this CPU
+  std::string device = "cpu"; ///< what runs artifacts that predict tokens; see chooseDevice()
 };
 
 /// A model that predicts tokens or, if isEncoder(), gives embeddings of texts.

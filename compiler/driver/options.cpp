@@ -408,6 +408,7 @@ Result<EvaluateOptions> readEvaluateOptions(const cli::Arguments &arguments) {
   options.items = arguments.whole("items");
   options.threads = int(arguments.whole("threads"));
   options.target = arguments.text("target");
+  options.device = arguments.text("device");
   options.quiet = arguments.flag("quiet");
   return options;
 }

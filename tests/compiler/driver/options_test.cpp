@@ -206,6 +206,8 @@ TEST(Options, CalibrateAndEvaluateSayWhatIsMissing) {
   EXPECT_TRUE(readCalibrateOptions(*cli::parseArguments(calibrate, words))->data.empty());
   expectContains(readEvaluateOptions(*cli::parseArguments(eval, words)).status().message(),
                  "--text or --task is missing");
+  std::vector<const char *> onGpu = {"model.smelt", "--text", "text", "--device", "vulkan:1"};
+  EXPECT_EQ(readEvaluateOptions(*cli::parseArguments(eval, onGpu))->device, "vulkan:1");
   for (const char *shard : {"0/2", "3/2", "1", "1/2x", "-1/2"}) {
     std::vector<const char *> sharded = {"model.onnx", "--shard", shard};
     expectContains(
