@@ -499,6 +499,7 @@ Status Compilation::lower() {
     return {};
   }
   LowerOptions sizes = encoderSizes(options.lower, source.graph, positionLimit(source.graph));
+  sizes.joinsSteps = options.gpuTargets.empty();
   sizes.cache = cacheFormat();
   SMELT_ASSIGN(program, lowerProgram(*pipeline.module, source.resolve, *sink, sizes));
   provenance.classes = program.config.vocabSize;

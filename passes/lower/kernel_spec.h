@@ -6,6 +6,7 @@
 #include "runtime/formats/formats.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace smelt {
@@ -49,7 +50,8 @@ struct KernelSpec {
   int64_t window = 0;
   bool bidirectional = false; ///< attention: all positions of the slot up to its last in this step
   int64_t firstRow = 0;       ///< Embed: added to what is looked up
-  int64_t firstIndex = 0;     ///< Embed: where what is looked up starts in operand 1
+  int64_t firstIndex = 0;     ///< Embed: where what is looked up starts in operand 1; AttentionOne
+                              ///< that appends: where the values start there
   int64_t maxTokens = 0;      ///< bound of the token domain
   int64_t maxContext = 0;     ///< bound of positions
   CacheFormat cache = CacheFormat::F16;
@@ -58,12 +60,18 @@ struct KernelSpec {
   NormOutput normOutput = NormOutput::Float;
   LinearEpilogue epilogue = LinearEpilogue::Store;
   ElementwiseKind elementwise = ElementwiseKind::Add;
-  bool layerNorm = false;                  ///< Norm: subtract the mean
-  bool bias = false;                       ///< Linear, Norm
-  bool interleaved = false;                ///< RopeAppend: rotary pairs (2i, 2i + 1)
-  bool compactRotary = false;              ///< RopeAppend: two small tables (rotary_table.h)
+  /// Gated Linear and AttentionMerge of one row: in which precision their results are written;
+  /// none: float rows.
+  std::optional<ActivationFormat> result;
+  bool ownCopy = false;   ///< one row: every thread writes (Norm) or reads (Linear) its own copy of
+                          ///< the activations (layout.h)
+  bool appends = false;   ///< AttentionOne: does RopeAppend's work too
+  bool layerNorm = false; ///< Norm: subtract the mean
+  bool bias = false;      ///< Linear, Norm
+  bool interleaved = false;                ///< rotary pairs (2i, 2i + 1)
+  bool compactRotary = false;              ///< two small rotary tables (rotary_table.h)
   bool slopes = false;                     ///< Attention: scores get slope * (key - query position)
-  bool queryNorm = false, keyNorm = false; ///< RopeAppend: head norms
+  bool queryNorm = false, keyNorm = false; ///< head norms
   double epsilon = 0, scalar = 1, softcap = 0;
 
   /// Symbol: equal specs have equal names and only they.

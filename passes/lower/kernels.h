@@ -22,7 +22,7 @@ mlir::OwningOpRef<mlir::ModuleOp> buildKernel(mlir::MLIRContext &context, const 
                                               const KernelTarget &target);
 
 /// Whether a kernel of this kind writes operand `index`.
-bool writesOperand(KernelKind kind, size_t index);
+bool writesOperand(const KernelSpec &spec, size_t index);
 
 /// The kernel that does the work of `spec` with other arguments: that of the token domain for one
 /// of the logit domain; one that is told its outputs and strides for linears and attention of many

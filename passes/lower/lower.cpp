@@ -33,6 +33,39 @@ int64_t Lowering::newBuffer(int64_t bytes) {
   return int64_t(buffers.size()) - 1;
 }
 
+void Lowering::joinBuffers(int64_t first, int64_t second) {
+  const int64_t shift = roundUp(buffers[first].bytes, 64);
+  auto move = [&](Location &location) {
+    if (location.buffer == first && location.end < 0)
+      location.end = shift;
+    if (location.buffer != second)
+      return;
+    location.buffer = first;
+    location.value += shift;
+    location.begin += shift;
+    location.end += location.end < 0 ? 0 : shift;
+  };
+  for (PendingInstruction &instruction : pending)
+    llvm::for_each(instruction.operands, move);
+  for (auto &[value, place] : places)
+    move(place.location);
+  for (auto &[key, location] : activations)
+    move(location);
+  PlannedBuffer &joined = buffers[first], &gone = buffers[second];
+  joined.bytes = shift + gone.bytes;
+  joined.first = std::min(joined.first, gone.first);
+  joined.last = std::max(joined.last, gone.last);
+  gone.first = -1;
+}
+
+Location Lowering::newActivations(ActivationFormat format, int64_t cols, Domain domain,
+                                  bool isOwn) {
+  int64_t bytes = activationBytes(format, cols, rowsOf(domain));
+  if (isOwn)
+    bytes = std::max(bytes, threadCopies * activationLayout(format, cols, true).blockBytes);
+  return {OperandKind::Scratch, 0, newBuffer(bytes), isOwn};
+}
+
 Place Lowering::newRows(Value value, Domain domain) {
   int64_t width = slm::widthOf(value);
   Place place;
@@ -65,6 +98,14 @@ slm::ActivationOp Lowering::appliedWhenQuantized(Value value) {
   return isApplied ? function : slm::ActivationOp();
 }
 
+std::optional<ActivationFormat> Lowering::writtenAtOnce(Value value) const {
+  Readers readers = readersOf(value);
+  const bool isWritten = options.joinsSteps && readers.activation && !readers.others &&
+                         *readers.activation != ActivationFormat::A8T &&
+                         slm::widthOf(value) % blockInputs == 0;
+  return isWritten ? readers.activation : std::nullopt;
+}
+
 bool Lowering::isLastUse(Value value, Operation *op) {
   return llvm::all_of(value.getUsers(), [&](Operation *user) {
     return user == op || (user->getBlock() == op->getBlock() && user->isBeforeInBlock(op));
@@ -86,10 +127,20 @@ Result<Location> Lowering::activationsOf(Value input, ActivationFormat format) {
   spec.inStride = place.stride;
   spec.logitRows = domain == Domain::LogitRows;
   spec.gatherRows = place.gather;
-  Location out{OperandKind::Scratch, 0,
-               newBuffer(activationBytes(format, spec.cols, rowsOf(domain)))};
+  Location out = newActivations(format, spec.cols, domain);
   emit(spec, domain, OpLabel::Quantize, {place.location, out, {OperandKind::LogitRows, 0}});
   return activations[key] = out;
+}
+
+void Lowering::quantizeMany(Value value, const Place &rows, ActivationFormat format, Location out) {
+  KernelSpec spec;
+  spec.kind = KernelKind::Quantize;
+  spec.activation = format;
+  spec.cols = slm::widthOf(value);
+  spec.inStride = rows.stride;
+  spec.logitRows = rows.domain == Domain::LogitRows;
+  emit(spec, rows.domain, OpLabel::Quantize, {rows.location, out}, false);
+  activations[std::make_pair(value.getAsOpaquePointer(), format)] = out;
 }
 
 //===--- Weights section ----------------------------------------------------------------------===//
@@ -122,6 +173,7 @@ Result<Location> Lowering::vectorWeight(Value weight) {
 int64_t Lowering::kernel(KernelSpec spec, bool one) {
   spec.one = one;
   spec.logitRows &= !one; // one row is one row
+  spec.ownCopy &= one;
   auto [entry, added] = kernelIndex.try_emplace(spec.name(), int64_t(program.kernels.size()));
   if (added)
     program.kernels.push_back(spec);
@@ -197,16 +249,17 @@ Status Lowering::lower(Operation &op) {
 }
 
 /// What each operand touches, its buffer as a whole; after planMemory.
-std::vector<TouchedRange> Lowering::touchedBy(const PendingInstruction &instruction) const {
-  const KernelKind kind =
-      program.kernels[instruction.one >= 0 ? instruction.one : instruction.many].kind;
+std::vector<TouchedRange> Lowering::touchedBy(const PendingInstruction &instruction,
+                                              bool one) const {
+  const KernelSpec &spec = program.kernels[one ? instruction.one : instruction.many];
   std::vector<TouchedRange> touched;
   for (auto [i, location] : llvm::enumerate(instruction.operands)) {
-    TouchedRange range{int64_t(location.kind), 0, 0, writesOperand(kind, i)};
+    TouchedRange range{int64_t(location.kind), 0, 0, writesOperand(spec, i)};
     if (location.buffer != noBuffer) {
+      range.own = one && location.isOwn ? location.buffer : -1;
       const PlannedBuffer &buffer = buffers[location.buffer];
-      range.begin = buffer.offset;
-      range.end = buffer.offset + buffer.bytes;
+      range.begin = buffer.offset + location.begin;
+      range.end = buffer.offset + (location.end < 0 ? buffer.bytes : location.end);
     } else if (location.kind == OperandKind::KeyCache || location.kind == OperandKind::ValueCache) {
       range.begin = location.value;
       range.end = location.value + 1;
@@ -226,6 +279,38 @@ std::vector<int64_t> Lowering::attentionOfLayers() const {
       if (operand.kind == OperandKind::KeyCache && found[size_t(operand.value)] < 0)
         found[size_t(operand.value)] = int64_t(index);
   return found;
+}
+
+/// Which operands need no barrier, by Operand::ready. Steps of one row and of several wait at
+/// different places, and several tokens may have logits of one row.
+std::vector<std::vector<format::Readiness>> Lowering::planReadiness() const {
+  using format::Readiness;
+  std::vector<std::vector<std::array<bool, 2>>> ready; // [instruction][operand] for one, for many
+  for (const PendingInstruction &instruction : pending)
+    ready.emplace_back(instruction.operands.size(), std::array{true, true});
+  for (auto [oneToken, oneLogitRow] : {std::pair(true, true), {false, true}, {false, false}}) {
+    std::vector<std::vector<TouchedRange>> touched;
+    std::vector<std::pair<size_t, bool>> ran; // instruction, by the kernel of one row
+    for (auto [index, instruction] : llvm::enumerate(pending)) {
+      const bool one = instruction.domain == Domain::Tokens ? oneToken : oneLogitRow;
+      if ((one ? instruction.one : instruction.many) < 0)
+        continue;
+      touched.push_back(touchedBy(instruction, one));
+      ran.emplace_back(index, one);
+    }
+    planBarriers(touched);
+    for (auto [at, operands] : llvm::zip(ran, touched))
+      for (auto [i, operand] : llvm::enumerate(operands))
+        ready[at.first][i][at.second ? 0 : 1] &= operand.ready;
+  }
+  std::vector<std::vector<Readiness>> readiness;
+  for (const auto &operands : ready) {
+    readiness.emplace_back();
+    for (auto [one, many] : operands)
+      readiness.back().push_back(one ? (many ? Readiness::Ready : Readiness::ReadyForOne)
+                                     : (many ? Readiness::ReadyForMany : Readiness::Waits));
+  }
+  return readiness;
 }
 
 Result<LoweredProgram> Lowering::run(func::FuncOp main) {
@@ -269,11 +354,7 @@ Result<LoweredProgram> Lowering::run(func::FuncOp main) {
   config.scratchBytes = uint64_t(planMemory(buffers));
   program.layerStarts = planCuts(attentionOfLayers(), buffers);
 
-  std::vector<std::vector<TouchedRange>> touched;
-  for (const PendingInstruction &instruction : pending)
-    touched.push_back(touchedBy(instruction));
-  planBarriers(touched);
-
+  const std::vector<std::vector<format::Readiness>> readiness = planReadiness();
   // Resolve buffers to offsets.
   for (auto [index, from] : llvm::enumerate(pending)) {
     format::Instruction to{};
@@ -284,7 +365,7 @@ Result<LoweredProgram> Lowering::run(func::FuncOp main) {
     for (size_t i = 0; i < from.operands.size(); ++i) {
       const Location &location = from.operands[i];
       int64_t base = location.buffer == noBuffer ? 0 : buffers[location.buffer].offset;
-      to.operands[i] = {location.kind, touched[index][i].ready, uint64_t(base + location.value)};
+      to.operands[i] = {location.kind, readiness[index][i], uint64_t(base + location.value)};
     }
     program.instructions.push_back(to);
   }

@@ -19,6 +19,9 @@ struct LowerOptions {
   int64_t maxLogitRows = 16; ///< rows of logits of one step
   CacheFormat cache = CacheFormat::F16;
   bool compactRotary = true; ///< rotary tables in two small parts, where these prove as good
+  /// Kernels of one row do what lies between two barriers of a CPU's threads; else (for GPUs) every
+  /// step has a kernel of its own.
+  bool joinsSteps = true;
 };
 
 /// What the lowering made. The module then holds the same program as `slm.call` operations, for

@@ -115,8 +115,18 @@ Status Lowering::lowerAttention(slm::AttentionOp op) {
   }
   const int64_t layer = op.getLayer();
   Location keys{OperandKind::KeyCache, layer}, values{OperandKind::ValueCache, layer};
+  // Queries of one row are turned where they are used, its keys appended where they are read first.
+  // Slopes take the place of the table.
+  const bool appends = options.joinsSteps && !(op.getSlopes() && query.rope);
+  if (appends && kPlace.location.buffer != v.location.buffer) {
+    joinBuffers(kPlace.location.buffer, v.location.buffer);
+    SMELT_ASSIGN(q, placeOf(query.source));
+    SMELT_ASSIGN(kPlace, placeOf(key.source));
+    SMELT_ASSIGN(v, placeOf(op.getValue()));
+  }
   emit(spec, Domain::Tokens, OpLabel::Rope,
-       {q.location, kPlace.location, v.location, table, normWeights, keys, values, positions()});
+       {q.location, kPlace.location, v.location, table, normWeights, keys, values, positions()},
+       !appends);
 
   // Attend.
   Place out = newRows(op.getResult(), Domain::Tokens);
@@ -146,8 +156,23 @@ Status Lowering::lowerAttention(slm::AttentionOp op) {
   KernelSpec one = attend;
   one.kind = KernelKind::AttentionOne;
   one.maxContext = context;
-  emit(one, Domain::Tokens, OpLabel::Attention,
-       {q.location, keys, values, positions(), partials, slopes}, true, false);
+  std::vector<Location> operands{q.location, keys, values, positions(), partials, slopes};
+  if (appends) {
+    one.appends = true;
+    one.rotaryDim = spec.rotaryDim;
+    one.interleaved = spec.interleaved;
+    one.compactRotary = spec.compactRotary;
+    one.queryNorm = spec.queryNorm;
+    one.keyNorm = spec.keyNorm;
+    one.epsilon = spec.epsilon;
+    one.firstIndex = (v.location.value - kPlace.location.value) / int64_t(sizeof(float));
+    Location keysAndValues = kPlace.location;
+    keysAndValues.begin = 0;
+    keysAndValues.end = -1;
+    operands = {q.location,  keysAndValues, partials, one.slopes ? slopes : table,
+                normWeights, keys,          values,   positions()};
+  }
+  emit(one, Domain::Tokens, OpLabel::Attention, operands, true, false);
   KernelSpec merge;
   merge.kind = KernelKind::AttentionMerge;
   merge.heads = attend.heads;
@@ -156,14 +181,19 @@ Status Lowering::lowerAttention(slm::AttentionOp op) {
   merge.bidirectional = attend.bidirectional;
   merge.maxTokens = options.maxTokens;
   merge.maxContext = context;
-  emit(merge, Domain::Tokens, OpLabel::Attention, {partials, positions(), out.location}, true,
-       false);
+  Location merged = out.location;
+  if (dim % groupInputs == 0 && (merge.result = writtenAtOnce(op.getResult())))
+    merged = newActivations(*merge.result, slm::widthOf(op.getResult()), Domain::Tokens);
+  emit(merge, Domain::Tokens, OpLabel::Attention, {partials, positions(), merged}, true, false);
   KernelSpec many = attend;
   many.kind = KernelKind::AttentionMany;
   many.inStride = q.stride;
   many.outStride = out.stride;
   emit(many, Domain::Tokens, OpLabel::Attention,
        {q.location, keys, values, positions(), out.location, slopes}, false, true);
+
+  if (merge.result)
+    quantizeMany(op.getResult(), out, *merge.result, merged);
 
   if (layers.count(layer))
     return refuse(op, "two attentions share cache layer " + std::to_string(layer));

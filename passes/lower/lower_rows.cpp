@@ -91,7 +91,8 @@ Status Lowering::lowerNorm(Operation *op, Value input, Value weight, Value bias,
     const ActivationFormat format = *readers.activation;
     spec.normOutput = readers.others ? NormOutput::FloatAndActivation : NormOutput::Activation;
     spec.activation = format;
-    out = {OperandKind::Scratch, 0, newBuffer(activationBytes(format, spec.cols, rowsOf(domain)))};
+    spec.ownCopy = options.joinsSteps && !readers.others;
+    out = newActivations(format, spec.cols, domain, spec.ownCopy);
     activations[{result.getAsOpaquePointer(), format}] = out;
     if (readers.others) {
       Place place = newRows(result, domain);
@@ -125,6 +126,7 @@ Status Lowering::lowerLinear(slm::LinearOp op) {
   SMELT_ASSIGN(spec.format, findFormat(op.getFormat()->str()));
   SMELT_ASSIGN(spec.activation, findActivation(op.getActivation()->str()));
   SMELT_ASSIGN(Location input, activationsOf(op.getInput(), spec.activation));
+  spec.ownCopy = input.isOwn;
   bool inLogits = false;
   if (auto found = places.find(op.getInput()); found != places.end())
     inLogits = found->second.gather || found->second.domain == Domain::LogitRows;
@@ -164,8 +166,20 @@ Status Lowering::lowerLinear(slm::LinearOp op) {
     out = newRows(op.getResult(), domain);
   spec.outStride = out.stride;
   OpLabel label = op.getResult() == logits ? OpLabel::Head : OpLabel::Linear;
-  emit(spec, domain, label,
-       {input, {OperandKind::Weights, int64_t(*op.getPackedOffset())}, bias, out.location});
+  auto operands = [&](Location to) -> std::vector<Location> {
+    return {input, {OperandKind::Weights, int64_t(*op.getPackedOffset())}, bias, to};
+  };
+  const bool isGated = spec.epilogue == LinearEpilogue::Gated;
+  if (auto format = isGated ? writtenAtOnce(op.getResult()) : std::nullopt) {
+    KernelSpec one = spec;
+    one.result = format;
+    Location written = newActivations(*format, spec.rows, domain);
+    emit(one, domain, label, operands(written), true, false);
+    emit(spec, domain, label, operands(out.location), false, true);
+    quantizeMany(op.getResult(), out, *format, written);
+    return {};
+  }
+  emit(spec, domain, label, operands(out.location));
   if (addAfterwards)
     return lowerElementwise(op, ElementwiseKind::Add, op.getResult(), residual, 0, 1.0);
   return {};

@@ -24,6 +24,8 @@ struct Location {
   format::OperandKind kind = format::OperandKind::None;
   int64_t value = 0; ///< weights offset, layer, or byte offset within the buffer
   int64_t buffer = noBuffer;
+  bool isOwn = false;          ///< of one row, every thread has its own copy
+  int64_t begin = 0, end = -1; ///< bytes of the buffer that are touched; -1: all
 };
 
 /// Float rows of a value.
@@ -67,17 +69,27 @@ private:
     bool others = false;                        ///< something needs float rows
   };
   static Readers readersOf(mlir::Value value);
+  /// The precision in which a kernel of one row can write a value at once: linears alone read it,
+  /// and its groups do not depend on each other.
+  std::optional<ActivationFormat> writtenAtOnce(mlir::Value value) const;
   /// The activation function that the quantizer of its result applies: nothing else reads it.
   static slm::ActivationOp appliedWhenQuantized(mlir::Value value);
 
   // --- Places and buffers
   int64_t newBuffer(int64_t bytes);
+  /// Makes two buffers one: `second` comes to lie behind `first`.
+  void joinBuffers(int64_t first, int64_t second);
+  Location newActivations(ActivationFormat format, int64_t cols, format::Domain domain,
+                          bool isOwn = false);
   int64_t rowsOf(format::Domain domain) const {
     return domain == format::Domain::Tokens ? options.maxTokens : options.maxLogitRows;
   }
   Place newRows(mlir::Value value, format::Domain domain);
   Result<Place> placeOf(mlir::Value value);
   Result<Location> activationsOf(mlir::Value input, ActivationFormat format);
+  /// Of several rows the float rows of `value` become the activations that a kernel of one row has
+  /// written.
+  void quantizeMany(mlir::Value value, const Place &rows, ActivationFormat format, Location out);
   bool isLastUse(mlir::Value value, mlir::Operation *op);
   static Location positions() { return {format::OperandKind::Positions, 0}; }
   /// A table has rows for so many positions only.
@@ -101,7 +113,8 @@ private:
   void emit(const KernelSpec &spec, format::Domain domain, format::OpLabel label,
             std::vector<Location> operands, bool hasOne = true, bool hasMany = true);
   std::vector<int64_t> attentionOfLayers() const;
-  std::vector<TouchedRange> touchedBy(const PendingInstruction &instruction) const;
+  std::vector<TouchedRange> touchedBy(const PendingInstruction &instruction, bool one) const;
+  std::vector<std::vector<format::Readiness>> planReadiness() const;
   Status refuse(mlir::Operation *op, const std::string &why);
 
   const WeightResolver &weights;

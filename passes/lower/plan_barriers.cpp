@@ -11,7 +11,8 @@ void planBarriers(std::span<std::vector<TouchedRange>> instructions) {
   for (std::vector<TouchedRange> &operands : instructions) {
     for (TouchedRange &operand : operands)
       operand.ready = std::none_of(since.begin(), since.end(), [&](const TouchedRange &other) {
-        return other.space == operand.space && other.begin < operand.end &&
+        const bool isOwn = operand.own >= 0 && operand.own == other.own;
+        return !isOwn && other.space == operand.space && other.begin < operand.end &&
                operand.begin < other.end && (other.writes || operand.writes);
       });
     if (std::any_of(operands.begin(), operands.end(), [](auto &operand) { return !operand.ready; }))

@@ -463,7 +463,7 @@ Status TensorLowering::linear(slm::LinearOp op) {
   lowered.config.scratchBytes =
       std::max(lowered.config.scratchBytes, uint64_t(roundUp(bytes, int64_t(64))));
   lowered.instructions.push_back(rowInstruction(
-      spec, OpLabel::Quantize, {{OperandKind::RowsIn, 0, 0}, {OperandKind::Scratch, 0, 0}, {}}));
+      spec, OpLabel::Quantize, {{OperandKind::RowsIn, {}, 0}, {OperandKind::Scratch, {}, 0}, {}}));
 
   format::Operand bias{};
   if (op.getBias()) {
@@ -473,7 +473,7 @@ Status TensorLowering::linear(slm::LinearOp op) {
     values.resize(size_t(roundUp(int64_t(values.size()), int64_t(16))), 0.0f);
     SMELT_ASSIGN(int64_t offset, sink.begin());
     SMELT_TRY(sink.write(std::as_bytes(std::span(values))));
-    bias = {OperandKind::Weights, 0, uint64_t(offset)};
+    bias = {OperandKind::Weights, {}, uint64_t(offset)};
   }
   spec.kind = KernelKind::Linear;
   spec.inStride = 0;
@@ -482,10 +482,10 @@ Status TensorLowering::linear(slm::LinearOp op) {
   spec.bias = bool(op.getBias());
   lowered.instructions.push_back(
       rowInstruction(spec, OpLabel::Linear,
-                     {{OperandKind::Scratch, 0, 0},
-                      {OperandKind::Weights, 0, uint64_t(*op.getPackedOffset())},
+                     {{OperandKind::Scratch, {}, 0},
+                      {OperandKind::Weights, {}, uint64_t(*op.getPackedOffset())},
                       bias,
-                      {OperandKind::RowsOut, 0, 0}}));
+                      {OperandKind::RowsOut, {}, 0}}));
   addRows(op.getName(), op.getInput(), newTensor(op.getResult()), first, OpLabel::Linear);
   return {};
 }
@@ -504,9 +504,9 @@ Status TensorLowering::embedding(slm::EmbeddingOp op) {
   size_t first = lowered.instructions.size();
   lowered.instructions.push_back(
       rowInstruction(spec, OpLabel::Embedding,
-                     {{OperandKind::Weights, 0, uint64_t(*op.getPackedOffset())},
-                      {OperandKind::RowsIn, 0, 0},
-                      {OperandKind::RowsOut, 0, 0}}));
+                     {{OperandKind::Weights, {}, uint64_t(*op.getPackedOffset())},
+                      {OperandKind::RowsIn, {}, 0},
+                      {OperandKind::RowsOut, {}, 0}}));
   addRows(op.getName(), op.getIds(), newTensor(op.getResult()), first, OpLabel::Embedding);
   return {};
 }

@@ -17,7 +17,8 @@ namespace smelt::format {
 
 inline constexpr char magic[8] = {'S', 'M', 'E', 'L', 'T', '\r', '\n', '\0'};
 inline constexpr uint16_t majorVersion = 2; ///< 2: a4g32 has bfloat16 row factors; formats from a4g16 on
-inline constexpr uint16_t minorVersion = 3; ///< 1: Operand::ready; 2: GpuCode; 3: GpuCodeKind::Ptx, GpuArgmax, LayerStarts
+/// 1: Operand::ready; 2: GpuCode; 3: GpuCodeKind::Ptx, GpuArgmax, LayerStarts; 4: ReadyForOne, ReadyForMany
+inline constexpr uint16_t minorVersion = 4;
 /// Sections start on multiples of this, so that they can be mapped and used in place.
 inline constexpr uint64_t sectionAlignment = 4096;
 
@@ -175,9 +176,13 @@ enum class OperandKind : uint32_t {
   RowsOut = 11,   ///< tensor programs: rows of its output
 };
 
+/// Whether an instruction may use an operand at once, for no other since the last barrier touches what it needs, or
+/// waits for all threads: in any step, or by how many rows the instruction's domain has.
+enum class Readiness : uint32_t { Waits = 0, Ready = 1, ReadyForOne = 2, ReadyForMany = 3 };
+
 struct Operand {
   OperandKind kind;
-  uint32_t ready; ///< 1: no instruction since the last barrier touches what this one needs; 0: wait for all threads
+  Readiness ready;
   uint64_t value;
 };
 static_assert(sizeof(Operand) == 16);
@@ -203,8 +208,8 @@ enum class OpLabel : uint32_t {
   Head
 };
 
-/// One kernel call by every thread. A thread waits for all others before it, unless all of its operands are ready;
-/// a barrier of an instruction that does not run, for want of rows, is due before the next one that does.
+/// One kernel call by every thread. A thread waits for all others before it, unless all of its operands are ready (for
+/// so many rows); a barrier of an instruction that does not run, for want of rows, is due before the next one that does.
 struct Instruction {
   uint32_t kernelOne;  ///< kernel when the domain has exactly one row; noKernel: nothing to do then
   uint32_t kernelMany; ///< kernel for two rows and more; noKernel: nothing to do then

@@ -450,8 +450,9 @@ Status Artifact::checkInstruction(const Instruction &instruction) const {
 }
 
 Status Artifact::checkOperand(const Operand &operand) const {
-  if (operand.ready > 1)
-    return corrupt("operand is " + number(operand.ready) + " ready, expected 0 or 1");
+  if (operand.ready > Readiness::ReadyForMany)
+    return corrupt("operand has readiness " + number(uint32_t(operand.ready)) + ", expected 0 to " +
+                   number(uint32_t(Readiness::ReadyForMany)));
   auto inside = [&](const char *what, uint64_t limit, bool aligned) -> Status {
     if (operand.value >= limit)
       return corrupt(std::string("operand in ") + what + " at " + number(operand.value) +

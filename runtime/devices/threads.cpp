@@ -161,10 +161,9 @@ struct Walk {
   StepProfile *profile;
 };
 
-format::KernelFunction kernelFor(const ResolvedInstruction &instruction, const int64_t *info) {
-  int64_t rows = instruction.domain == format::Domain::Tokens ? info[format::FieldTokens]
-                                                              : info[format::FieldLogitRows];
-  return rows == 1 ? instruction.one : rows > 1 ? instruction.many : nullptr;
+int64_t rowsOf(const ResolvedInstruction &instruction, const int64_t *info) {
+  return info[instruction.domain == format::Domain::Tokens ? format::FieldTokens
+                                                           : format::FieldLogitRows];
 }
 
 template <bool Profiled> void walk(void *context, unsigned thread) {
@@ -176,9 +175,10 @@ template <bool Profiled> void walk(void *context, unsigned thread) {
   Clock::time_point before = Profiled ? Clock::now() : Clock::time_point();
   bool isFirst = true, isDue = false;
   for (const ResolvedInstruction &instruction : step.program) {
-    isDue |= instruction.waits;
-    format::KernelFunction kernel = kernelFor(instruction, info);
-    if (!kernel)
+    const int64_t rows = rowsOf(instruction, info);
+    isDue |= rows == 1 ? instruction.oneWaits : instruction.manyWait;
+    format::KernelFunction kernel = rows == 1 ? instruction.one : instruction.many;
+    if (!kernel || rows == 0)
       continue;
     if (!Profiled && isDue && !isFirst)
       step.team->barrier(thread);

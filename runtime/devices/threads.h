@@ -53,7 +53,7 @@ struct ResolvedInstruction {
   format::KernelFunction one, many; ///< null: nothing to do for that row count
   format::Domain domain;
   format::OpLabel label;
-  bool waits; ///< until all threads have finished what is before it
+  bool oneWaits, manyWait; ///< each kernel, until all threads have finished what is before it
   void *operands[format::operandCount];
 };
 

@@ -48,7 +48,7 @@ private:
   struct Calls {
     Call one, many;
     Domain domain;
-    bool waits; ///< not all of its operands are ready
+    bool oneWaits, manyWait; ///< not all operands are ready
   };
 
   std::shared_ptr<const Model> shared;
@@ -148,7 +148,11 @@ Status GpuBackend::load() {
     std::array<GpuOperand, operandCount> operands;
     for (size_t i = 0; i < operandCount; ++i)
       operands[i] = place(instruction.operands[i]);
-    Calls calls{{}, {}, instruction.domain, waitsForOthers(instruction)};
+    Calls calls{{},
+                {},
+                instruction.domain,
+                waitsForOthers(instruction, true),
+                waitsForOthers(instruction, false)};
     for (auto [kernel, call] : {std::pair(instruction.kernelOne, &calls.one),
                                 std::pair(instruction.kernelMany, &calls.many)}) {
       if (kernel == noKernel)
@@ -211,7 +215,7 @@ Status GpuBackend::step(std::span<const Token> tokens, std::span<const int32_t> 
   for (const Calls &calls : program) {
     const size_t rows = calls.domain == Domain::Tokens ? tokens.size() : logitRows.size();
     const Call &call = rows == 1 ? calls.one : calls.many;
-    waits |= calls.waits;
+    waits |= rows == 1 ? calls.oneWaits : calls.manyWait;
     if (rows == 0 || !call.kernel)
       continue;
     addDispatch(call, rows, blocks, waits);

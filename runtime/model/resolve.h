@@ -10,11 +10,15 @@
 
 namespace smelt {
 
-/// Whether an instruction must wait for those before it: not all of its operands are ready.
-inline bool waitsForOthers(const format::Instruction &instruction) {
+/// Whether an instruction's kernel of one row or of several must wait for those before it: not all
+/// of its operands are ready.
+inline bool waitsForOthers(const format::Instruction &instruction, bool one) {
+  using format::Readiness;
+  const Readiness enough = one ? Readiness::ReadyForOne : Readiness::ReadyForMany;
   return std::any_of(std::begin(instruction.operands), std::end(instruction.operands),
-                     [](const format::Operand &operand) {
-                       return operand.kind != format::OperandKind::None && operand.ready == 0;
+                     [&](const format::Operand &operand) {
+                       return operand.kind != format::OperandKind::None &&
+                              operand.ready != Readiness::Ready && operand.ready != enough;
                      });
 }
 
@@ -32,7 +36,8 @@ std::vector<ResolvedInstruction> resolveProgram(const Model &model, const Addres
                                  kernels.many,
                                  instructions[i].domain,
                                  instructions[i].label,
-                                 waitsForOthers(instructions[i]),
+                                 waitsForOthers(instructions[i], true),
+                                 waitsForOthers(instructions[i], false),
                                  {}};
     for (uint32_t k = 0; k < format::operandCount; ++k)
       resolved.operands[k] = address(instructions[i].operands[k]);

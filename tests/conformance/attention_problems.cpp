@@ -77,6 +77,62 @@ protected:
     call.info[format::FieldSlots] = slots;
     return call;
   }
+
+  // --- Rotation and head norms
+  std::vector<float> weights; ///< of head norms: query, key
+  std::vector<float> table;   ///< rotary_table.h
+
+  void readRotation(Fields &fields, int64_t usualDim) {
+    base.rotaryDim = fields.integer("rotary", usualDim);
+    base.interleaved = fields.integer("interleaved", 0);
+    base.compactRotary = fields.integer("compact", 0);
+    base.queryNorm = base.keyNorm = fields.integer("norms", 0);
+    if (base.queryNorm)
+      base.epsilon = 1e-6;
+  }
+  void makeTable() {
+    if (base.compactRotary)
+      for (int64_t row = 0; row < rotaryStep + capacity / rotaryStep; ++row)
+        addAngles(table, row < rotaryStep ? row : (row - rotaryStep) * rotaryStep);
+    else
+      for (int64_t position = 0; position < capacity; ++position)
+        addAngles(table, position);
+  }
+  template <typename T> void addAngles(std::vector<T> &row, int64_t position) const {
+    for (bool sine : {false, true})
+      for (int64_t i = 0; i < base.rotaryDim / 2; ++i) {
+        double angle =
+            double(position) * std::pow(10000.0, -2.0 * double(i) / double(base.rotaryDim));
+        row.push_back(T(sine ? std::sin(angle) : std::cos(angle)));
+      }
+  }
+
+  std::vector<double> turned(const float *x, const float *w, int64_t row) const {
+    std::vector<double> y(x, x + base.headDim);
+    if (base.queryNorm) {
+      double squares = 0;
+      for (double v : y)
+        squares += v * v;
+      double scale = 1 / std::sqrt(squares / double(base.headDim) + base.epsilon);
+      for (int64_t d = 0; d < base.headDim; ++d)
+        y[d] *= scale * w[d];
+    }
+    std::vector<double> angles;
+    if (base.compactRotary)
+      addAngles(angles, positionOf[row]);
+    else if (base.rotaryDim)
+      angles.assign(&table[positionOf[row] * base.rotaryDim],
+                    &table[positionOf[row] * base.rotaryDim] + base.rotaryDim);
+    for (int64_t i = 0; i < base.rotaryDim / 2; ++i) {
+      double cos = angles[i], sin = angles[base.rotaryDim / 2 + i];
+      double &a = y[base.interleaved ? 2 * i : i],
+             &b = y[base.interleaved ? 2 * i + 1 : base.rotaryDim / 2 + i];
+      double turnedA = a * cos - b * sin;
+      b = b * cos + a * sin;
+      a = turnedA;
+    }
+    return y;
+  }
 };
 
 // --- Rotary embedding and append
@@ -85,12 +141,7 @@ class RopeProblem : public CacheProblem {
 public:
   explicit RopeProblem(Fields &fields) : CacheProblem(fields) {
     base.kind = KernelKind::RopeAppend;
-    base.rotaryDim = fields.integer("rotary", base.headDim);
-    base.interleaved = fields.integer("interleaved", 0);
-    base.compactRotary = fields.integer("compact", 0);
-    base.queryNorm = base.keyNorm = fields.integer("norms", 0);
-    if (base.queryNorm)
-      base.epsilon = 1e-6;
+    readRotation(fields, base.headDim);
     // One packed row: queries, keys, values.
     width = (base.heads + 2 * base.kvHeads) * base.headDim;
     base.inStride = base.keyStride = base.valueStride = width;
@@ -105,12 +156,7 @@ public:
     packed[width - 1] = 1e6f; // more than a float16 holds
     packed[width - 2] = -INFINITY;
     weights = normal(2 * base.headDim);
-    if (base.compactRotary)
-      for (int64_t row = 0; row < rotaryStep + capacity / rotaryStep; ++row)
-        addAngles(table, row < rotaryStep ? row : (row - rotaryStep) * rotaryStep);
-    else
-      for (int64_t position = 0; position < capacity; ++position)
-        addAngles(table, position);
+    makeTable();
   }
 
   int64_t addMany(Job &job, int64_t threads) override {
@@ -192,47 +238,11 @@ private:
   /// of that.
   static constexpr double bound = 16 * 64 * roundoff;
   int64_t width;
-  std::vector<float> packed, weights, table;
-
-  template <typename T> void addAngles(std::vector<T> &row, int64_t position) const {
-    for (bool sine : {false, true})
-      for (int64_t i = 0; i < base.rotaryDim / 2; ++i) {
-        double angle =
-            double(position) * std::pow(10000.0, -2.0 * double(i) / double(base.rotaryDim));
-        row.push_back(T(sine ? std::sin(angle) : std::cos(angle)));
-      }
-  }
+  std::vector<float> packed;
 
   float number(bool isKey, const std::byte *cache, int64_t slot, int64_t head, int64_t position,
                int64_t d) const {
     return float(shape(isKey).get(cache, slot, head, position, d).value);
-  }
-
-  std::vector<double> turned(const float *x, const float *w, int64_t row) const {
-    std::vector<double> y(x, x + base.headDim);
-    if (base.queryNorm) {
-      double squares = 0;
-      for (double v : y)
-        squares += v * v;
-      double scale = 1 / std::sqrt(squares / double(base.headDim) + base.epsilon);
-      for (int64_t d = 0; d < base.headDim; ++d)
-        y[d] *= scale * w[d];
-    }
-    std::vector<double> angles;
-    if (base.compactRotary)
-      addAngles(angles, positionOf[row]);
-    else if (base.rotaryDim)
-      angles.assign(&table[positionOf[row] * base.rotaryDim],
-                    &table[positionOf[row] * base.rotaryDim] + base.rotaryDim);
-    for (int64_t i = 0; i < base.rotaryDim / 2; ++i) {
-      double cos = angles[i], sin = angles[base.rotaryDim / 2 + i];
-      double &a = y[base.interleaved ? 2 * i : i],
-             &b = y[base.interleaved ? 2 * i + 1 : base.rotaryDim / 2 + i];
-      double turnedA = a * cos - b * sin;
-      b = b * cos + a * sin;
-      a = turnedA;
-    }
-    return y;
   }
 
   int64_t addRun(Job &job, int64_t first, int64_t count, bool one, int64_t threads) {
@@ -276,7 +286,22 @@ public:
       specs.back().kind = kind;
       specs.back().one = kind != KernelKind::AttentionMany;
     }
+    if (fields.integer("appends", 0))
+      addAppending(fields);
+    if (std::string name = fields.text("out", "float"); name != "float") {
+      auto found = findActivation(name);
+      if (!found.ok())
+        throw std::invalid_argument(found.status().message());
+      specs[2].result = *found;
+      KernelSpec quantize;
+      quantize.kind = KernelKind::Quantize;
+      quantize.activation = *found;
+      quantize.cols = quantize.inStride = width;
+      specs.insert(specs.begin() + 3, quantize);
+    }
     queries = normal(rows * base.inStride, fields.real("deviation", 1));
+    weights = normal(2 * base.headDim);
+    makeTable();
     for (bool isKey : {true, false}) {
       std::vector<std::byte> &cache = isKey ? keys : values;
       cache.resize(size_t(shape(isKey).bytes()));
@@ -291,10 +316,30 @@ public:
     Call call = newCall(0, rows);
     call.operands[0].buffer = job.add(queries);
     addCaches(job, call, 0, rows);
+    if (appends()) {
+      Call append = newCall(specs.size() - 1, rows);
+      append.operands[0] = append.operands[1] = append.operands[2] = call.operands[0];
+      append.operands[1].offset = keysAt() * 4;
+      append.operands[2].offset = (keysAt() + valuesAfterKeys()) * 4;
+      addTables(job, append);
+      append.operands[5] = call.operands[1];
+      append.operands[6] = call.operands[2];
+      append.operands[7] = call.operands[3];
+      job.addForThreads(append, threads);
+    }
     int32_t out = job.add(nullptr, rows * width * sizeof(float));
     call.operands[4].buffer = out;
     job.addForThreads(call, threads);
-    return out;
+    if (!specs[2].result)
+      return out;
+    Call quantize = newCall(3, rows);
+    quantize.operands[0].buffer = out;
+    const ActivationLayout to = resultLayout(false);
+    int32_t written =
+        job.add(nullptr, roundUp(rows, to.interleave) / to.interleave * to.blockBytes);
+    quantize.operands[1].buffer = written;
+    job.addForThreads(quantize, threads);
+    return written;
   }
 
   int64_t addOne(Job &job, int64_t row, int64_t threads) override {
@@ -304,17 +349,33 @@ public:
     int32_t partials = job.add(nullptr, base.heads * (capacity / attentionBlock) *
                                             partialStride(base.headDim) * 4);
     call.operands[4].buffer = partials;
+    const OperandRef places = call.operands[3];
+    if (appends()) {
+      const Call reading = call;
+      call.operands[1] = reading.operands[0];
+      call.operands[1].offset = keysAt() * 4;
+      call.operands[2].buffer = partials;
+      addTables(job, call);
+      if (base.slopes)
+        call.operands[3] = reading.operands[5];
+      call.operands[5] = reading.operands[1];
+      call.operands[6] = reading.operands[2];
+      call.operands[7] = places;
+    }
     job.addForThreads(call, threads);
     Call merge = newCall(2, 1);
     merge.operands[0].buffer = partials;
-    merge.operands[1] = call.operands[3];
-    int32_t out = job.add(nullptr, width * sizeof(float));
+    merge.operands[1] = places;
+    int32_t out = job.add(nullptr, specs[2].result ? resultLayout(true).blockBytes
+                                                   : width * int64_t(sizeof(float)));
     merge.operands[2].buffer = out;
     job.addForThreads(merge, threads);
     return out;
   }
 
   std::vector<float> result(const Job &job, int64_t run, int64_t rowsOfRun) const override {
+    if (specs[2].result)
+      return readActivations(resultLayout(rowsOfRun == 1), job.buffers[run].data(), rowsOfRun);
     const float *out = job.buffers[run].as<float>();
     return {out, out + rowsOfRun * width};
   }
@@ -327,17 +388,65 @@ public:
   }
 
   Expected expected() const override {
+    AttentionProblem after = *this; // appending, which rows of other slots do not see
+    for (int64_t row = 0; row < rows && appends(); ++row)
+      after.append(row);
     Expected e;
     for (int64_t row = 0; row < rows; ++row)
       for (int64_t h = 0; h < base.heads; ++h)
-        attend(row, h, e);
+        after.attend(row, h, e);
+    if (specs[2].result)
+      return expectedActivations(resultLayout(false), *specs[2].result, e.value, e.tolerance, rows);
     return e;
   }
 
 private:
   int64_t width;
-  std::vector<float> queries, slopes;
+  std::vector<float> queries, slopes; ///< a row is queries, keys, values
   std::vector<std::byte> keys, values;
+
+  /// Keys and values of the rows, each of a slot of its own, are appended first: of one row by
+  /// AttentionOne, of many by RopeAppend.
+  bool appends() const { return specs[1].appends; }
+  int64_t keysAt() const { return width; }
+  int64_t valuesAfterKeys() const { return base.kvHeads * base.headDim; }
+
+  void addAppending(Fields &fields) {
+    readRotation(fields, 0);
+    KernelSpec rope = base;
+    rope.kind = KernelKind::RopeAppend;
+    rope.keyStride = rope.valueStride = base.inStride;
+    KernelSpec &one = specs[1];
+    one.appends = true;
+    one.rotaryDim = base.rotaryDim;
+    one.interleaved = base.interleaved;
+    one.compactRotary = base.compactRotary;
+    one.queryNorm = one.keyNorm = base.queryNorm;
+    one.epsilon = base.epsilon;
+    one.firstIndex = valuesAfterKeys();
+    specs.push_back(rope);
+  }
+  void addTables(Job &job, Call &call) {
+    if (base.rotaryDim)
+      call.operands[3].buffer = job.add(table);
+    if (base.queryNorm)
+      call.operands[4].buffer = job.add(weights);
+  }
+  void append(int64_t row) {
+    float *in = &queries[row * base.inStride];
+    auto turn = [&](int64_t at, const float *norm) {
+      std::vector<double> y = turned(in + at, norm, row);
+      std::copy(y.begin(), y.end(), in + at);
+    };
+    for (int64_t h = 0; h < base.heads; ++h)
+      turn(h * base.headDim, weights.data());
+    for (int64_t h = 0; h < base.kvHeads; ++h) {
+      const int64_t at = keysAt() + h * base.headDim;
+      turn(at, &weights[base.headDim]);
+      shape(true).put(keys, slotOf[row], h, positionOf[row], in + at);
+      shape(false).put(values, slotOf[row], h, positionOf[row], in + at + valuesAfterKeys());
+    }
+  }
 
   void addCaches(Job &job, Call &call, int64_t first, int64_t count) {
     if (base.slopes)
@@ -345,6 +454,10 @@ private:
     call.operands[1].buffer = job.add(keys);
     call.operands[2].buffer = job.add(values);
     call.operands[3].buffer = addPlaces(job, first, count);
+  }
+
+  ActivationLayout resultLayout(bool one) const {
+    return activationLayout(*specs[2].result, width, one, tiles);
   }
 
   /// A query as kernels take it: rounded like the keys if those have 8 bits.
@@ -366,8 +479,7 @@ private:
 
   void attend(int64_t row, int64_t h, Expected &e) const {
     const int64_t kvHead = h / (base.heads / base.kvHeads), slot = slotOf[row];
-    const int64_t first =
-        base.window ? std::max<int64_t>(0, positionOf[row] - base.window + 1) : 0;
+    const int64_t first = base.window ? std::max<int64_t>(0, positionOf[row] - base.window + 1) : 0;
     int64_t last = base.bidirectional ? endOf[row] : positionOf[row];
     if (base.bidirectional && base.window)
       last = std::min(last, positionOf[row] + base.window - 1);

@@ -1,6 +1,7 @@
-// Every problem of problems.txt on every target that runs here: close to the definition, and the
-// same bits for every target, thread count and number of rows. Targets that are not in portable
-// artifacts take turns (takesTurn); those with tiles take every problem that has some.
+// Every problem of problems.txt and joined_problems.txt on every target that runs here: close to
+// the definition, and the same bits for every target, thread count and number of rows. Targets that
+// are not in portable artifacts take turns (takesTurn); those with tiles take every problem that
+// has some.
 #include "tests/conformance/problem.h"
 #include "tests/conformance/target_run.h"
 
@@ -17,6 +18,13 @@ namespace {
 bool fillsTiles(const Problem &problem) {
   return problem.rows > manyInterleave / 2 &&
          activationInfo(problem.specs.front().activation).planes > 0;
+}
+
+std::vector<std::string> allLines() {
+  std::vector<std::string> lines = problemLines(SMELT_CONFORMANCE_PROBLEMS);
+  for (std::string &line : problemLines(SMELT_JOINED_PROBLEMS))
+    lines.push_back(std::move(line));
+  return lines;
 }
 
 class Conformance : public testing::TestWithParam<std::string> {
@@ -40,7 +48,7 @@ protected:
 };
 
 TEST_P(Conformance, AllTargets) {
-  static const std::vector<std::string> lines = problemLines(SMELT_CONFORMANCE_PROBLEMS);
+  static const std::vector<std::string> lines = allLines();
   const auto number = std::find(lines.begin(), lines.end(), GetParam()) - lines.begin();
   auto problem = makeProblem(GetParam());
   const Expected expected = problem->expected();
@@ -87,8 +95,7 @@ TEST_P(Conformance, AllTargets) {
   ASSERT_FALSE(first.empty()) << "no target runs here";
 }
 
-INSTANTIATE_TEST_SUITE_P(Problems, Conformance,
-                         testing::ValuesIn(problemLines(SMELT_CONFORMANCE_PROBLEMS)),
+INSTANTIATE_TEST_SUITE_P(Problems, Conformance, testing::ValuesIn(allLines()),
                          [](const auto &info) { return testName(info.param); });
 
 } // namespace

@@ -31,9 +31,24 @@ public:
                     : epilogue == "add" ? LinearEpilogue::AddTo
                                         : LinearEpilogue::Store;
     base.activationKind = activationKindOf(fields.text("kind", "identity"));
+    const bool hasCopies = fields.integer("own", 0);
     for (bool one : {false, true}) {
       specs.push_back(base);
       specs.back().one = one;
+      specs.back().ownCopy = one && hasCopies;
+    }
+    // One row becomes activations where it is made, many rows in a second step.
+    if (std::string name = fields.text("out", "float"); name != "float") {
+      auto found = findActivation(name);
+      if (!found.ok())
+        throw std::invalid_argument(found.status().message());
+      specs[1].result = *found;
+      KernelSpec quantize;
+      quantize.kind = KernelKind::Quantize;
+      quantize.activation = *found;
+      quantize.cols = base.rows;
+      quantize.inStride = base.outStride;
+      specs.push_back(quantize);
     }
     std::vector<float> x = normal(rows * base.cols);
     // The largest codes of weights and inputs, of one sign in a row: what could overflow does.
@@ -68,6 +83,8 @@ public:
   double weightBytes() const override { return double(packed.size()); }
 
   std::vector<float> result(const Job &job, int64_t run, int64_t rowsOfRun) const override {
+    if (specs[1].result)
+      return readActivations(resultLayout(rowsOfRun == 1), job.buffers[run].data(), rowsOfRun);
     std::vector<float> result;
     for (int64_t row = 0; row < rowsOfRun; ++row)
       for (int64_t n = 0; n < base.rows; ++n)
@@ -96,6 +113,8 @@ public:
         e.value.push_back(y);
         e.tolerance.push_back(error + 3 * roundoff * (std::fabs(y) + 1));
       }
+    if (specs[1].result)
+      return expectedActivations(resultLayout(false), *specs[1].result, e.value, e.tolerance, rows);
     return e;
   }
 
@@ -106,6 +125,10 @@ private:
   std::vector<std::byte> packed;
   std::vector<float> bias, before;
   bool gated() const { return base.epilogue == LinearEpilogue::Gated; }
+
+  ActivationLayout resultLayout(bool one) const {
+    return activationLayout(*specs[1].result, base.rows, one, tiles);
+  }
 
   /// The exact dot product and a bound of the kernel's error: one rounding per step of the sums, in
   /// magnitudes.
@@ -134,14 +157,33 @@ private:
     call.symbol = specs[one].name();
     call.info[base.logitRows ? format::FieldLogitRows : format::FieldTokens] = count;
     const ActivationLayout layout = activationLayout(base.activation, base.cols, one, tiles);
-    call.operands[0].buffer = job.add(layoutActivations(layout, input, first, count));
+    std::vector<std::byte> in = layoutActivations(layout, input, first, count);
+    if (specs[one].ownCopy) { // a copy for each thread
+      const std::vector<std::byte> copy = in;
+      for (int64_t thread = 1; thread < threads; ++thread)
+        in.insert(in.end(), copy.begin(), copy.end());
+    }
+    call.operands[0].buffer = job.add(in);
     call.operands[1].buffer = job.add(packed);
     if (base.bias)
       call.operands[2].buffer = job.add(bias);
-    int32_t out = job.add(&before[first * base.outStride], count * base.outStride * sizeof(float));
+    const ActivationLayout to = specs[1].result ? resultLayout(one) : ActivationLayout{};
+    int32_t out = specs[one].result ? job.add(nullptr, to.blockBytes)
+                                    : job.add(&before[first * base.outStride],
+                                              count * base.outStride * sizeof(float));
     call.operands[3].buffer = out;
     job.addForThreads(call, threads);
-    return out;
+    if (one || !specs[1].result)
+      return out;
+    Call quantize;
+    quantize.symbol = specs[2].name();
+    quantize.info[format::FieldTokens] = count;
+    quantize.operands[0].buffer = out;
+    int32_t written =
+        job.add(nullptr, roundUp(count, to.interleave) / to.interleave * to.blockBytes);
+    quantize.operands[1].buffer = written;
+    job.addForThreads(quantize, threads);
+    return written;
   }
 };
 

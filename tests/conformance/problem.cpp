@@ -276,4 +276,54 @@ double activateReference(uint32_t kind, double x) {
   }
 }
 
+Expected expectedActivations(const ActivationLayout &layout, ActivationFormat format,
+                             const std::vector<double> &y, const std::vector<double> &bound,
+                             int64_t rows) {
+  const int64_t cols = int64_t(y.size()) / rows;
+  std::vector<float> rounded(y.begin(), y.end());
+  Activations a = makeActivations(format, rounded, rows, cols);
+  std::vector<std::byte> bytes = layoutActivations(layout, a, 0, rows);
+  std::vector<float> fields = readActivations(layout, bytes.data(), rows);
+  Expected e{{fields.begin(), fields.end()}, {}};
+  // A code may be off by one where the exact value lies within the bound of a rounding edge; sums
+  // follow.
+  for (int64_t row = 0; row < rows; ++row) {
+    double most = 0, rowBound = 0;
+    for (int64_t i = 0; i < cols; ++i) {
+      most = std::max(most, std::fabs(y[row * cols + i]));
+      rowBound = std::max(rowBound, bound[row * cols + i]);
+    }
+    for (int64_t i = 0; i < layout.paddedCols; ++i) {
+      if (i >= cols)
+        e.tolerance.push_back(0);
+      else
+        e.tolerance.push_back(layout.quantized ? (rowBound > 0 ? 1 : 0) : bound[row * cols + i]);
+    }
+    // Of INT16 codes, whose steps are fine, any may be off by one; of INT8 few lie so near an
+    // edge.
+    const double largest = double(activationInfo(format).largestCode());
+    const double sumBound = !layout.quantized    ? 32 * (rowBound + 32 * roundoff * most)
+                            : rowBound == 0      ? 0
+                            : layout.planes == 2 ? 32
+                                                 : 4;
+    for (int64_t g = 0; g < layout.groups; ++g) {
+      const double scale = layout.quantized ? a.scale[row * layout.groups + g] : 0;
+      const double scaledBound =
+          sumBound * scale * 1.01 + 32 * rowBound + roundoff * 32 * largest * scale;
+      const double integerBound = layout.quantized ? 128 * sumBound : sumBound;
+      e.tolerance.push_back(integerBound);
+      if (layout.quantized) {
+        e.tolerance.push_back((rowBound + 2 * roundoff * most) / largest);
+        e.tolerance.push_back(scaledBound);
+      }
+      for (int64_t half = 0; half < 2; ++half) {
+        e.tolerance.push_back(integerBound);
+        if (layout.quantized)
+          e.tolerance.push_back(scaledBound);
+      }
+    }
+  }
+  return e;
+}
+
 } // namespace smelt::conformance

@@ -89,6 +89,12 @@ std::vector<std::byte> layoutActivations(const ActivationLayout &layout, const A
 std::vector<float> readActivations(const ActivationLayout &layout, const std::byte *memory,
                                    int64_t rows);
 
+/// What readActivations() gives for the exact rows `y` [rows, cols] with errors up to `bound`,
+/// rounded to `format`; `layout` is that of many rows.
+Expected expectedActivations(const ActivationLayout &layout, ActivationFormat format,
+                             const std::vector<double> &y, const std::vector<double> &bound,
+                             int64_t rows);
+
 /// Random packed weights of a format and their decoded values [rows padded to 16, cols].
 struct Weights {
   std::vector<std::byte> packed;

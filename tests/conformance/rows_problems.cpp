@@ -32,7 +32,10 @@ public:
     const Memory &out = job.buffers[run];
     if (!activations)
       return floatRows(out, rowsOfRun);
-    std::vector<float> fields = readActivations(layoutOf(rowsOfRun == 1), out.data(), rowsOfRun);
+    const ActivationLayout layout = layoutOf(rowsOfRun == 1);
+    const bool hasCopies = rowsOfRun == 1 && specs[1].ownCopy; // then the last one
+    std::vector<float> fields = readActivations(
+        layout, out.data() + (hasCopies ? int64_t(out.size()) - layout.blockBytes : 0), rowsOfRun);
     return hasBoth() ? sideBySide(fields, floatRows(job.buffers[run + 1], rowsOfRun), rowsOfRun)
                      : fields;
   }
@@ -66,10 +69,12 @@ protected:
     return result;
   }
 
-  void makeSpecs() {
+  /// `hasCopies`: one row of activations is written by every thread for itself.
+  void makeSpecs(bool hasCopies = false) {
     for (bool one : {false, true}) {
       specs.push_back(base);
       specs.back().one = one;
+      specs.back().ownCopy = one && hasCopies;
     }
   }
   /// Fills the operands other than the output, for rows [first, first + count).
@@ -86,8 +91,9 @@ protected:
     int32_t out;
     if (activations) {
       const ActivationLayout layout = layoutOf(one);
-      out = job.add(nullptr,
-                    roundUp(count, layout.interleave) / layout.interleave * layout.blockBytes);
+      const int64_t blocks =
+          specs[one].ownCopy ? threads : roundUp(count, layout.interleave) / layout.interleave;
+      out = job.add(nullptr, blocks * layout.blockBytes);
     } else {
       out = job.add(initialOutput(first, count));
     }
@@ -96,56 +102,6 @@ protected:
       call.operands[5].buffer = job.add(std::vector<float>(count * base.outStride, -77.0f));
     job.addForThreads(call, threads);
     return out;
-  }
-
-  /// The expectation of activations from the exact rows `y` [rows, cols] and their error `bound`.
-  Expected activationsOf(const std::vector<double> &y, const std::vector<double> &bound) const {
-    std::vector<float> rounded(y.begin(), y.end());
-    Activations a = makeActivations(base.activation, rounded, rows, base.cols);
-    const ActivationLayout layout = layoutOf(false);
-    std::vector<std::byte> bytes = layoutActivations(layout, a, 0, rows);
-    std::vector<float> fields = readActivations(layout, bytes.data(), rows);
-    Expected e{{fields.begin(), fields.end()}, {}};
-    // A code may be off by one where the exact value lies within the bound of a rounding edge; sums
-    // follow.
-    for (int64_t row = 0; row < rows; ++row) {
-      double most = 0, rowBound = 0;
-      for (int64_t i = 0; i < base.cols; ++i) {
-        most = std::max(most, std::fabs(y[row * base.cols + i]));
-        rowBound = std::max(rowBound, bound[row * base.cols + i]);
-      }
-      for (int64_t i = 0; i < layout.paddedCols; ++i) {
-        if (i >= base.cols)
-          e.tolerance.push_back(0);
-        else
-          e.tolerance.push_back(layout.quantized ? (rowBound > 0 ? 1 : 0)
-                                                 : bound[row * base.cols + i]);
-      }
-      // Of INT16 codes, whose steps are fine, any may be off by one; of INT8 few lie so near an
-      // edge.
-      const double largest = double(activationInfo(base.activation).largestCode());
-      const double sumBound = !layout.quantized    ? 32 * (rowBound + 32 * roundoff * most)
-                              : rowBound == 0      ? 0
-                              : layout.planes == 2 ? 32
-                                                   : 4;
-      for (int64_t g = 0; g < layout.groups; ++g) {
-        const double scale = layout.quantized ? a.scale[row * layout.groups + g] : 0;
-        const double scaledBound =
-            sumBound * scale * 1.01 + 32 * rowBound + roundoff * 32 * largest * scale;
-        const double integerBound = layout.quantized ? 128 * sumBound : sumBound;
-        e.tolerance.push_back(integerBound);
-        if (layout.quantized) {
-          e.tolerance.push_back((rowBound + 2 * roundoff * most) / largest);
-          e.tolerance.push_back(scaledBound);
-        }
-        for (int64_t half = 0; half < 2; ++half) {
-          e.tolerance.push_back(integerBound);
-          if (layout.quantized)
-            e.tolerance.push_back(scaledBound);
-        }
-      }
-    }
-    return e;
   }
 };
 
@@ -256,7 +212,7 @@ public:
       base.epsilon = 1e-5;
     else
       base.activationKind = activationKindOf(fields.text("kind", "identity"));
-    makeSpecs();
+    makeSpecs(fields.integer("own", 0));
     in = normal(rows * base.inStride, fields.real("deviation", 1));
     for (int64_t i = 32; i < 64 && i < base.cols; ++i) // one group of zeros, one that is nearly
       in[i] = 0;
@@ -276,7 +232,8 @@ public:
     std::vector<double> y(rows * base.cols), bound(rows * base.cols);
     for (int64_t row = 0; row < rows; ++row)
       normRow(row, &y[row * base.cols], &bound[row * base.cols]);
-    Expected e = activations ? activationsOf(y, bound) : Expected{y, bound};
+    Expected e = activations ? expectedActivations(layoutOf(false), base.activation, y, bound, rows)
+                             : Expected{y, bound};
     if (hasBoth())
       e = {sideBySide(e.value, y, rows), sideBySide(e.tolerance, bound, rows)};
     if (wild)

@@ -6,12 +6,19 @@
 // p5 float slopes of the query heads if the spec has them. One item is one block
 // of one kv head, for all its query heads.
 //
-// AttentionMerge: p0 partials, p1 positions and slots, p2 float out [heads * headDim]. Blocks in
+// AttentionOne that appends: p0 float q, p1 float k and, from firstIndex on, v, p2 partials out, p3
+// rotary table (without rotation: slopes), p4 head norm weights, p5 key cache, p6 value cache, p7
+// positions and slots, as RopeAppend's.
+//
+// AttentionMerge: p0 partials, p1 positions and slots, p2 float out [heads * headDim], or
+// activations of spec.result. Blocks in
 // order from the first visible one, starting at m = -inf, l = 0, o = 0 (Milakov and Gimelshein
 // 2018):
 //   m' = max(m, m_j), a = 2^(m - m'), c = 2^(m_j - m'), l = fma(l, a, l_j c), o = fma(o, a, o_j c)
 //   out = (o + 0) / l
 #include "passes/lower/kernels/attention_block.h"
+#include "passes/lower/kernels/rope_append.h"
+#include "passes/lower/kernels/rows.h"
 
 #include <limits>
 
@@ -20,6 +27,12 @@ using namespace mlir;
 namespace smelt {
 
 namespace {
+
+/// Which operand is what.
+struct Operands {
+  int partials, keys, values, places, slopes;
+};
+constexpr Operands readingOperands{4, 1, 2, 3, 5}, appendingOperands{2, 5, 6, 7, 3};
 
 /// Blocks [first, last] that hold a position of the range.
 std::pair<Value, Value> visibleBlocks(KernelBuilder &k, PositionRange range) {
@@ -30,10 +43,17 @@ std::pair<Value, Value> visibleBlocks(KernelBuilder &k, PositionRange range) {
 
 void emitAttentionOne(KernelBuilder &k) {
   const int64_t group = k.spec.heads / k.spec.kvHeads;
-  CacheView cache(k, 1, 2);
+  const Operands at = k.spec.appends ? appendingOperands : readingOperands;
+  CacheView cache(k, at.keys, at.values);
   AttentionBlock tile(k, cache, group);
-  Buffer queries = k.operand(0, k.f32), partials = k.operand(4, k.f32);
-  RowPlaces places(k, 3);
+  Buffer queries = k.operand(0, k.f32), partials = k.operand(at.partials, k.f32);
+  RowPlaces places(k, at.places);
+  std::optional<HeadSteps> steps;
+  Buffer turned;
+  if (k.spec.appends) {
+    steps = headSteps(k);
+    turned = k.scratch(k.spec.headDim, k.f32);
+  }
   PositionRange range = places.visible(k.idx(0));
   Value slot = places.slot(k.idx(0));
   auto [firstBlock, lastBlock] = visibleBlocks(k, range);
@@ -51,11 +71,18 @@ void emitAttentionOne(KernelBuilder &k) {
     k.ifThen(isNew, [&] {
       k.loop(k.idx(0), k.idx(group), 1, [&](Value g) {
         Value queryHead = k.add(firstHead, g);
-        tile.setQuery(g, queries, k.mul(queryHead, k.spec.headDim));
+        if (steps) {
+          steps->query(queryHead, turned, k.idx(0));
+          tile.setQuery(g, turned, k.idx(0));
+        } else {
+          tile.setQuery(g, queries, k.mul(queryHead, k.spec.headDim));
+        }
         if (k.spec.slopes)
-          tile.setSlope(g, k.operand(5, k.f32), queryHead);
+          tile.setSlope(g, k.operand(at.slopes, k.f32), queryHead);
       });
     });
+    if (steps) // of all blocks only the last needs what is appended
+      k.ifThen(k.lessEqual(lastBlock, block), [&] { steps->append(kvHead); });
     Value head = cache.head(slot, kvHead);
     Value count = k.min(k.add(k.sub(range.last, start), 1), k.idx(attentionBlock));
     tile.scores(head, start, count);
@@ -147,17 +174,27 @@ private:
 void emitAttentionMerge(KernelBuilder &k) {
   const int64_t headDim = k.spec.headDim;
   Merge merge(k);
-  Buffer out = k.operand(2, k.f32);
+  Buffer out = k.operand(2, k.spec.result ? k.i8 : k.f32);
   RowPlaces places(k, 1);
   auto [firstBlock, lastBlock] = visibleBlocks(k, places.visible(k.idx(0)));
   Value endBlock = k.add(lastBlock, 1);
   Value zero = k.f32Const(0);
   auto columnsOf = [&](Value head, ArrayRef<Piece> columns, Value column) {
     Values merged = merge.emit(head, firstBlock, endBlock, columns, column);
+    Values results;
     for (auto [i, piece] : llvm::enumerate(columns)) {
       Value o = k.fadd(merged[1 + i], k.splat(zero, piece.n));
-      Value at = k.add(k.add(k.mul(head, headDim), piece.first), column);
-      k.storeVector(out, at, k.fdiv(o, k.splat(merged[0], piece.n)));
+      results.push_back(k.fdiv(o, k.splat(merged[0], piece.n)));
+    }
+    Value first = k.add(k.mul(head, headDim), column);
+    if (!k.spec.result) {
+      for (auto [i, piece] : llvm::enumerate(columns))
+        k.storeVector(out, k.add(first, piece.first), results[i]);
+      return;
+    }
+    for (size_t i = 0; i < results.size(); i += 2) {
+      Value group = k.div(k.add(first, columns[i].first), groupInputs);
+      emitResultGroup(k, out, k.spec.heads * headDim, group, results[i], results[i + 1]);
     }
   };
   // One item is 64 dimensions of one head, so that few large heads still fill the threads.

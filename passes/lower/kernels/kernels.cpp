@@ -71,6 +71,8 @@ std::string KernelSpec::name() const {
   if (kind == KernelKind::Linear || kind == KernelKind::Quantize ||
       normOutput == NormOutput::Activation || normOutput == NormOutput::FloatAndActivation)
     text += "_" + std::string(activationName(activation));
+  if (result)
+    text += "_to_" + std::string(activationName(*result));
   number("n", rows, 0);
   number("k", cols, 0);
   number("in", inStride, 0);
@@ -91,6 +93,8 @@ std::string KernelSpec::name() const {
   number("to", static_cast<int64_t>(normOutput), 0);
   number("epi", static_cast<int64_t>(epilogue), 0);
   number("fn", static_cast<int64_t>(elementwise), 0);
+  flag(ownCopy, "own");
+  flag(appends, "appends");
   flag(bidirectional, "both");
   flag(layerNorm, "mean");
   flag(bias, "bias");
@@ -105,8 +109,11 @@ std::string KernelSpec::name() const {
   return text;
 }
 
-bool writesOperand(KernelKind kind, size_t index) {
-  return families[static_cast<uint32_t>(kind)].written >> index & 1;
+bool writesOperand(const KernelSpec &spec, size_t index) {
+  const bool appends = spec.kind == KernelKind::AttentionOne && spec.appends;
+  const uint32_t written =
+      appends ? 1 << 2 | 1 << 5 | 1 << 6 : families[static_cast<uint32_t>(spec.kind)].written;
+  return written >> index & 1;
 }
 
 std::optional<KernelSpec> calledForm(const KernelSpec &spec) {

@@ -82,6 +82,10 @@ inline int64_t activationBytes(ActivationFormat format, int64_t cols, int64_t ro
   int64_t one = activationLayout(format, cols, true).blockBytes;
   return many > one ? many : one;
 }
+/// What is cheap to make every thread makes for itself (KernelSpec::ownCopy): waiting for a share
+/// of it costs more. Copies of one row lie one behind the other; should there be more threads, some
+/// write the same bytes to one copy.
+inline constexpr int64_t threadCopies = 128;
 
 /// Attention is cut into blocks of this many positions, counted from position 0, in decode and
 /// prefill alike; the softmax of a block is finished by itself and blocks are merged in order (the

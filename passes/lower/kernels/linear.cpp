@@ -2,7 +2,7 @@
 // and target.
 //
 // Operands: p0 activations (layout.h), p1 packed weights (formats.h), p2 bias float[rows] or null,
-// p3 float out [.][outStride].
+// p3 float out [.][outStride], or activations of spec.result.
 //
 // One tile is 16 output rows in 16 lanes, so a row's sum never crosses lanes. Inputs are summed in
 // dot groups of 32, in formats with groups of 16 of 16, in order. For each:
@@ -20,6 +20,7 @@
 //           a*g*   A = fma(sc, D, A), B = fma(mn, S, B)      y = fma(ds, A, -(dm * B))
 //           n4g*, s8g32  A = fma(sc, D, A)                   y = A * ds
 // The result does not depend on the number of rows computed together.
+#include "passes/lower/kernels/rows.h"
 #include "passes/lower/kernels/tile_product.h"
 
 using namespace mlir;
@@ -60,11 +61,13 @@ private:
   }
 
   void emitShare() {
+    if (k.spec.result)
+      return emitResultGroups();
     auto [begin, end] = k.threadShare(k.ceilDiv(outputs, tileRows));
     if (k.spec.one) {
-      k.loop(begin, end, 1, [&](Value tile) {
-        emitTile(tile, k.idx(0), k.idx(0), k.idx(0), k.idx(1), 1, 1, false);
-      });
+      Value block = k.mul(copyOfThread(k), layout.blockBytes);
+      k.loop(begin, end, 1,
+             [&](Value tile) { emitTile(tile, block, k.idx(0), k.idx(0), k.idx(1), 1, 1, false); });
       return;
     }
     // A panel of tiles stays in the second-level cache while all blocks of rows pass over it.
@@ -80,6 +83,22 @@ private:
         k.loop(firstTile, lastTile, 1,
                [&](Value tile) { emitRowBlock(tile, block, firstRow, inBlock); });
       });
+    });
+  }
+
+  /// The tiles of a group of results at a time, which become activations where they are made.
+  void emitResultGroups() {
+    constexpr int64_t tiles = groupInputs / tileRows;
+    Buffer group = k.scratch(groupInputs, k.f32);
+    Value block = k.mul(copyOfThread(k), layout.blockBytes);
+    auto [begin, end] = k.threadShare(k.idx(k.spec.rows / groupInputs));
+    k.loop(begin, end, 1, [&](Value item) {
+      k.loop(k.idx(0), k.idx(tiles), 1, [&](Value part) {
+        Values y = emitResults(k.add(k.mul(item, tiles), part), block, k.idx(0), 1, 1, false);
+        k.storeVector(group, k.mul(part, tileRows), y[0]);
+      });
+      emitResultGroup(k, k.operand(3, k.i8), k.spec.rows, item, k.loadVector(group, k.idx(0)),
+                      k.loadVector(group, k.idx(lanes)));
     });
   }
 
@@ -117,10 +136,9 @@ private:
       product.sumBlock(packedTile(tile, part), block, inBlock, interleave, part);
   }
 
-  /// `row` is the first row within the block, firstRow + row within the batch; `summed`: after
-  /// emitSums().
-  void emitTile(Value tile, Value block, Value firstRow, Value row, Value inBlock, int64_t count,
-                int64_t interleave, bool summed) {
+  /// `row` is the first row within the block; `summed`: after emitSums().
+  Values emitResults(Value tile, Value block, Value row, int64_t count, int64_t interleave,
+                     bool summed) {
     auto rowsOf = [&](int part) {
       Value at = packedTile(tile, part);
       return summed ? product.summed(at, block, row, count, interleave, part)
@@ -132,6 +150,13 @@ private:
       for (int64_t r = 0; r < count; ++r)
         results[r] = k.fmul(k.activate(k.spec.activationKind, results[r]), up[r]);
     }
+    return results;
+  }
+
+  /// The first row is firstRow + row within the batch.
+  void emitTile(Value tile, Value block, Value firstRow, Value row, Value inBlock, int64_t count,
+                int64_t interleave, bool summed) {
+    Values results = emitResults(tile, block, row, count, interleave, summed);
     Value column = k.mul(tile, tileRows);
     for (int64_t r = 0; r < count; ++r) {
       Value inRow = k.add(row, r);

@@ -141,24 +141,25 @@ void writeFloats(KernelBuilder &k, Buffer out, const ActivationLayout &layout, c
 
 /// amax / most and most / amax with the largest code, both 0 where amax <= 2^-100; of a scalar or
 /// of every lane.
-std::pair<Value, Value> quantizationScale(KernelBuilder &k, Value amax) {
+std::pair<Value, Value> quantizationScale(KernelBuilder &k, ActivationFormat format, Value amax) {
   auto constant = [&](double value) -> Value {
     auto type = dyn_cast<VectorType>(amax.getType());
     return type ? k.splatF(value, type.getNumElements()) : k.f32Const(value);
   };
   Value enough = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, amax, constant(0x1p-100));
-  Value zero = constant(0),
-        most = constant(double(activationInfo(k.spec.activation).largestCode()));
+  Value zero = constant(0), most = constant(double(activationInfo(format).largestCode()));
   return {k.select(enough, k.fdiv(amax, most), zero), k.select(enough, k.fdiv(most, amax), zero)};
 }
 
 /// One group of one row; `inverse` and `scale` are the row's for a8t, else null.
-void writeGroup(KernelBuilder &k, Buffer out, const ActivationLayout &layout, const RowPlace &row,
-                Value group, Value low, Value high, Value inverse, Value scale) {
+void writeGroup(KernelBuilder &k, Buffer out, ActivationFormat format,
+                const ActivationLayout &layout, const RowPlace &row, Value group, Value low,
+                Value high, Value inverse, Value scale) {
   if (!layout.quantized)
     return writeFloats(k, out, layout, row, group, low, high);
   if (!inverse)
-    std::tie(scale, inverse) = quantizationScale(k, k.reduceMax(k.fmax(k.fabs(low), k.fabs(high))));
+    std::tie(scale, inverse) =
+        quantizationScale(k, format, k.reduceMax(k.fmax(k.fabs(low), k.fabs(high))));
   writeCodes(k, out, layout, row, group, low, high, inverse, scale);
 }
 
@@ -168,7 +169,7 @@ std::pair<Value, Value> rowScale(KernelBuilder &k, const ColumnSource &input) {
       k, k.spec.cols,
       [&](Value acc, Value column, int64_t n) { return k.fmax(k.fabs(input(column, n)), acc); },
       [&](Value a, Value c) { return k.fmax(a, c); });
-  return quantizationScale(k, k.reduceMax(most));
+  return quantizationScale(k, k.spec.activation, k.reduceMax(most));
 }
 
 /// Groups [begin, end) of one row; `width` rows of its block lie side by side.
@@ -181,7 +182,7 @@ void writeRow(KernelBuilder &k, Buffer out, Value row, Value width, Value begin,
   const RowPlace at{k.mul(k.div(row, layout.interleave), layout.blockBytes),
                     k.rem(row, layout.interleave), width};
   forUnits(k, k.spec.cols, groupInputs, layout.groups, begin, end, [&](Value column, int64_t n) {
-    writeGroup(k, out, layout, at, k.div(column, groupInputs), input(column, n),
+    writeGroup(k, out, k.spec.activation, layout, at, k.div(column, groupInputs), input(column, n),
                input(k.add(column, lanes), n - lanes), inverse, scale);
   });
 }
@@ -281,7 +282,7 @@ void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, Value begin, Value
       for (int64_t r = 0; r < rows; ++r)
         most.push_back(k.fmax(k.fabs(low[r]), k.fabs(high[r])));
       Value amax = reduceRows(k, most, [&](Value a, Value c) { return k.fmax(a, c); });
-      std::tie(scale, inverse) = quantizationScale(k, amax);
+      std::tie(scale, inverse) = quantizationScale(k, k.spec.activation, amax);
     }
     for (int64_t r = 0; r < rows; ++r) {
       Value factor = k.lane(inverse, r);
@@ -314,6 +315,9 @@ void emitActivations(KernelBuilder &k, Buffer out,
                      const std::function<ColumnSource(Value row)> &open) {
   const ActivationLayout layout = k.activations();
   Value rows = k.rowCount();
+  if (k.spec.ownCopy)
+    return writeRow(k, out, copyOfThread(k), k.idx(1), k.idx(0), k.idx(layout.groups),
+                    open(k.idx(0)));
   if (k.spec.one || !layout.quantized) {
     forRows(k, rows, layout.groups, [&](Value row, Value begin, Value end) {
       Value firstOfBlock = k.sub(row, k.rem(row, layout.interleave));
@@ -346,6 +350,13 @@ void emitActivations(KernelBuilder &k, Buffer out,
                   return {};
                 });
           });
+}
+
+void emitResultGroup(KernelBuilder &k, Buffer out, int64_t cols, Value group, Value low,
+                     Value high) {
+  const RowPlace only{k.idx(0), k.idx(0), k.idx(1)};
+  writeGroup(k, out, *k.spec.result, activationLayout(*k.spec.result, cols, true), only, group, low,
+             high, {}, {});
 }
 
 void emitQuantize(KernelBuilder &k) {

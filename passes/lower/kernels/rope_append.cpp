@@ -12,9 +12,12 @@
 // roundEven(x * (1 / scale)) within +-127. 4 bits, of each group of values: minimum = h(min x),
 // scale = h((max x - min x) / 15), u = roundEven((x - minimum) * (1 / scale)) within 0..15. 1 / 0
 // counts as 0. Codes are made of the rounded scale and minimum.
-#include "passes/lower/kernels/cache.h"
+#include "passes/lower/kernels/rope_append.h"
+
 #include "passes/lower/kernels/columns.h"
 #include "passes/lower/rotary_table.h"
+
+#include <memory>
 
 using namespace mlir;
 
@@ -44,7 +47,8 @@ public:
       k.ifElse(
           k.less(member, k.idx(group)), {},
           [&]() -> Values {
-            emitQuery(row, k.add(k.mul(kvHead, group), member));
+            Value head = k.add(k.mul(kvHead, group), member);
+            emitQuery(row, head, k.operand(0, k.f32), queryAt(row, head));
             return {};
           },
           [&]() -> Values {
@@ -54,21 +58,16 @@ public:
     });
   }
 
-private:
-  KernelBuilder &k;
-  CacheView cache;
-  RowPlaces places;
-  Buffer table, normWeights, normed, turned;
-
-  void emitQuery(Value row, Value head) {
+  /// Head norm and rotation of a query head into `out`, which may be where it lies.
+  void emitQuery(Value row, Value head, Buffer out, Value to) {
     Buffer queries = k.operand(0, k.f32);
-    Value first = k.add(k.mul(row, k.spec.inStride), k.mul(head, k.spec.headDim));
+    Value first = queryAt(row, head);
     if (!k.spec.queryNorm) {
-      rotate(queries, first, row, queries, first);
+      rotate(queries, first, row, out, to);
       return;
     }
     normalize(queries, first, 0);
-    rotate(normed, k.idx(0), row, queries, first);
+    rotate(normed, k.idx(0), row, out, to);
   }
 
   void emitKeyValue(Value row, Value kvHead) {
@@ -86,14 +85,26 @@ private:
       storeIntegerKey(cacheHead, position);
     else
       storeKey(cacheHead, position);
-    Buffer values = k.operand(2, k.f32);
+    Buffer values = k.operand(k.spec.appends ? 1 : 2, k.f32);
     Value from = k.add(k.mul(row, k.spec.valueStride), k.mul(kvHead, k.spec.headDim));
+    if (k.spec.appends)
+      from = k.add(from, k.spec.firstIndex);
     if (cache.packsValues())
       storePackedValue(values, from, cacheHead, position);
     else if (cache.hasIntegerValues())
       storeIntegerValue(values, from, cacheHead, position);
     else
       storeValue(values, from, cacheHead, position);
+  }
+
+private:
+  KernelBuilder &k;
+  CacheView cache;
+  RowPlaces places;
+  Buffer table, normWeights, normed, turned;
+
+  Value queryAt(Value row, Value head) {
+    return k.add(k.mul(row, k.spec.inStride), k.mul(head, k.spec.headDim));
   }
 
   /// One element of each of headDim lines.
@@ -309,5 +320,14 @@ private:
 } // namespace
 
 void emitRopeAppend(KernelBuilder &k) { HeadKernel(k).emit(); }
+
+HeadSteps headSteps(KernelBuilder &k) {
+  auto heads = std::make_shared<HeadKernel>(k);
+  Value row = k.idx(0);
+  return {
+      [=](Value head, Buffer out, Value to) { heads->emitQuery(row, head, out, to); },
+      [=](Value kvHead) { heads->emitKeyValue(row, kvHead); },
+  };
+}
 
 } // namespace smelt

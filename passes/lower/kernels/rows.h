@@ -36,4 +36,14 @@ using ColumnSource = std::function<Value(Value column, int64_t n)>;
 void emitActivations(KernelBuilder &k, Buffer out,
                      const std::function<ColumnSource(Value row)> &open);
 
+/// Writes the group of 32 inputs `low`, `high` of the only row of `out`, activations of `cols`
+/// columns (a multiple of 64) of spec.result, of which no scale is of the whole row.
+void emitResultGroup(KernelBuilder &k, Buffer out, int64_t cols, Value group, Value low,
+                     Value high);
+
+/// This thread's copy of one row of activations (KernelSpec::ownCopy), counted in rows.
+inline Value copyOfThread(KernelBuilder &k) {
+  return k.spec.ownCopy ? k.rem(k.field(format::FieldThread), threadCopies) : k.idx(0);
+}
+
 } // namespace smelt

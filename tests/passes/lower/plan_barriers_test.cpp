@@ -51,6 +51,15 @@ TEST(PlanBarriers, SpacesAndEmptyRangesDoNotMeet) {
             (Barriers{false, false, false}));
 }
 
+TEST(PlanBarriers, CopiesOfThreadsMeetOnlyOtherMemory) {
+  TouchedRange written = writes(0, 64), read = reads(0, 64);
+  written.own = read.own = 3;
+  EXPECT_EQ(barriersOf({{written}, {read}, {written}}), (Barriers{false, false, false}));
+  EXPECT_EQ(barriersOf({{written}, {reads(32, 40)}}), (Barriers{false, true}));
+  read.own = 4;
+  EXPECT_EQ(barriersOf({{written}, {read}}), (Barriers{false, true}));
+}
+
 TEST(PlanBarriers, OnlyTheOperandThatWaitsIsNotReady) {
   std::vector<std::vector<TouchedRange>> instructions{{writes(0, 64)},
                                                       {reads(0, 64), reads(64, 128)}};

@@ -78,10 +78,10 @@ TEST_P(Team, WalksTheProgram) {
   std::vector<int64_t> cells(GetParam());
   int64_t total = 0;
   std::vector<ResolvedInstruction> program = {
-      {addThread, mustNotRun, Domain::Tokens, OpLabel::Linear, true, {cells.data()}},
-      {nullptr, mustNotRun, Domain::Tokens, OpLabel::Norm, true, {cells.data()}},
-      {mustNotRun, mustNotRun, Domain::LogitRows, OpLabel::Head, true, {cells.data()}},
-      {sumAll, mustNotRun, Domain::Tokens, OpLabel::Linear, true, {cells.data(), &total}}};
+      {addThread, mustNotRun, Domain::Tokens, OpLabel::Linear, true, true, {cells.data()}},
+      {nullptr, mustNotRun, Domain::Tokens, OpLabel::Norm, false, true, {cells.data()}},
+      {mustNotRun, mustNotRun, Domain::LogitRows, OpLabel::Head, true, true, {cells.data()}},
+      {sumAll, mustNotRun, Domain::Tokens, OpLabel::Linear, true, false, {cells.data(), &total}}};
   int64_t info[format::FieldCount] = {};
   info[format::FieldTokens] = 1;
   StepProfile profile;

@@ -101,7 +101,7 @@ FakeModel::FakeModel() : config{} {
   std::fill(std::begin(config.eosTokens), std::end(config.eosTokens), -1);
   config.topP = config.repetitionPenalty = 1;
 
-  auto operand = [](OperandKind kind, uint64_t value = 0) { return Operand{kind, 0, value}; };
+  auto operand = [](OperandKind kind, uint64_t value = 0) { return Operand{kind, {}, value}; };
   program.kernelNames = {"fake_store", "fake_attend", "fake_head_one", "fake_head_many"};
   program.instructions = {
       instruction(0, 0, Domain::Tokens, OpLabel::Embedding,

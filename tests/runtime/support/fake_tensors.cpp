@@ -106,7 +106,7 @@ TensorInstruction &TensorBuilder::take(uint32_t out, uint32_t in) {
 void makeTensorModel(FakeModel &model, const std::function<void(TensorBuilder &)> &build) {
   model.config.layers = 0;
   model.config.keyBytesPerPosition = model.config.valueBytesPerPosition = 0;
-  auto operand = [](OperandKind kind, uint64_t value = 0) { return Operand{kind, 0, value}; };
+  auto operand = [](OperandKind kind, uint64_t value = 0) { return Operand{kind, {}, value}; };
   Instruction rows{0,
                    1,
                    Domain::Tokens,
