@@ -48,6 +48,25 @@ bool reached(uint32_t word, uint32_t count) { return int32_t((word & ~1u) - coun
 
 } // namespace
 
+void Prefetch::aim(std::span<const std::byte> memory) {
+  if (memory.data() == start)
+    return;
+  // More than this is not there in time, and less of what runs before stays in the cache.
+  constexpr size_t most = 8192;
+  start = next = memory.data();
+  end = start + std::min(memory.size(), most);
+}
+
+bool Prefetch::step() {
+  constexpr ptrdiff_t line = 64;
+  if (end - next < 2 * line)
+    return false;
+  __builtin_prefetch(next, 0, 2);
+  __builtin_prefetch(next + line, 0, 2);
+  next += 2 * line;
+  return true;
+}
+
 void Signal::raise(uint32_t value) {
   if (word.exchange(value, std::memory_order_acq_rel) & 1)
     futex(word, FUTEX_WAKE, 1);
@@ -62,13 +81,14 @@ void Patience::slept(std::chrono::nanoseconds waited) {
                                : std::max<std::chrono::nanoseconds>(leastSpin, current / 2);
 }
 
-void Signal::await(uint32_t value, Patience &patience) {
+void Signal::await(uint32_t value, Patience &patience, Prefetch &ahead) {
   uint32_t seen = word.load(std::memory_order_acquire);
   if (reached(seen, value))
     return;
   Clock::time_point begin{};
   for (unsigned spins = 1;; ++spins) {
-    relax();
+    if (!ahead.step())
+      relax();
     seen = word.load(std::memory_order_acquire);
     if (reached(seen, value)) {
       patience.came();
@@ -121,8 +141,9 @@ ThreadTeam::~ThreadTeam() {
 }
 
 void ThreadTeam::work(unsigned thread) {
+  Prefetch nothing;
   for (uint32_t next = 2;; next += 2) {
-    starts[thread].await(next, own[thread].patience);
+    starts[thread].await(next, own[thread].patience, nothing);
     if (!job)
       return;
     job(jobContext, thread);
@@ -141,14 +162,14 @@ void ThreadTeam::run(void (*function)(void *, unsigned), void *context) {
   barrier(0);
 }
 
-void ThreadTeam::barrier(unsigned thread) {
+void ThreadTeam::barrier(unsigned thread, Prefetch &ahead) {
   uint32_t value = own[thread].barriers += 2;
   for (unsigned round = 0; round < rounds; ++round) {
     unsigned partner = thread + (1u << round);
     if (partner >= count)
       partner -= count;
     signals[size_t(partner) * rounds + round].raise(value);
-    signals[size_t(thread) * rounds + round].await(value, own[thread].patience);
+    signals[size_t(thread) * rounds + round].await(value, own[thread].patience, ahead);
   }
 }
 
@@ -160,6 +181,13 @@ struct Walk {
   const int64_t *info;
   StepProfile *profile;
 };
+
+/// The part that a thread has of a matrix: about the tiles that its kernel gives it.
+std::span<const std::byte> shareOf(std::span<const std::byte> matrix, size_t thread,
+                                   size_t threads) {
+  const size_t first = matrix.size() * thread / threads;
+  return matrix.subspan(first, matrix.size() * (thread + 1) / threads - first);
+}
 
 int64_t rowsOf(const ResolvedInstruction &instruction, const int64_t *info) {
   return info[instruction.domain == format::Domain::Tokens ? format::FieldTokens
@@ -174,14 +202,17 @@ template <bool Profiled> void walk(void *context, unsigned thread) {
   info[format::FieldThreads] = step.team->size();
   Clock::time_point before = Profiled ? Clock::now() : Clock::time_point();
   bool isFirst = true, isDue = false;
+  Prefetch ahead;
   for (const ResolvedInstruction &instruction : step.program) {
     const int64_t rows = rowsOf(instruction, info);
     isDue |= rows == 1 ? instruction.oneWaits : instruction.manyWait;
     format::KernelFunction kernel = rows == 1 ? instruction.one : instruction.many;
     if (!kernel || rows == 0)
       continue;
-    if (!Profiled && isDue && !isFirst)
-      step.team->barrier(thread);
+    if (!Profiled && isDue && !isFirst) {
+      ahead.aim(shareOf(instruction.ahead, thread, step.team->size()));
+      step.team->barrier(thread, ahead);
+    }
     isFirst = isDue = false;
     void *const *p = instruction.operands;
     kernel(info, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]);

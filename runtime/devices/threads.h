@@ -35,14 +35,27 @@ private:
   std::chrono::nanoseconds current = std::chrono::microseconds(50);
 };
 
+/// Memory that a thread will stream next: what it asks for while it waits costs nothing, and the
+/// stream of a matrix does not start from nothing behind every barrier.
+class Prefetch {
+public:
+  /// From now on the start of `memory`; goes on where it was if that is the same.
+  void aim(std::span<const std::byte> memory);
+  /// Asks for some lines, unless it has asked for enough.
+  bool step();
+
+private:
+  const std::byte *start = nullptr, *next = nullptr, *end = nullptr;
+};
+
 /// A word that one thread raises and one other thread awaits; spins, then sleeps on a futex.
 /// The value counts in steps of 2; bit 0 says that the waiter sleeps.
 class alignas(64) Signal {
 public:
   /// Raises the count to `count` (even) and wakes the waiter if it sleeps.
   void raise(uint32_t count);
-  /// Returns once the count has reached `count`.
-  void await(uint32_t count, Patience &patience);
+  /// Returns once the count has reached `count`; asks for what is `ahead` while it spins.
+  void await(uint32_t count, Patience &patience, Prefetch &ahead);
 
 private:
   std::atomic<uint32_t> word{0};
@@ -55,6 +68,8 @@ struct ResolvedInstruction {
   format::OpLabel label;
   bool oneWaits, manyWait; ///< each kernel, until all threads have finished what is before it
   void *operands[format::operandCount];
+  /// The matrix that this instruction or the next one with a matrix streams, for all threads.
+  std::span<const std::byte> ahead;
 };
 
 /// Time per kind of instruction, measured by thread 0 with a barrier behind each.
@@ -81,7 +96,11 @@ public:
   /// Runs `function(context, thread)` on all threads at once.
   void run(void (*function)(void *context, unsigned thread), void *context);
   /// To be called by every thread of a running function: none returns before all have called.
-  void barrier(unsigned thread);
+  void barrier(unsigned thread, Prefetch &ahead);
+  void barrier(unsigned thread) {
+    Prefetch nothing;
+    barrier(thread, nothing);
+  }
 
 private:
   explicit ThreadTeam(unsigned threads);

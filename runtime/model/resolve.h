@@ -22,6 +22,11 @@ inline bool waitsForOthers(const format::Instruction &instruction, bool one) {
                      });
 }
 
+/// Fills in what each instruction finds ahead: the weights of the linears, which follow each other
+/// in `all`.
+void findAhead(std::span<const format::Instruction> instructions, std::span<const std::byte> all,
+               std::span<ResolvedInstruction> program);
+
 /// The instructions of the model's program from `first` on; `address(operand)` is where an operand
 /// lies.
 template <typename Address>
@@ -38,11 +43,13 @@ std::vector<ResolvedInstruction> resolveProgram(const Model &model, const Addres
                                  instructions[i].label,
                                  waitsForOthers(instructions[i], true),
                                  waitsForOthers(instructions[i], false),
+                                 {},
                                  {}};
     for (uint32_t k = 0; k < format::operandCount; ++k)
       resolved.operands[k] = address(instructions[i].operands[k]);
     program.push_back(resolved);
   }
+  findAhead(instructions.subspan(first), model.artifact().weights(), program);
   return program;
 }
 

@@ -94,6 +94,21 @@ TEST_P(Team, WalksTheProgram) {
   EXPECT_GT(profile.nanoseconds[size_t(OpLabel::Linear)], 0u);
 }
 
+TEST(Prefetch, AsksForTheStartOnce) {
+  std::vector<std::byte> matrix(1 << 16), other(1024);
+  Prefetch ahead;
+  EXPECT_FALSE(ahead.step()) << "there is nothing to ask for";
+  ahead.aim(matrix);
+  int steps = 0;
+  while (ahead.step())
+    ++steps;
+  EXPECT_EQ(steps, 8192 / 128);
+  ahead.aim(matrix);
+  EXPECT_FALSE(ahead.step()) << "the same barrier's successor goes on where it was";
+  ahead.aim(other);
+  EXPECT_TRUE(ahead.step());
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, Team, testing::Values(1, 2, 3, 4, 5, 8));
 
 double processorSeconds() {
