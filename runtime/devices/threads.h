@@ -69,7 +69,7 @@ struct ResolvedInstruction {
   bool oneWaits, manyWait; ///< each kernel, until all threads have finished what is before it
   void *operands[format::operandCount];
   /// The matrix that this instruction or the next one with a matrix streams, for all threads.
-  std::span<const std::byte> ahead;
+  std::span<const std::byte> ahead = {};
 };
 
 /// Time per kind of instruction, measured by thread 0 with a barrier behind each.

