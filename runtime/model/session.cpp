@@ -71,6 +71,11 @@ Result<std::unique_ptr<Backend>> createOnGpu(const std::shared_ptr<const Model> 
 Result<std::unique_ptr<Backend>> createBackend(const std::shared_ptr<const Model> &model,
                                                const std::shared_ptr<ThreadTeam> &team,
                                                const SessionOptions &options) {
+  if (options.gpuLayers && options.device == "cpu")
+    return invalidArgument("layers for a GPU are given (--gpu-layers " +
+                           std::to_string(*options.gpuLayers) +
+                           "), but the device is the CPU; choose one with --device cuda:N, "
+                           "vulkan:N or auto");
   SMELT_ASSIGN(ChosenDevice chosen, chooseDevice(*model, options.device));
   if (chosen.device) {
     auto backend = createOnGpu(model, team, options, std::move(chosen));

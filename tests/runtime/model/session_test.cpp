@@ -196,6 +196,11 @@ TEST_F(SessionTest, OptionsAreChecked) {
   EXPECT_EQ(code({.slots = 0}), StatusCode::InvalidArgument);
   EXPECT_EQ(code({.slots = 1u << 30}), StatusCode::InvalidArgument);
   EXPECT_EQ(code({.threads = 100000}), StatusCode::InvalidArgument);
+  SessionOptions noGpu;
+  noGpu.gpuLayers = 3;
+  EXPECT_EQ(Session::create(model, noGpu).status().message(),
+            "layers for a GPU are given (--gpu-layers 3), but the device is the CPU; choose one "
+            "with --device cuda:N, vulkan:N or auto");
 }
 
 TEST_F(SessionTest, CancellationLeavesAConsistentPrefix) {
