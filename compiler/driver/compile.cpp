@@ -152,8 +152,7 @@ void Compilation::chooseAlgorithm() {
 
 /// As told. Else an INT8 cache, unless it would be a large part of the loss (a sixth; with effort 3
 /// a twelfth): beside 8-bit weights of a decoder, and formats that are predicted to lose little. An
-/// encoder gains speed from it,
-/// even for short texts, and has no more to lose than in its inputs.
+/// encoder gains speed from it, even for short texts, and has no more to lose than in its inputs.
 CacheFormat Compilation::cacheFormat() const {
   if (options.cache)
     return *options.cache;

@@ -25,7 +25,9 @@ struct CompileOptions {
   std::vector<WeightFormat> candidates;
   /// What the choice keeps to; MaxBytes counts the whole file. None: the bytes of `scheme`.
   std::optional<BudgetGoal> budget;
-  int effort = 2; ///< 0: no data; 1: weighted search; 2: error feedback and polish; 3: coupled rows, quality before speed
+  /// 0: no data; 1: weighted search; 2: error feedback and polish; 3: coupled rows, quality before
+  /// speed.
+  int effort = 2;
   bool keepQuantization = false;      ///< weights that come quantized keep their codes and scales
   std::optional<Algorithm> algorithm; ///< none: as `effort` says
   std::vector<FoldAlgorithm> folds;   ///< that compete wherever a fold is exact

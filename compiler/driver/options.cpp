@@ -174,24 +174,25 @@ Status readBudget(const cli::Arguments &arguments, CompileOptions &options) {
   return {};
 }
 
-SampleOptions readSampling(const cli::Arguments &arguments) {
-  return {arguments.whole("samples"), arguments.whole("sample-tokens"),
-          arguments.given("samples") || arguments.given("sample-tokens")};
+Result<SampleOptions> readSampling(const cli::Arguments &arguments) {
+  const SampleOptions options{arguments.whole("samples"), arguments.whole("sample-tokens"),
+                              arguments.given("samples") || arguments.given("sample-tokens")};
+  if (options.samples < 1 || options.tokens < 2)
+    return invalidArgument("--samples must be at least 1 and --sample-tokens at least 2");
+  return options;
 }
 
 Status readCalibration(const cli::Arguments &arguments, CompileOptions &options) {
   options.data = arguments.list("data");
   options.statistics = arguments.text("stats");
   options.work = arguments.text("work");
-  options.samples = readSampling(arguments);
+  SMELT_ASSIGN(options.samples, readSampling(arguments));
   if (!options.data.empty() && !options.statistics.empty())
     return invalidArgument("--data and --stats contradict each other: statistics are either "
                            "collected or read");
   // Means of squares are settled sooner than products of inputs.
   if (options.effort == 1 && !arguments.given("samples"))
     options.samples.samples = 32;
-  if (options.samples.samples < 1 || options.samples.tokens < 2)
-    return invalidArgument("--samples must be at least 1 and --sample-tokens at least 2");
   bool hasData = !options.data.empty() || !options.statistics.empty();
   const QuantizeScheme &scheme = options.scheme;
   if (hasData && scheme.decoder == WeightFormat::F32 && scheme.head == WeightFormat::F32)
@@ -375,9 +376,7 @@ Result<CalibrateOptions> readCalibrateOptions(const cli::Arguments &arguments) {
       arguments.given("output") ? arguments.text("output") : defaultOutput(options.model, ".stats");
   SMELT_TRY(checkOutput(options.model, options.output));
   options.data = arguments.list("data");
-  options.samples = readSampling(arguments);
-  if (options.samples.samples < 1 || options.samples.tokens < 2)
-    return invalidArgument("--samples must be at least 1 and --sample-tokens at least 2");
+  SMELT_ASSIGN(options.samples, readSampling(arguments));
   SMELT_TRY(readShard(arguments.text("shard"), options.samples));
   options.secondMoments = arguments.flag("second-moments");
   options.threads = int(arguments.whole("threads"));

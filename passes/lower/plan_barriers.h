@@ -13,8 +13,8 @@ struct TouchedRange {
   int64_t space = 0;
   int64_t begin = 0, end = 0; ///< empty: nothing that is ever written
   bool writes = false;
-  int64_t own =
-      -1; ///< ranges with the same number are apart for each thread, though not from others
+  /// Ranges with the same number are apart for each thread, though not from others; -1: none.
+  int64_t own = -1;
   bool ready = true; ///< assigned by planBarriers
 };
 

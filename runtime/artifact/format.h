@@ -67,7 +67,7 @@ enum class SectionKind : uint32_t {
 
 struct SectionEntry {
   SectionKind kind;
-  uint32_t target; ///< Code: row of targets.def; GpuCode: GpuCodeKind; else 0
+  uint32_t target; ///< Code: row of targets.def; GpuCode, GpuArgmax: GpuCodeKind; else 0
   uint64_t offset; ///< multiple of sectionAlignment
   uint64_t bytes;
   uint64_t checksum; ///< XXH64 (seed 0) of the section's bytes

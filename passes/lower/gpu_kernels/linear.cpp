@@ -29,23 +29,13 @@ public:
 
   /// `tile`: its first word.
   Values emit(Value tile) {
-    const FormatInfo &info = weights.info;
-    const int64_t blocks = x.layout.paddedCols / blockInputs;
-    const int64_t dotsOfBlock = blockInputs / weights.dotInputs;
     for (int64_t r = 0; r < count; ++r) // rows that are not there repeat the last one
       lanesOf.push_back(k.min(k.idx(r), k.sub(x.width, k.idx(1))));
-    Values zeros(size_t(sums()), k.f32Const(0));
-    return k.loop(slice, k.idx(blocks), linearSlices(k.spec, k.target), zeros,
-                  [&](Value i, ValueRange before) {
-                    Value block =
-                        k.add(k.add(tile, info.rowHeaderBytes / 4), k.mul(i, info.blockBytes / 4));
-                    return k.loop(k.idx(0), k.idx(dotsOfBlock), 1, before,
-                                  [&](Value dot, ValueRange carried) {
-                                    Values next(carried);
-                                    addDot(block, dot, k.add(k.mul(i, dotsOfBlock), dot), next);
-                                    return next;
-                                  });
-                  });
+    return sumOverSlice(k, weights, x.layout.paddedCols, tile, slice,
+                        linearSlices(k.spec, k.target), size_t(sums()),
+                        [&](Value block, Value dot, Value item, Values &totals) {
+                          addDot(block, dot, item, totals);
+                        });
   }
 
 private:

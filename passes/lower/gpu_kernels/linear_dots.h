@@ -7,6 +7,27 @@
 
 namespace smelt {
 
+/// Calls `add(block, dot, item, totals)` for the dot products of a slice of a row: the first word
+/// of their block of weights, which one of the block, which one of the row, and `sums` so far,
+/// which it adds to. `tile`: first word; `paddedCols`: inputs. Returns the sums, which begin at 0.
+inline Values
+sumOverSlice(GpuBuilder &k, const WeightWords &weights, int64_t paddedCols, Value tile, Value slice,
+             int64_t slices, size_t sums,
+             const std::function<void(Value block, Value dot, Value item, Values &totals)> &add) {
+  const FormatInfo &info = weights.info;
+  const int64_t dots = blockInputs / weights.dotInputs;
+  Values zeros(sums, k.f32Const(0));
+  return k.loop(
+      slice, k.idx(paddedCols / blockInputs), slices, zeros, [&](Value i, ValueRange before) {
+        Value block = k.add(k.add(tile, info.rowHeaderBytes / 4), k.mul(i, info.blockBytes / 4));
+        return k.loop(k.idx(0), k.idx(dots), 1, before, [&](Value dot, ValueRange carried) {
+          Values totals(carried);
+          add(block, dot, k.add(k.mul(i, dots), dot), totals);
+          return totals;
+        });
+      });
+}
+
 /// Dot products of one output row with the rows of a block of activations.
 class LinearDots {
 public:

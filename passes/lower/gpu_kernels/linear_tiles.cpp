@@ -34,19 +34,11 @@ TileProduct::TileProduct(GpuBuilder &k, std::deque<ActivationWords> &blocks, Val
 }
 
 Values TileProduct::emit(Value tile) {
-  const FormatInfo &info = low.info;
-  const int64_t count = blocks.front().layout.paddedCols / blockInputs;
-  const int64_t dots = blockInputs / low.dotInputs;
-  Values zeros(blocks.size() * size_t(each), k.f32Const(0));
-  return k.loop(
-      slice, k.idx(count), linearSlices(k.spec, k.target), zeros, [&](Value i, ValueRange before) {
-        Value block = k.add(k.add(tile, info.rowHeaderBytes / 4), k.mul(i, info.blockBytes / 4));
-        return k.loop(k.idx(0), k.idx(dots), 1, before, [&](Value dot, ValueRange carried) {
-          Values next(carried);
-          addDot(block, dot, k.add(k.mul(i, dots), dot), next);
-          return next;
-        });
-      });
+  return sumOverSlice(k, low, blocks.front().layout.paddedCols, tile, slice,
+                      linearSlices(k.spec, k.target), blocks.size() * size_t(each),
+                      [&](Value block, Value dot, Value item, Values &totals) {
+                        addDot(block, dot, item, totals);
+                      });
 }
 
 void TileProduct::forSums(const Values &all, int64_t block,

@@ -142,12 +142,9 @@ void writeFloats(KernelBuilder &k, Buffer out, const ActivationLayout &layout, c
 /// amax / most and most / amax with the largest code, both 0 where amax <= 2^-100; of a scalar or
 /// of every lane.
 std::pair<Value, Value> quantizationScale(KernelBuilder &k, ActivationFormat format, Value amax) {
-  auto constant = [&](double value) -> Value {
-    auto type = dyn_cast<VectorType>(amax.getType());
-    return type ? k.splatF(value, type.getNumElements()) : k.f32Const(value);
-  };
-  Value enough = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, amax, constant(0x1p-100));
-  Value zero = constant(0), most = constant(double(activationInfo(format).largestCode()));
+  Value least = k.constantLike(amax, 0x1p-100), zero = k.constantLike(amax, 0);
+  Value enough = arith::CmpFOp::create(k.b, arith::CmpFPredicate::OGT, amax, least);
+  Value most = k.constantLike(amax, double(activationInfo(format).largestCode()));
   return {k.select(enough, k.fdiv(amax, most), zero), k.select(enough, k.fdiv(most, amax), zero)};
 }
 
