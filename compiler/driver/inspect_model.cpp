@@ -9,15 +9,12 @@
 #include "passes/fuse/fuse.h"
 #include "passes/quantize/quantize.h"
 #include "passes/raise/raise.h"
-#include "runtime/artifact/format.h"
 #include "runtime/formats/caches.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
 #include <cmath>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
 
@@ -447,13 +444,6 @@ void addPorts(TextReport &report, const char *title, const Json &ports) {
 }
 
 } // namespace
-
-bool isArtifact(const std::string &path) {
-  std::ifstream file(path, std::ios::binary);
-  char start[sizeof format::magic] = {};
-  file.read(start, sizeof start);
-  return file && std::memcmp(start, format::magic, sizeof start) == 0;
-}
 
 Result<Json> describeModel(const std::string &path) {
   PipelineOptions options;

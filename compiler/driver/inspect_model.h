@@ -8,9 +8,6 @@
 
 namespace smelt {
 
-/// Whether the file begins like an artifact.
-bool isArtifact(const std::string &path);
-
 /// Imports and raises the model and describes it: exporter, interface, architecture, parameters by
 /// part, patterns that raised nodes, nodes that were not raised with the reason, expected size and
 /// memory by format, warnings. Reads no weight but those that norms and rotary tables are made of.

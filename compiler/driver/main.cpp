@@ -1,6 +1,8 @@
-// The `smelt` program: the compiler's commands and the runtime's.
+// The `smelt-compiler` program: the compiler's commands and, for the list of all, the runtime's.
+// `smelt` starts it when it is needed.
 #include "compiler/driver/inspect_model.h"
 #include "compiler/driver/options.h"
+#include "runtime/artifact/reader.h"
 #include "runtime/tools/commands.h"
 
 #include <cstdio>

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -64,6 +65,13 @@ std::string_view gpuCodeName(GpuCodeKind kind) {
     return "cuda";
   }
   return "unknown";
+}
+
+bool isArtifact(const std::string &path) {
+  std::ifstream file(path, std::ios::binary);
+  char start[sizeof magic] = {};
+  file.read(start, sizeof start);
+  return file && std::memcmp(start, magic, sizeof start) == 0;
 }
 
 Result<std::unique_ptr<const Artifact>> Artifact::open(const std::string &path) {

@@ -21,6 +21,9 @@ inline constexpr size_t opLabelCount = 8;
 /// The name that --target and --device have for the GPUs that run this code.
 std::string_view gpuCodeName(format::GpuCodeKind kind);
 
+/// Whether the file begins like an artifact, of whatever version.
+bool isArtifact(const std::string &path);
+
 /// A checked artifact. Everything it gives points into the mapping and lives as long as this
 /// object. After open() succeeds these hold: checksums of all sections match; operands of all
 /// instructions are inside their sections, scratch or layers; kernel indices, domains and labels
