@@ -1,7 +1,8 @@
 // Measures a model on a device: tokens per second of prefill and decode, and how far its
-// predictions are from the CPU's. Prints one JSON object. Run by tests/bench/gpu.
+// predictions are from the CPU's, or how far both are from a reference's on the CPU. Prints one
+// JSON object. Run by tests/bench/gpu.
 //
-// usage: gpu_speed ARTIFACT DEVICE PREFILL,... CONTEXT,... ROUNDS [TEXT WINDOWS]
+// usage: gpu_speed ARTIFACT DEVICE PREFILL,... CONTEXT,... ROUNDS [TEXT WINDOWS [REFERENCE]]
 #include "runtime/base/json.h"
 #include "runtime/model/session.h"
 
@@ -96,8 +97,8 @@ double weightBytes(const Artifact &artifact) {
   return bytes;
 }
 
-/// The mean of sum p (ln p - ln q) over the tokens of the second half of each window: p the CPU's
-/// probabilities, q the device's.
+/// The mean of sum p (ln p - ln q) over the tokens of the second half of each window: p the
+/// expected probabilities, q those that were got.
 class Divergence {
 public:
   void add(std::span<const float> expected, std::span<const float> got) {
@@ -109,6 +110,7 @@ public:
     same += argmax(expected) == argmax(got);
     ++count;
   }
+  double mean() const { return total / count; }
   double total = 0, same = 0, count = 0;
 
 private:
@@ -130,17 +132,34 @@ Result<std::vector<int32_t>> tokensOf(const Model &model, const std::string &pat
   return model.encode(std::string(std::istreambuf_iterator<char>(file), {}), false, false);
 }
 
-Result<Divergence> divergence(const std::shared_ptr<const Model> &model, Session &onDevice,
-                              const std::string &text, uint32_t windows) {
-  SMELT_ASSIGN(std::unique_ptr<Session> onCpu, open(model, "cpu", windowTokens));
+struct Divergences {
+  Divergence device, cpu; ///< the CPU's is nothing where it is the reference
+};
+
+/// Of the predictions of `onDevice` from those of `reference` on the CPU, and, where that is
+/// another model, of the CPU's.
+Result<Divergences> divergences(const std::shared_ptr<const Model> &model,
+                                const std::shared_ptr<const Model> &reference, Session &onDevice,
+                                const std::string &text, uint32_t windows) {
+  SMELT_ASSIGN(std::unique_ptr<Session> expected, open(reference, "cpu", windowTokens));
+  std::unique_ptr<Session> onCpu;
+  if (model != reference) {
+    SMELT_ASSIGN(onCpu, open(model, "cpu", windowTokens));
+  }
+  std::vector<Session *> all = {expected.get(), &onDevice};
+  if (onCpu)
+    all.push_back(onCpu.get());
   SMELT_ASSIGN(std::vector<int32_t> tokens, tokensOf(*model, text));
-  const format::ModelConfig &config = model->config();
-  const uint32_t window = std::min(windowTokens, onCpu->context());
-  const uint32_t rowsOfStep = std::min(config.maxLogitRows, config.maxTokens);
-  Divergence found;
+  uint32_t window = windowTokens, rowsOfStep = windowTokens;
+  for (const Session *session : all) {
+    const format::ModelConfig &config = session->model().config();
+    window = std::min(window, session->context());
+    rowsOfStep = std::min({rowsOfStep, config.maxLogitRows, config.maxTokens});
+  }
+  Divergences found;
   for (uint32_t w = 0; w < windows && (w + 1) * window <= tokens.size(); ++w) {
     std::span<const int32_t> part = std::span(tokens).subspan(w * window, window);
-    for (Session *session : {onCpu.get(), &onDevice}) {
+    for (Session *session : all) {
       SMELT_TRY(session->truncate(0, 0));
       SMELT_TRY(session->append(0, part.first(window / 2)));
     }
@@ -151,13 +170,16 @@ Result<Divergence> divergence(const std::shared_ptr<const Model> &model, Session
         rows.push_back(int32_t(step.size()));
         step.push_back({part[i], int32_t(i), 0});
       }
-      SMELT_TRY(onCpu->step(step, rows));
-      SMELT_TRY(onDevice.step(step, rows));
-      for (size_t row = 0; row < rows.size(); ++row)
-        found.add(onCpu->logits(row), onDevice.logits(row));
+      for (Session *session : all)
+        SMELT_TRY(session->step(step, rows));
+      for (size_t row = 0; row < rows.size(); ++row) {
+        found.device.add(expected->logits(row), onDevice.logits(row));
+        if (onCpu)
+          found.cpu.add(expected->logits(row), onCpu->logits(row));
+      }
     }
   }
-  if (found.count == 0)
+  if (found.device.count == 0)
     return invalidArgument("the text has fewer tokens than a window");
   return found;
 }
@@ -200,12 +222,18 @@ Status measure(int argc, char **argv) {
   out.set("prefill", std::move(prefill));
   out.set("decode", std::move(decode));
   out.set("weight_bytes", weightBytes(model->artifact()));
-  if (argc == 8) {
-    SMELT_ASSIGN(Divergence found,
-                 divergence(model, *session, argv[6], uint32_t(std::stoul(argv[7]))));
-    out.set("kl", found.total / found.count);
-    out.set("same_top", found.same / found.count);
-    out.set("kl_tokens", found.count);
+  if (argc >= 8) {
+    std::shared_ptr<const Model> reference = model;
+    if (argc == 9) {
+      SMELT_ASSIGN(reference, Model::open(argv[8]));
+    }
+    SMELT_ASSIGN(Divergences found,
+                 divergences(model, reference, *session, argv[6], uint32_t(std::stoul(argv[7]))));
+    out.set("kl", found.device.mean());
+    out.set("same_top", found.device.same / found.device.count);
+    out.set("kl_tokens", found.device.count);
+    if (argc == 9)
+      out.set("kl_cpu", found.cpu.mean());
   }
   std::puts(out.dump(0).c_str());
   return {};
@@ -214,9 +242,9 @@ Status measure(int argc, char **argv) {
 } // namespace
 
 int main(int argc, char **argv) {
-  if (argc != 6 && argc != 8) {
-    std::fprintf(
-        stderr, "usage: gpu_speed ARTIFACT DEVICE PREFILL,... CONTEXT,... ROUNDS [TEXT WINDOWS]\n");
+  if (argc != 6 && argc != 8 && argc != 9) {
+    std::fprintf(stderr, "usage: gpu_speed ARTIFACT DEVICE PREFILL,... CONTEXT,... ROUNDS "
+                         "[TEXT WINDOWS [REFERENCE]]\n");
     return 2;
   }
   const Status status = measure(argc, argv);

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Writes a Llama-shaped GGUF with random weights, for speed only: what tests/exports/make_large.py is to smelt, this is to llama.cpp.
 
-usage: make_gguf.py FILE.gguf [--shape llama-3.2-1b|llama-3.1-8b]      (with the Python of ~/.cache/smelt/peers/exporters)
+usage: make_gguf.py FILE.gguf [--shape llama-3.2-1b|llama-3.1-8b] [--period N]      (with the Python of ~/.cache/smelt/peers/exporters)
 
 The linears are Q4_0 and the embedding and head Q6_K, as llama.cpp itself quantizes such a model to Q4_0; bytes are random, scales small
-enough that no activation overflows. Matrix after matrix goes to the file, so that no size needs more memory than one of them.
+enough that no activation overflows. Matrix after matrix goes to the file, so that no size needs more memory than one of them. With
+--period, row i of a matrix is row i % N, as in make_large.py.
 """
 import argparse
 import sys
@@ -69,6 +70,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="llama-3.2-1b")
+    parser.add_argument("--period", type=int, default=0, metavar="N")
     arguments = parser.parse_args()
     shape, random = SHAPES[arguments.shape], np.random.default_rng(1)
     partial = arguments.file.with_suffix(".partial")
@@ -87,7 +89,8 @@ def main():
     for _ in range(1 + len(norms)):
         writer.write_tensor_data(ones)
     for name, kind, rows, cols in matrices(shape):
-        writer.write_tensor_data(random_matrix(random, kind, rows, cols))
+        drawn = random_matrix(random, kind, min(arguments.period or rows, rows), cols)
+        writer.write_tensor_data(drawn if len(drawn) == rows else drawn[np.arange(rows) % len(drawn)])
     writer.close()
     partial.rename(arguments.file)
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Writes a Llama-shaped model with random float32 weights of any size, in the form of onnxruntime-genai's builder.
 
-    make_large.py FOLDER [--shape llama-3.2-1b] [--repeat]
+    make_large.py FOLDER [--shape llama-3.2-1b] [--repeat] [--period N]
 
 The weights go to model.onnx.data as they are made, so that no size needs more memory than one matrix. With --repeat, matrices of one
-size lie in one place of it: 8 billion parameters are then a file of 3 GB, and cost the compiler and the runtime what others cost.
+size lie in one place of it: 8 billion parameters are then a file of 3 GB, and cost the compiler and the runtime what others cost. With
+--period, output channel i of a matrix has the weights of channel i % N: the artifact is as large as others, and small once compressed.
 """
 import argparse
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ POSITIONS = 4096
 
 
 class Writer:
-    def __init__(self, folder, repeat):
-        self.repeat, self.places = repeat, {}
+    def __init__(self, folder, repeat, period):
+        self.repeat, self.period, self.places = repeat, period, {}
         self.data = open(folder / "model.onnx.data", "wb")
         self.initializers, self.nodes = [], []
         self.random = np.random.default_rng(1)
@@ -58,12 +59,18 @@ class Writer:
             tensor.external_data.add(key=key, value=str(value))
         self.initializers.append(tensor)
 
-    def matrix(self, name, rows, cols):
+    def matrix(self, name, rows, cols, channels=1):
+        """`channels`: the axis of output channels."""
         if self.repeat and rows * cols in self.places:
             self.declare(name, (rows, cols), self.places[rows * cols])
             return name
         self.places[rows * cols] = (self.data.tell() + 4095) // 4096 * 4096
-        return self.add(name, self.random.standard_normal((rows, cols), np.float32) * np.float32(rows**-0.5))
+        drawn = [rows, cols]
+        drawn[channels] = min(self.period or drawn[channels], drawn[channels])
+        values = self.random.standard_normal(drawn, np.float32) * np.float32(rows**-0.5)
+        if drawn != [rows, cols]:
+            values = values.take(np.arange((rows, cols)[channels]) % self.period, axis=channels)
+        return self.add(name, values)
 
     def node(self, op, inputs, outputs, domain="", **attributes):
         name = outputs[0].rsplit("/", 1)[0]
@@ -114,13 +121,13 @@ def add_layer(writer, shape, layer, x, skip, lengths):
     return norm(f"model.layers.{layer + 1}.input_layernorm.weight", y)
 
 
-def make(folder, shape, repeat):
+def make(folder, shape, repeat, period):
     folder.mkdir(parents=True, exist_ok=True)
-    writer = Writer(folder, repeat)
+    writer = Writer(folder, repeat, period)
     angles = np.outer(np.arange(POSITIONS), shape.base ** (-np.arange(0, shape.head_size, 2) / shape.head_size))
     writer.add("cos_cache", np.cos(angles).astype(np.float32))
     writer.add("sin_cache", np.sin(angles).astype(np.float32))
-    table = writer.matrix("model.embed_tokens.weight", shape.vocabulary, shape.hidden)
+    table = writer.matrix("model.embed_tokens.weight", shape.vocabulary, shape.hidden, channels=0)
     lengths = add_lengths(writer)
     skip = writer.node("Gather", [table, "input_ids"], ["/embedding/output_0"])
     first = writer.add("model.layers.0.input_layernorm.weight", np.ones(shape.hidden, np.float32))
@@ -157,8 +164,9 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="llama-3.2-1b")
     parser.add_argument("--repeat", action="store_true", help="matrices of one size share their weights in the file")
+    parser.add_argument("--period", type=int, default=0, metavar="N", help="output channels whose weights are not repeated; 0: all")
     arguments = parser.parse_args()
-    make(arguments.folder, SHAPES[arguments.shape], arguments.repeat)
+    make(arguments.folder, SHAPES[arguments.shape], arguments.repeat, arguments.period)
 
 
 if __name__ == "__main__":
