@@ -524,7 +524,7 @@ private:
     }
   }
 
-  /// What rounding weights to 14 bits of the largest of their block may add to dimension d: half a
+  /// What rounding weights to 8 bits of the largest of their block may add to dimension d: half a
   /// step for each position, and a little where a weight that is slightly off falls on the other
   /// side of a half.
   double weightError(const std::vector<double> &scores, double sum, int64_t slot, int64_t kvHead,
@@ -542,7 +542,7 @@ private:
         codes += shape(false).get(values.data(), slot, kvHead, t, d).magnitude /
                  std::max(1e-30, shape(false).scale(values.data(), slot, kvHead, t, d));
       }
-      error += 0.51 * most / 16383 * codes;
+      error += 0.51 * most / 254 * codes;
     }
     return error;
   }

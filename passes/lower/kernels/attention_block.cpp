@@ -42,7 +42,7 @@ AttentionBlock::AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs
     queries = k.scratch(pairs * queryStride, k.f32);
   }
   if (cache.hasIntegerValues()) {
-    weightWords = k.scratch(pairs * 2 * attentionBlock / dotBytes, k.i32);
+    weightWords = k.scratch(pairs * attentionBlock / dotBytes, k.i32);
     weightFactors = k.scratch(pairs, k.f32);
     weightOffsets = k.scratch(pairs, k.i32);
   }

@@ -26,13 +26,13 @@ bool fitsRegisters(const KernelTarget &target, int64_t sums, int64_t vectors);
 /// 127, code = roundEven(q * (1 / qs))), the factor of q_d is one of qs instead and, with the exact
 /// integer D of a group,
 ///   s_t = sum over groups, in order, of D (ks_t * qs) by fma from 0
-/// With values of 8 bits, w_t = p_t * (scale of value t), after the sum l, is rounded to 14 bits, M
-/// = max w_t, c_t = roundEven(w_t * (16383 / M)) (M below 1e-30: all 0), and o_d = (sum over t of
-/// c_t code_td, an exact integer) * (M / 16383). With packed values, v_td are codes and p_t, after
-/// the sum l, is p_t * (scale of value t in the group of d); the sum starts at the group's b =
-/// 16-lane sums of p_t (minimum of value t) over the four vectors in order, the first product
-/// rounded, the others by fma, then reduceAdd. Positions that are invisible to all pairs may be
-/// skipped: they would add exact zeros.
+/// With values of 8 bits, w_t = p_t * (scale of value t), after the sum l, is rounded to 8 bits, M
+/// = max w_t, c_t = 127 + roundEven(w_t * (254 / M) - 127) (M below 1e-30: all 0), and o_d = (sum
+/// over t of c_t code_td, an exact integer) * (M / 254). With packed values, v_td are codes and
+/// p_t, after the sum l, is p_t * (scale of value t in the group of d); the sum starts at the
+/// group's b = 16-lane sums of p_t (minimum of value t) over the four vectors in order, the first
+/// product rounded, the others by fma, then reduceAdd. Positions that are invisible to all pairs
+/// may be skipped: they would add exact zeros.
 class AttentionBlock {
 public:
   using TileWriter = std::function<void(Value pair, Value column, Value o)>;
@@ -65,8 +65,8 @@ private:
   /// With keys of 8 bits, of each pair: words of four codes, and of each group its scale and -128
   /// times the sum of its codes.
   Buffer queryWords, queryScales, queryOffsets;
-  /// With values of 8 bits, of each pair: words of four codes' high, then low 7 bits
-  /// (storePlanes()); M / 16383; -128 times the sum of the codes.
+  /// With values of 8 bits, of each pair: words of four c - 127 (encodeWeights()); M / 254; -128
+  /// times the sum of c.
   Buffer weightWords, weightFactors, weightOffsets;
   /// Of packed values, for up to two groups: weights [group][pair][position], sums b [group][pair].
   Buffer groupWeights, groupSums;
@@ -85,7 +85,6 @@ private:
   void integerScoreTile(Value head, Value start, Value chunk, Value firstPair, int64_t held,
                         int64_t chunks);
   void encodeWeights(Value firstPair, llvm::ArrayRef<Values> weights, const Values &scales);
-  void storePlanes(Value pair, const Values &codes);
   void integerValues(Value head, Value start, Value first, Value count, const TileWriter &write);
   void integerValueTile(Value row, Value first, Value count, Value firstPair, int64_t held,
                         Value column, int64_t vectors, int64_t dims, const TileWriter &write);

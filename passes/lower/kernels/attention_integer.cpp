@@ -8,10 +8,11 @@ namespace smelt {
 
 namespace {
 
-/// The largest rounded weight: two planes of 7 bits, so that its bytes are never negative.
-constexpr int64_t mostWeight = 16383, planeBits = 7, planes = 2;
-/// Words of one plane of a pair's weights.
-constexpr int64_t planeWords = attentionBlock / dotBytes;
+/// The largest rounded weight, and what is taken off all of them: bytes in -127..127, which every
+/// target multiplies with signed bytes.
+constexpr int64_t mostWeight = 254, weightOffset = 127;
+/// Words of a pair's weights.
+constexpr int64_t weightWordsOfPair = attentionBlock / dotBytes;
 /// Blocks whose largest weight is smaller count as nothing: its inverse would not be finite.
 constexpr double leastWeight = 1e-30;
 
@@ -81,7 +82,7 @@ void AttentionBlock::integerScoreTile(Value head, Value start, Value chunk, Valu
     for (int64_t p = 0; p < held; ++p) {
       Value place = k.add(g, k.mul(k.add(firstPair, p), queryGroups()));
       for (int64_t c = 0; c < chunks; ++c)
-        dots.emplace_back(k, startOf(k, queryOffsets, place), false);
+        dots.emplace_back(k, startOf(k, queryOffsets, place));
     }
     for (int64_t quad = 0; quad < roundUp(dims, dotBytes) / dotBytes; ++quad) {
       Value word = k.add(k.mul(g, keyGroup / dotBytes), quad);
@@ -128,8 +129,8 @@ void AttentionBlock::integerScoreTile(Value head, Value start, Value chunk, Valu
 void AttentionBlock::encodeWeights(Value firstPair, ArrayRef<Values> weights,
                                    const Values &scales) {
   // Adding 1.5 * 2^23 rounds to the integer and leaves it in the low bits of the sum.
-  constexpr double magic = 12582912;
-  constexpr int64_t magicBits = 0x4b400000;
+  constexpr double magic = 12582912 - weightOffset;
+  constexpr int64_t magicBits = 0x4b400000 - weightOffset;
   SmallVector<Values> weighted(weights.size());
   Values most;
   for (auto [p, ofPair] : llvm::enumerate(weights)) {
@@ -149,8 +150,13 @@ void AttentionBlock::encodeWeights(Value firstPair, ArrayRef<Values> weights,
       codes.push_back(k.bitcast(k.fma(ofPair[c], inverse, k.splatF(magic)), k.vec(lanes, k.i32)));
       sums[p] = sums[p] ? k.iadd(sums[p], codes[c]) : codes[c];
     }
-    storePlanes(pair, codes);
+    // Word 4 i + c is quad i of chunk c, as halving leaves them.
+    Value words = halves(k, halves(k, codes[0], codes[1]), halves(k, codes[2], codes[3]));
+    k.storeVector(weightWords, k.mul(pair, weightWordsOfPair),
+                  k.bitcast(words, k.vec(weightWordsOfPair, k.i32)), 64);
   }
+  if (GroupDot::signedForm(k) != ByteForm::Offset)
+    return;
   sums = k.reduceAdd(sums);
   for (auto [p, sum] : llvm::enumerate(sums)) {
     Value codes = k.isub(sum, k.i32Const(int32_t(attentionBlock * magicBits)));
@@ -158,29 +164,13 @@ void AttentionBlock::encodeWeights(Value firstPair, ArrayRef<Values> weights,
   }
 }
 
-/// The bytes of the two planes: word 4 i + c is quad i of chunk c, as halving leaves them.
-void AttentionBlock::storePlanes(Value pair, const Values &codes) {
-  const Value words[] = {halves(k, codes[0], codes[1]), halves(k, codes[2], codes[3])};
-  VectorType wordType = cast<VectorType>(words[0].getType());
-  Value low = arith::ConstantOp::create(
-      k.b, DenseElementsAttr::get(wordType, k.b.getI16IntegerAttr((1 << planeBits) - 1)));
-  for (int64_t plane = 0; plane < planes; ++plane) {
-    auto of = [&](Value word) {
-      return plane == 0 ? k.shrLogic(word, planeBits) : k.iand(word, low);
-    };
-    Value at = k.mul(k.add(k.mul(pair, planes), plane), planeWords);
-    k.storeVector(weightWords, at,
-                  k.bitcast(halves(k, of(words[0]), of(words[1])), k.vec(planeWords, k.i32)), 64);
-  }
-}
-
 void AttentionBlock::integerValues(Value head, Value start, Value first, Value count,
                                    const TileWriter &write) {
-  const int64_t headDim = k.spec.headDim, pairStep = pairsAtOnce(planes);
+  const int64_t headDim = k.spec.headDim, pairStep = pairsAtOnce(1);
   Value row = cache.valueRow(head, start);
   forPairs(pairStep, [&](Value firstPair, int64_t held) {
     int64_t together = std::max<int64_t>(1, std::min<int64_t>(4, headDim / lanes));
-    while (together > 1 && !fitsRegisters(k.target, held * planes * together, together))
+    while (together > 1 && !fitsRegisters(k.target, (held + 1) * together, together))
       --together;
     auto tile = [&](Value column, int64_t vectors, int64_t dims) {
       integerValueTile(row, first, count, firstPair, held, column, vectors, dims, write);
@@ -199,13 +189,14 @@ void AttentionBlock::integerValueTile(Value row, Value first, Value count, Value
                                       const TileWriter &write) {
   const int64_t headDim = k.spec.headDim, quadsOfChunk = lanes / dotBytes;
   auto pairAt = [&](int64_t p) { return k.add(firstPair, p); };
-  Values sums(held * vectors * planes, k.splatI(0));
+  // Row `held` has weights 1: times the offset, it gives back what was taken off the others.
+  Values sums((held + 1) * vectors, k.splatI(0));
   Value begin = k.div(first, lanes), end = k.ceilDiv(k.add(first, count), lanes);
   // Positions of the first and last chunk that are not asked for have weight 0.
   sums = k.loop(begin, end, 1, sums, [&](Value chunk, ValueRange carried) {
     SmallVector<GroupDot> dots;
     for (Value sum : carried)
-      dots.emplace_back(k, sum, true);
+      dots.emplace_back(k, sum);
     for (int64_t i = 0; i < quadsOfChunk; ++i) {
       Value quad = k.add(k.mul(chunk, quadsOfChunk), i);
       Value from = k.add(k.add(row, k.mul(quad, headDim * dotBytes)), k.mul(column, dotBytes));
@@ -213,26 +204,26 @@ void AttentionBlock::integerValueTile(Value row, Value first, Value count, Value
       for (int64_t v = 0; v < vectors; ++v)
         codes.push_back(inForm(k, k.loadVector(cache.values, k.add(from, v * lanes * dotBytes), 64,
                                                headDim % lanes == 0 ? 64 : 4)));
-      for (int64_t p = 0; p < held; ++p)
-        for (int64_t plane = 0; plane < planes; ++plane) {
-          Value of = k.add(k.mul(pairAt(p), planes), plane);
-          Value at = k.add(k.add(chunk, i * chunksOfBlock), k.mul(of, planeWords));
-          Value x = k.load(weightWords, at);
-          for (int64_t v = 0; v < vectors; ++v)
-            dots[(p * planes + plane) * vectors + v].add(codes[v], x);
-        }
+      for (int64_t p = 0; p <= held; ++p) {
+        Value at = k.add(k.add(chunk, i * chunksOfBlock), k.mul(pairAt(p), weightWordsOfPair));
+        Value x = p < held ? k.load(weightWords, at) : k.i32Const(0x01010101);
+        for (int64_t v = 0; v < vectors; ++v)
+          dots[p * vectors + v].add(codes[v], x);
+      }
     }
     Values next;
     for (GroupDot &dot : dots)
       next.push_back(dot.finish());
     return next;
   });
+  Values given;
+  for (int64_t v = 0; v < vectors; ++v)
+    given.push_back(k.imul(sums[held * vectors + v], k.splatI(weightOffset)));
   for (int64_t p = 0; p < held; ++p) {
     Value factor = k.splat(k.load(weightFactors, pairAt(p)));
     Value offset = startOf(k, weightOffsets, pairAt(p));
     for (int64_t v = 0; v < vectors; ++v) {
-      Value total = k.iadd(k.shl(sums[p * planes * vectors + v], planeBits),
-                           sums[(p * planes + 1) * vectors + v]);
+      Value total = k.iadd(sums[p * vectors + v], given[v]);
       Value o = k.fmul(k.toFloat(offset ? k.iadd(total, offset) : total), factor);
       for (Piece piece : pieces(std::clamp<int64_t>(dims - v * lanes, 0, lanes)))
         write(pairAt(p), k.add(column, v * lanes + piece.first),

@@ -21,13 +21,12 @@ ByteForm GroupDot::signedForm(const KernelBuilder &k) {
 }
 
 GroupDot::GroupDot(KernelBuilder &k, const WeightReader &weights, Value start)
-    : GroupDot(k, weights.signedBytes, weights.info.bits, start, false) {}
+    : GroupDot(k, weights.signedBytes, weights.info.bits, start) {}
 
-GroupDot::GroupDot(KernelBuilder &k, Value start, bool countsUp)
-    : GroupDot(k, true, 8, start, countsUp) {}
+GroupDot::GroupDot(KernelBuilder &k, Value start) : GroupDot(k, true, 8, start) {}
 
-GroupDot::GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start, bool countsUp)
-    : k(k), signedBytes(signedBytes), countsUp(countsUp), start(start),
+GroupDot::GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start)
+    : k(k), signedBytes(signedBytes), start(start),
       parts(k.target.dot == DotKind::Words ? 1 : 64 / k.target.vectorBytes), sums(parts),
       pairs(parts), most(signedBytes ? 1 : 32767 / (2 * 127 * ((1 << bits) - 1))) {
   if (parts == 1)
@@ -83,9 +82,7 @@ void GroupDot::add(Value codes, Value x) {
 void GroupDot::addMaddubs(int64_t part, Value codes, Value x) {
   const bool wide = k.target.dot == DotKind::Maddubs256;
   Type bytes = codes.getType();
-  if (countsUp) { // the first factor is unsigned, the second signed
-    std::swap(codes, x);
-  } else if (signedBytes) { // |q| x (sign of q)
+  if (signedBytes) { // |q| x (sign of q)
     x = intrinsic(k, wide ? "llvm.x86.avx2.psign.b" : "llvm.x86.ssse3.psign.b.128", bytes,
                   {x, codes});
     codes = math::AbsIOp::create(k.b, codes);

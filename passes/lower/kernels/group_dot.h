@@ -22,8 +22,8 @@ public:
 
   /// `start` (int32 of 16 rows, or null for 0) is part of the sum.
   GroupDot(KernelBuilder &k, const WeightReader &weights, Value start);
-  /// For bytes in signedForm(). `countsUp`: the bytes of every x are 0..127.
-  GroupDot(KernelBuilder &k, Value start, bool countsUp);
+  /// For bytes in signedForm().
+  GroupDot(KernelBuilder &k, Value start);
   /// Adds the bytes [16 rows x 4 inputs] times the four bytes of `x` (int32 scalar).
   void add(Value codes, Value x);
   /// The sum as int32 of 16 rows.
@@ -31,14 +31,14 @@ public:
 
 private:
   KernelBuilder &k;
-  bool signedBytes, countsUp;
+  bool signedBytes;
   Value start;
   int64_t parts;           ///< vectors that hold 64 bytes
   Values sums;             ///< int32, one for each part
   Values pairs;            ///< Maddubs: int16 sums not yet widened, or null
   int64_t quads = 0, most; ///< Maddubs: quads in `pairs`, and how many fit
 
-  GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start, bool countsUp);
+  GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start);
   void addMaddubs(int64_t part, Value codes, Value x);
   void addPairs(int64_t part, Value codes, Value x);
   void addWords(Value codes, Value x);
