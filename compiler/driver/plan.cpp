@@ -266,9 +266,17 @@ struct SharedInput {
 };
 
 /// INT16 inputs cost twice the products in prefill: this share of the decoder's weights may have
-/// them, or more while inputs lose more than weights do (finer weights would be wasted on them) and
-/// decoding is what the model does most. The head's run for few rows only.
-constexpr double preciseShare = 1.0 / 8, largePreciseShare = 1.0 / 2;
+/// them. The first few hundredths gain most (SmolLM2: a fifth of what inputs lose, of it half again
+/// only with four times as many). More may while inputs lose more than weights do, since finer
+/// weights would be wasted on them. The head's run for few rows only.
+double shareOfPreciseInputs(const PreciseInputs &precise, bool losesMoreThanWeights) {
+  if (precise.onlyPrefill)
+    return precise.favored ? 1.0 / 4 : 1.0 / 8;
+  if (precise.favored)
+    return losesMoreThanWeights ? 1.0 : 1.0 / 4;
+  return losesMoreThanWeights ? 1.0 / 8 : 1.0 / 32;
+}
+
 /// A gain below this share of the whole divergence is not worth any speed.
 constexpr double leastGain = 0.01;
 
@@ -299,9 +307,7 @@ void choosePreciseInputs(const std::vector<MatrixOutlook> &matrices, const Preci
   for (const SharedInput *input : order) {
     if (input->gain < leastGain * whole / double(std::max<size_t>(1, order.size())))
       continue;
-    const bool isWorse = plan.activationKl > plan.weightKl;
-    const double share = (isWorse && !precise.onlyPrefill ? largePreciseShare : preciseShare) *
-                         (precise.favored ? 2 : 1);
+    const double share = shareOfPreciseInputs(precise, plan.activationKl > plan.weightKl);
     if (!input->isHead && spent + input->weights > share * decoder)
       continue;
     spent += input->isHead ? 0 : input->weights;

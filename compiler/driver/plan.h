@@ -62,7 +62,7 @@ struct FormatPlan {
 /// How many inputs may be INT16.
 struct PreciseInputs {
   bool onlyPrefill = false; ///< the model never decodes: few, since they slow prefill
-  bool favored = false;     ///< twice as many as a balance with speed gives
+  bool favored = false;     ///< quality goes before speed: many more
 };
 
 /// Chooses formats under `goal` (bytes are those of packed matrices), and INT16 inputs where INT8

@@ -1,0 +1,110 @@
+// Which inputs a plan makes INT16: those that gain most for the products they cost, up to a share
+// that depends on what the model is for.
+#include "compiler/driver/plan.h"
+
+#include <gtest/gtest.h>
+
+using namespace smelt;
+
+namespace {
+
+constexpr int linears = 64;
+
+/// Linears of one size; what INT16 spares falls from the first to the last. The head comes last.
+std::vector<MatrixOutlook> outlooks(double weightKl, double inputKl) {
+  std::vector<MatrixOutlook> matrices;
+  for (int i = 0; i <= linears; ++i) {
+    MatrixOutlook matrix;
+    matrix.name = i == linears ? "head" : "linear" + std::to_string(i);
+    matrix.isHead = i == linears;
+    matrix.rows = matrix.cols = 64;
+    matrix.formats = {WeightFormat::N4G32, WeightFormat::S8G32};
+    for (WeightFormat format : matrix.formats)
+      matrix.bytes.push_back(packedBytes(format, matrix.rows, matrix.cols));
+    matrix.kl = {weightKl, weightKl / 100};
+    matrix.a8g32 = inputKl * (1 + 0.5 / (1 + i));
+    matrix.a16g32 = 0;
+    matrix.input = "input" + std::to_string(i);
+    matrices.push_back(matrix);
+  }
+  return matrices;
+}
+
+struct Planned {
+  int precise = 0; ///< linears before the head with INT16 inputs
+  bool headIsPrecise = false;
+  FormatPlan plan;
+};
+
+Planned planned(const std::vector<MatrixOutlook> &matrices, PreciseInputs precise,
+                ActivationFormat activation = ActivationFormat::A8G32) {
+  Planned result;
+  QuantizeScheme base;
+  base.activation = activation;
+  Result<FormatPlan> plan = planFormats(matrices, {BudgetKind::MaxBytes, 1e9}, base, precise);
+  EXPECT_TRUE(plan.ok());
+  result.plan = *plan;
+  for (const auto &[name, scheme] : plan->scheme.matrices) {
+    const bool isPrecise = scheme.activation == ActivationFormat::A16G32;
+    if (name == "head")
+      result.headIsPrecise = isPrecise;
+    else
+      result.precise += isPrecise;
+  }
+  return result;
+}
+
+} // namespace
+
+TEST(PlanFormats, FewInputsAreIntegersOf16BitsWhereWeightsLoseMore) {
+  const auto matrices = outlooks(1.0, 0.001);
+  const Planned found = planned(matrices, {});
+  EXPECT_EQ(found.precise, linears / 32);
+  EXPECT_TRUE(found.headIsPrecise);       // it runs for few rows only
+  for (int i = 0; i < found.precise; ++i) // those that gain most
+    EXPECT_EQ(found.plan.scheme.matrices.at("linear" + std::to_string(i)).activation,
+              ActivationFormat::A16G32);
+  EXPECT_EQ(planned(matrices, {.favored = true}).precise, linears / 4);
+  EXPECT_EQ(planned(matrices, {.onlyPrefill = true}).precise, linears / 8);
+  EXPECT_EQ(planned(matrices, {.onlyPrefill = true, .favored = true}).precise, linears / 4);
+}
+
+TEST(PlanFormats, MoreInputsAreWhereTheyLoseMoreThanWeights) {
+  const auto matrices = outlooks(1e-9, 0.001);
+  EXPECT_EQ(planned(matrices, {}).precise, linears / 8);
+  EXPECT_EQ(planned(matrices, {.favored = true}).precise, linears);
+  EXPECT_EQ(planned(matrices, {.onlyPrefill = true}).precise, linears / 8);
+}
+
+TEST(PlanFormats, LinearsOfOneInputAreChosenTogether) {
+  auto matrices = outlooks(1.0, 0.001);
+  for (int i = 0; i < linears; ++i)
+    matrices[size_t(i)].input = "input" + std::to_string(i / 4);
+  EXPECT_EQ(planned(matrices, {}).precise, 0); // four at once are over the share
+  EXPECT_EQ(planned(matrices, {.favored = true}).precise, linears / 4);
+}
+
+TEST(PlanFormats, WhatIsSparedIsTakenOffThePrediction) {
+  const auto matrices = outlooks(1.0, 0.001);
+  double whole = 0;
+  for (const MatrixOutlook &matrix : matrices)
+    whole += matrix.a8g32;
+  const double spared = matrices[0].a8g32 + matrices[1].a8g32 + matrices[size_t(linears)].a8g32;
+  EXPECT_NEAR(planned(matrices, {}).plan.activationKl, whole - spared, 1e-12);
+}
+
+TEST(PlanFormats, InputsThatAreAskedForStayAsTheyAre) {
+  const auto matrices = outlooks(1.0, 0.001);
+  const Planned found = planned(matrices, {.favored = true}, ActivationFormat::A8T);
+  EXPECT_EQ(found.precise, 0);
+  EXPECT_EQ(found.plan.scheme.matrices.at("linear0").activation, ActivationFormat::A8T);
+}
+
+TEST(PlanFormats, GainsThatNobodyNoticesCostNoSpeed) {
+  auto matrices = outlooks(1.0, 0.001);
+  for (MatrixOutlook &matrix : matrices)
+    matrix.a16g32 = matrix.a8g32 * 0.9999;
+  const Planned found = planned(matrices, {.favored = true});
+  EXPECT_EQ(found.precise, 0);
+  EXPECT_FALSE(found.headIsPrecise);
+}
