@@ -510,6 +510,9 @@ private:
     // magnitudes (and tanh by 3e-7 of the cap); a weight then by twice that (its own score and the
     // maximum), the exponential and the sums over blocks.
     double scoreError = double(base.headDim + 4) * roundoff * magnitude + 3e-7 * base.softcap;
+    // Weights of 8-bit values: an exponential of few terms (1.1e-4, in numerator and denominator)
+    // of a score to which the logarithm of a scale was added (3e-7, and half an ulp of 24).
+    const double coarse = cacheInfo(base.cache).valueBits == 8 ? 2 * (1.1e-4 + 2e-6) : 0;
     double steps = double(attentionBlock) + 4.0 * double(last / attentionBlock + 1) + 16;
     for (int64_t d = 0; d < base.headDim; ++d) {
       double y = 0, absolute = 0;
@@ -519,7 +522,7 @@ private:
         absolute += scores[t - first] / sum * v.magnitude;
       }
       e.value.push_back(y);
-      e.tolerance.push_back(absolute * (4 * scoreError + 2 * steps * roundoff) +
+      e.tolerance.push_back(absolute * (4 * scoreError + 2 * steps * roundoff + coarse) +
                             weightError(scores, sum, slot, kvHead, first, d));
     }
   }

@@ -43,7 +43,6 @@ AttentionBlock::AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs
   }
   if (cache.hasIntegerValues()) {
     weightWords = k.scratch(pairs * attentionBlock / dotBytes, k.i32);
-    weightFactors = k.scratch(pairs, k.f32);
     weightOffsets = k.scratch(pairs, k.i32);
   }
   if (cache.packsValues()) {
@@ -170,11 +169,9 @@ Value AttentionBlock::visible(Value start, PositionRange range, int64_t chunk) {
 }
 
 void AttentionBlock::softmax(Value head, Value start, Value isWhole) {
-  Values valueScales;
+  ValueScales valueScales;
   if (cache.hasIntegerValues())
-    for (int64_t c = 0; c < chunksOfBlock; ++c)
-      valueScales.push_back(cache.loadScales(
-          cache.valueScales, cache.valueScaleAt(head, k.add(start, c * lanes), k.idx(0))));
+    valueScales = integerValueScales(head, start);
   // A few pairs step by step together: each step alone is one long chain of dependent operations.
   const int64_t together = std::min(pairs, std::max<int64_t>(1, k.target.rowBlock / 2));
   auto all = [&](bool whole) -> Values {
@@ -187,7 +184,7 @@ void AttentionBlock::softmax(Value head, Value start, Value isWhole) {
 }
 
 void AttentionBlock::softmaxOf(Value start, Value firstPair, int64_t count,
-                               const Values &valueScales, bool isWhole) {
+                               const ValueScales &scales, bool isWhole) {
   auto pairAt = [&](int64_t p) { return k.add(firstPair, p); };
   auto vectorAt = [&](int64_t p, int64_t c) {
     return k.add(k.mul(pairAt(p), attentionBlock), c * lanes);
@@ -206,6 +203,8 @@ void AttentionBlock::softmaxOf(Value start, Value firstPair, int64_t count,
         Value distance = k.toFloat(k.iadd(ids, k.splat(offset)));
         v = k.fma(k.splat(k.load(headSlopes, pairAt(p))), distance, v);
       }
+      if (cache.hasIntegerValues())
+        v = k.fadd(v, scales.logs[c]);
       if (!isWhole) {
         seen[p].push_back(visible(start, range, c));
         v = k.select(seen[p][c], v, k.splatF(-FLT_MAX));
@@ -215,6 +214,15 @@ void AttentionBlock::softmaxOf(Value start, Value firstPair, int64_t count,
     most.push_back(k.fmax(k.fmax(s[p][0], s[p][1]), k.fmax(s[p][2], s[p][3])));
   }
   most = k.reduceMax(most);
+  auto weightOf = [&](Value x) {
+    return cache.hasIntegerValues() ? k.coarseExp2OfNegative(x, mostWeight) : k.exp2OfNegative(x);
+  };
+  auto addWeight = [&](Value total, Value weight, int64_t c) {
+    if (!cache.hasIntegerValues())
+      return total ? k.fadd(total, weight) : weight;
+    Value inverse = scales.inverses[c];
+    return total ? k.fma(weight, inverse, total) : k.fmul(weight, inverse);
+  };
   Values shifts, totals(count);
   for (int64_t p = 0; p < count; ++p) {
     k.store(maxima, pairAt(p), most[p]);
@@ -222,15 +230,15 @@ void AttentionBlock::softmaxOf(Value start, Value firstPair, int64_t count,
   }
   for (int64_t c = 0; c < chunksOfBlock; ++c)
     for (int64_t p = 0; p < count; ++p) {
-      Value weight = k.exp2OfNegative(k.fsub(s[p][c], shifts[p]));
+      Value weight = weightOf(k.fsub(s[p][c], shifts[p]));
       s[p][c] = isWhole ? weight : k.select(seen[p][c], weight, k.splatF(0));
-      totals[p] = totals[p] ? k.fadd(totals[p], s[p][c]) : s[p][c];
+      totals[p] = addWeight(totals[p], s[p][c], c);
     }
   totals = k.reduceAdd(totals);
   for (int64_t p = 0; p < count; ++p)
     k.store(sums, pairAt(p), totals[p]);
   if (cache.hasIntegerValues())
-    return encodeWeights(firstPair, s, valueScales);
+    return encodeWeights(firstPair, s);
   for (int64_t p = 0; p < count; ++p)
     for (int64_t c = 0; c < chunksOfBlock; ++c)
       k.storeVector(weights, vectorAt(p, c), s[p][c], 64);

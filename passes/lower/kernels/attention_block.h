@@ -9,6 +9,7 @@
 namespace smelt {
 
 inline constexpr int64_t chunksOfBlock = attentionBlock / lanes;
+inline constexpr int64_t mostWeight = 254; ///< the largest weight of values of 8 bits
 
 /// Whether the registers hold `sums` and `vectors` (what they are made of) of 16 lanes, and one
 /// factor.
@@ -26,9 +27,12 @@ bool fitsRegisters(const KernelTarget &target, int64_t sums, int64_t vectors);
 /// 127, code = roundEven(q * (1 / qs))), the factor of q_d is one of qs instead and, with the exact
 /// integer D of a group,
 ///   s_t = sum over groups, in order, of D (ks_t * qs) by fma from 0
-/// With values of 8 bits, w_t = p_t * (scale of value t), after the sum l, is rounded to 8 bits, M
-/// = max w_t, c_t = 127 + roundEven(w_t * (254 / M) - 127) (M below 1e-30: all 0), and o_d = (sum
-/// over t of c_t code_td, an exact integer) * (M / 254). With packed values, v_td are codes and
+/// With values of 8 bits the weights hold the scales of the values, and sums are 254 times as
+/// large:
+///   s_t = s_t + log2 z_t, z_t = scale of value t, at least 2^-24; m = max s_t as above
+///   p_t = 254 * 2^(s_t - m), relative error 1.1e-4; l = sums by fma of p_t * (1 / z_t)
+///   c_t = 127 + roundEven(p_t - 127), o_d = sum over t of c_t code_td, an exact integer
+/// With packed values, v_td are codes and
 /// p_t, after the sum l, is p_t * (scale of value t in the group of d); the sum starts at the
 /// group's b = 16-lane sums of p_t (minimum of value t) over the four vectors in order, the first
 /// product rounded, the others by fma, then reduceAdd. Positions that are invisible to all pairs
@@ -65,9 +69,9 @@ private:
   /// With keys of 8 bits, of each pair: words of four codes, and of each group its scale and -128
   /// times the sum of its codes.
   Buffer queryWords, queryScales, queryOffsets;
-  /// With values of 8 bits, of each pair: words of four c - 127 (encodeWeights()); M / 254; -128
-  /// times the sum of c.
-  Buffer weightWords, weightFactors, weightOffsets;
+  /// With values of 8 bits, of each pair: words of four c - 127 (encodeWeights()); -128 times the
+  /// sum of c.
+  Buffer weightWords, weightOffsets;
   /// Of packed values, for up to two groups: weights [group][pair][position], sums b [group][pair].
   Buffer groupWeights, groupSums;
 
@@ -84,7 +88,7 @@ private:
   void encodeQuery(Value pair, Buffer from, Value at);
   void integerScoreTile(Value head, Value start, Value chunk, Value firstPair, int64_t held,
                         int64_t chunks);
-  void encodeWeights(Value firstPair, llvm::ArrayRef<Values> weights, const Values &scales);
+  void encodeWeights(Value firstPair, llvm::ArrayRef<Values> weights);
   void integerValues(Value head, Value start, Value first, Value count, const TileWriter &write);
   void integerValueTile(Value row, Value first, Value count, Value firstPair, int64_t held,
                         Value column, int64_t vectors, int64_t dims, const TileWriter &write);
@@ -96,7 +100,12 @@ private:
   void valueTile(Value row, Value first, Value count, Value firstPair, int64_t held, Value column,
                  int64_t vectors, int64_t width, const TileWriter &write);
   void storeScores(Value pair, Value chunk, Value scores);
-  void softmaxOf(Value start, Value firstPair, int64_t count, const Values &valueScales,
+  /// Of values of 8 bits, for each chunk of positions: log2 z_t, and 1 / z_t.
+  struct ValueScales {
+    Values logs, inverses;
+  };
+  ValueScales integerValueScales(Value head, Value start);
+  void softmaxOf(Value start, Value firstPair, int64_t count, const ValueScales &scales,
                  bool isWhole);
   Value visible(Value start, PositionRange range, int64_t chunk);
 };

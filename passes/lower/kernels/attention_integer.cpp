@@ -8,13 +8,13 @@ namespace smelt {
 
 namespace {
 
-/// The largest rounded weight, and what is taken off all of them: bytes in -127..127, which every
-/// target multiplies with signed bytes.
-constexpr int64_t mostWeight = 254, weightOffset = 127;
+/// What is taken off rounded weights: it leaves bytes in -127..127, which every target multiplies
+/// with signed bytes.
+constexpr int64_t weightOffset = mostWeight / 2;
 /// Words of a pair's weights.
 constexpr int64_t weightWordsOfPair = attentionBlock / dotBytes;
-/// Blocks whose largest weight is smaller count as nothing: its inverse would not be finite.
-constexpr double leastWeight = 1e-30;
+/// The smallest scale that a cache can hold beside 0.
+constexpr double leastScale = 0x1p-24;
 
 /// What takes the offset of bytes in Offset form off a dot product; none in Signed form.
 Value startOf(KernelBuilder &k, Buffer offsets, Value at) {
@@ -125,34 +125,32 @@ void AttentionBlock::integerScoreTile(Value head, Value start, Value chunk, Valu
 
 // --- Values: lanes are dimensions.
 
-/// The weights p_t of neighbouring pairs times the scales of their values, rounded.
-void AttentionBlock::encodeWeights(Value firstPair, ArrayRef<Values> weights,
-                                   const Values &scales) {
+AttentionBlock::ValueScales AttentionBlock::integerValueScales(Value head, Value start) {
+  ValueScales scales;
+  for (int64_t c = 0; c < chunksOfBlock; ++c) {
+    Value at = cache.valueScaleAt(head, k.add(start, c * lanes), k.idx(0));
+    Value scale = k.fmax(cache.loadScales(cache.valueScales, at), k.splatF(leastScale));
+    scales.logs.push_back(k.log2OfNormal(scale));
+    scales.inverses.push_back(k.fdiv(k.splatF(1), scale));
+  }
+  return scales;
+}
+
+/// The weights p_t of neighbouring pairs, rounded.
+void AttentionBlock::encodeWeights(Value firstPair, ArrayRef<Values> weights) {
   // Adding 1.5 * 2^23 rounds to the integer and leaves it in the low bits of the sum.
   constexpr double magic = 12582912 - weightOffset;
   constexpr int64_t magicBits = 0x4b400000 - weightOffset;
-  SmallVector<Values> weighted(weights.size());
-  Values most;
-  for (auto [p, ofPair] : llvm::enumerate(weights)) {
-    for (int64_t c = 0; c < chunksOfBlock; ++c)
-      weighted[p].push_back(k.fmul(ofPair[c], scales[c]));
-    most.push_back(
-        k.fmax(k.fmax(weighted[p][0], weighted[p][1]), k.fmax(weighted[p][2], weighted[p][3])));
-  }
-  most = k.reduceMax(most);
   Values sums(weights.size());
-  for (auto [p, ofPair] : llvm::enumerate(weighted)) {
-    Value pair = k.add(firstPair, int64_t(p));
-    Value inverse = k.splat(inverseOf(k, most[p], mostWeight, leastWeight));
-    k.store(weightFactors, pair, k.fmul(most[p], k.f32Const(1.0 / mostWeight)));
+  for (auto [p, ofPair] : llvm::enumerate(weights)) {
     Values codes;
     for (int64_t c = 0; c < chunksOfBlock; ++c) {
-      codes.push_back(k.bitcast(k.fma(ofPair[c], inverse, k.splatF(magic)), k.vec(lanes, k.i32)));
+      codes.push_back(k.bitcast(k.fadd(ofPair[c], k.splatF(magic)), k.vec(lanes, k.i32)));
       sums[p] = sums[p] ? k.iadd(sums[p], codes[c]) : codes[c];
     }
     // Word 4 i + c is quad i of chunk c, as halving leaves them.
     Value words = halves(k, halves(k, codes[0], codes[1]), halves(k, codes[2], codes[3]));
-    k.storeVector(weightWords, k.mul(pair, weightWordsOfPair),
+    k.storeVector(weightWords, k.mul(k.add(firstPair, int64_t(p)), weightWordsOfPair),
                   k.bitcast(words, k.vec(weightWordsOfPair, k.i32)), 64);
   }
   if (GroupDot::signedForm(k) != ByteForm::Offset)
@@ -220,11 +218,10 @@ void AttentionBlock::integerValueTile(Value row, Value first, Value count, Value
   for (int64_t v = 0; v < vectors; ++v)
     given.push_back(k.imul(sums[held * vectors + v], k.splatI(weightOffset)));
   for (int64_t p = 0; p < held; ++p) {
-    Value factor = k.splat(k.load(weightFactors, pairAt(p)));
     Value offset = startOf(k, weightOffsets, pairAt(p));
     for (int64_t v = 0; v < vectors; ++v) {
       Value total = k.iadd(sums[p * vectors + v], given[v]);
-      Value o = k.fmul(k.toFloat(offset ? k.iadd(total, offset) : total), factor);
+      Value o = k.toFloat(offset ? k.iadd(total, offset) : total);
       for (Piece piece : pieces(std::clamp<int64_t>(dims - v * lanes, 0, lanes)))
         write(pairAt(p), k.add(column, v * lanes + piece.first),
               piece.n == lanes ? o : k.slice(o, piece.first, piece.n));

@@ -125,6 +125,9 @@ public:
   Value exp(Value v); ///< <= 2 ulp on [-87, 88]; exactly 1 at 0; 0 below -87 (so at -inf too)
   /// 2^v for v <= 0: <= 2 ulp; exactly 1 at 0; 2^-126 from -126 on (so at -inf too).
   Value exp2OfNegative(Value v);
+  /// factor * 2^v for v <= 0, with a relative error of 1.1e-4: for what is rounded to 8 bits then.
+  Value coarseExp2OfNegative(Value v, double factor);
+  Value log2OfNormal(Value v); ///< absolute error 3e-7 and 1 ulp; v > 0 must be normal
   Value tanh(Value v);
   Value erf(Value v);
   Value activate(uint32_t activationKind, Value v); ///< smelt::ActivationKind

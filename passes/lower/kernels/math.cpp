@@ -40,6 +40,24 @@ Value timesPowerOfTwo(ValueBuilder &k, Value value, Value shifted) {
   return arith::BitcastOp::create(k.b, value.getType(), bits);
 }
 
+/// max(v, -126) of v <= 0 (and of none, -126), bit by bit: of negative numbers the larger one has
+/// the smaller bits. Integers, because the pipes of floats have more to do.
+Value atLeastExponent(ValueBuilder &k, Value v) {
+  Type words = wordsLike(k, v);
+  Value bits = arith::BitcastOp::create(k.b, words, v);
+  Value most = arith::BitcastOp::create(k.b, words, k.constantLike(v, -126));
+  return arith::BitcastOp::create(k.b, v.getType(), arith::MinUIOp::create(k.b, bits, most));
+}
+
+/// 2^x of x in [-126, 0] by the `c` of 2^r ~ c[0] + c[1] r + ..., |r| <= 0.5: n = round(x), r = x -
+/// n exactly.
+Value exp2OfSmall(ValueBuilder &k, Value x, ArrayRef<double> c) {
+  Value magic = k.constantLike(x, 12582912.0);
+  Value shifted = k.fadd(x, magic);
+  Value r = k.fsub(x, k.fsub(shifted, magic));
+  return timesPowerOfTwo(k, polynomial(k, r, c), shifted);
+}
+
 } // namespace
 
 // exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2 in two parts (Cody and Waite 1980), |r|
@@ -62,16 +80,33 @@ Value ValueBuilder::exp(Value v) {
   return select(lessThan(*this, v, constantLike(v, -87.0)), constantLike(v, 0), result);
 }
 
-// The same with n = round(x), r = x - n exactly, |r| <= 0.5, and 2^r ~ 1 + r P(r), relative error
-// 1.1e-7 before rounding.
+// 2^r ~ 1 + r P(r), relative error 1.1e-7 before rounding.
 Value ValueBuilder::exp2OfNegative(Value v) {
-  Value x = fmax(v, constantLike(v, -126));
-  Value magic = constantLike(v, 12582912.0);
-  Value shifted = fadd(x, magic);
-  Value r = fsub(x, fsub(shifted, magic));
-  Value p = polynomial(
-      *this, r, {1, 0x1.62e42ap-1, 0x1.ebf9bcp-3, 0x1.c6b752p-5, 0x1.3cea88p-7, 0x1.5bba14p-10});
-  return timesPowerOfTwo(*this, p, shifted);
+  return exp2OfSmall(
+      *this, atLeastExponent(*this, v),
+      {1, 0x1.62e42ap-1, 0x1.ebf9bcp-3, 0x1.c6b752p-5, 0x1.3cea88p-7, 0x1.5bba14p-10});
+}
+
+// The same of fewer terms, relative error 1.1e-4.
+Value ValueBuilder::coarseExp2OfNegative(Value v, double factor) {
+  return exp2OfSmall(
+      *this, atLeastExponent(*this, v),
+      {factor, factor * 0x1.62f5fap-1, factor * 0x1.f00c4ep-3, factor * 0x1.c2a218p-5});
+}
+
+// v = 2^e m, m in [sqrt(1/2), sqrt(2)), and log2(m) ~ r P(r), r = m - 1, absolute error 3e-7 before
+// rounding.
+Value ValueBuilder::log2OfNormal(Value v) {
+  Type words = wordsLike(*this, v);
+  Value bits = arith::BitcastOp::create(b, words, v);
+  Value least = arith::BitcastOp::create(b, words, constantLike(v, 0x1.6a09e6p-1));
+  Value e = shrArith(isub(bits, least), 23);
+  Value m = arith::BitcastOp::create(b, v.getType(), isub(bits, shl(e, 23)));
+  Value r = fsub(m, constantLike(v, 1));
+  Value p = polynomial(*this, r,
+                       {0x1.7154c4p+0, -0x1.71582ep-1, 0x1.ebff06p-2, -0x1.6f93b2p-2, 0x1.30659cp-2,
+                        -0x1.173e26p-2, 0x1.5d75a2p-3});
+  return fma(r, p, toFloat(e));
 }
 
 // |x| < 0.6: x + x^3 P(x^2), relative error 5e-9; beyond: 1 - 2 / (exp(2 |x|) + 1) with the sign of
