@@ -24,8 +24,10 @@ void expectAssembles(const KernelSpec &spec, const char *chip) {
   EXPECT_EQ(ptx->find(".extern"), std::string::npos) << "something is left to a library";
   EXPECT_EQ(ptx->find(".local"), std::string::npos) << "something lies on a stack";
   EXPECT_EQ(ptx->find(".ftz"), std::string::npos) << "small numbers are taken for zero";
-  const bool isTile =
-      spec.kind == KernelKind::Linear && !spec.one && activationInfo(spec.activation).planes > 0;
+  const bool isTile = spec.kind == KernelKind::Linear
+                          ? !spec.one && activationInfo(spec.activation).planes > 0
+                          : spec.kind == KernelKind::AttentionMany && spec.headDim <= 128 &&
+                                cacheInfo(spec.cache).valueBits == 8;
   EXPECT_EQ(ptx->find("mma.sync") != std::string::npos, isTile) << "the matrix unit";
   if (std::string(SMELT_PTXAS).empty())
     return;

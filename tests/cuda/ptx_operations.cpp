@@ -140,6 +140,9 @@ std::map<std::string_view, Operation> makeTable() {
   add<+[](uint16_t a, uint16_t b) { return uint32_t(a) * b; }>(t, "mul.wide.u16");
   add<+[](uint32_t a, uint32_t b, uint64_t c) { return uint64_t(a) * b + c; }>(t, "mad.wide.u32");
   add<+[](int32_t a, int32_t b, int64_t c) { return int64_t(a) * b + c; }>(t, "mad.wide.s32");
+  add<+[](uint32_t a, uint32_t b) { return uint32_t(uint64_t(a) * b >> 32); }>(t, "mul.hi.u32");
+  add<shiftedLeft<uint16_t>>(t, "shl.b16");
+  add<shiftedRight<uint16_t>>(t, "shr.u16");
   add<shiftedLeft<uint32_t>>(t, "shl.b32");
   add<shiftedLeft<uint64_t>>(t, "shl.b64");
   add<shiftedRight<uint32_t>>(t, "shr.u32");
@@ -176,6 +179,7 @@ std::map<std::string_view, Operation> makeTable() {
   add<+[](Half a) { return float(a); }>(t, "cvt.f32.f16");
   add<+[](float a) { return Half(a); }>(t, "cvt.rn.f16.f32");
   add<+[](uint32_t a) { return uint16_t(a); }>(t, "cvt.u16.u32");
+  add<+[](uint32_t a) { return uint16_t(a >> 16); }>(t, "upper.b16"); // ptx_program.cpp
   add<+[](uint16_t a) { return uint32_t(a); }>(t, "cvt.u32.u16");
   add<+[](uint32_t a) { return uint64_t(a); }>(t, "cvt.u64.u32");
   add<+[](int32_t a) { return int64_t(a); }>(t, "cvt.s64.s32");

@@ -233,6 +233,15 @@ private:
   //===--- Instructions
 
   bool instruction(std::string_view s) {
+    // How LLVM writes the upper half of a register.
+    constexpr std::string_view upper = "{ .reg .b16 tmp; mov.b32 {tmp, ", scopeEnd = "; }";
+    if (s.starts_with(upper) && s.ends_with(scopeEnd)) {
+      s = s.substr(upper.size(), s.size() - upper.size() - scopeEnd.size());
+      const size_t brace = std::min(s.find('}'), s.size());
+      const std::string plain =
+          "upper.b16 " + std::string(s.substr(0, brace)) + std::string(s.substr(brace + 1)) + ";";
+      return instruction(plain);
+    }
     Instruction in;
     in.line = line;
     if (s.back() != ';')

@@ -1,12 +1,14 @@
 // Attention on a GPU: a workgroup takes some query heads of one kv head of a row, a thread one
 // position of a block of 64 (scores), then a few dimensions (values). Operands:
-// kernels/attention.cpp, kernels/attention_many.cpp; formulas: kernels/attention_block.h, but for
-// the weights of 8-bit values, which stay floats here. One row and many give the same bits.
+// kernels/attention.cpp, kernels/attention_many.cpp; formulas: kernels/attention_block.h. One row
+// and many give the same bits, by tiles (attention_tiles.cpp), too.
 #include "passes/lower/gpu_kernels/attention.h"
+
+#include "passes/lower/gpu_kernels/attention_softmax.h"
+#include "passes/lower/gpu_kernels/attention_tiles.h"
 #include "passes/lower/gpu_kernels/cache_words.h"
 
 #include <cfloat>
-#include <limits>
 
 using namespace mlir;
 
@@ -63,15 +65,17 @@ public:
       p.push_back(k.select(isVisible, e, k.f32Const(0)));
     }
     result.sum = k.reduce(p, attentionBlock, [&](Value a, Value c) { return k.fadd(a, c); });
-    Value scale = values.bits == 8 ? values.scale(t, k.idx(0)) : Value();
+    Values factors;
+    if (values.bits == 8)
+      factors = roundWeights(p, values.scale(t, k.idx(0)));
     for (int64_t g = 0; g < pairs; ++g)
-      k.setNumber(weights, k.add(k.thread(), g * attentionBlock),
-                  scale ? k.fmul(p[size_t(g)], scale) : p[size_t(g)]);
+      k.setWord(weights, k.add(k.thread(), g * attentionBlock),
+                values.bits == 8 ? p[size_t(g)] : k.asBits(p[size_t(g)]));
     k.barrier();
     Value end = k.min(k.add(k.sub(last, start), 1), k.idx(attentionBlock));
     SmallVector<Values> bySlot;
     for (int64_t slot = 0; slot < slots; ++slot)
-      bySlot.push_back(outOf(start, end, dimension(slot)));
+      bySlot.push_back(outOf(start, end, dimension(slot), factors));
     k.barrier();
     for (int64_t g = 0; g < pairs; ++g)
       for (int64_t slot = 0; slot < slots; ++slot)
@@ -129,14 +133,13 @@ private:
                             [&](Value d, ValueRange carried) -> Values {
                               return {k.fmax(k.fabs(element(d)), carried[0])};
                             })[0];
-        Value scale = k.fdiv(most, k.f32Const(127)), inverse = inverseOf(k, scale);
+        const QueryScale scale = queryScale(k, most);
         Values codes;
-        for (int64_t i = 0; i < dotBytes; ++i) {
-          Value x = element(k.add(k.mul(quad, dotBytes), i));
-          codes.push_back(k.toInt(limited(k, k.roundEven(k.fmul(x, inverse)), 127)));
-        }
+        for (int64_t i = 0; i < dotBytes; ++i)
+          codes.push_back(scale.codeOf(k, element(k.add(k.mul(quad, dotBytes), i))));
         k.setWord(queries, k.add(quad, to), k.packBytes(codes));
-        k.setNumber(queries, k.add(within, to + quads()), scale); // the same from all of the group
+        k.setNumber(queries, k.add(within, to + quads()),
+                    scale.scale); // the same from all of the group
       });
     }
   }
@@ -182,38 +185,50 @@ private:
   }
 
   Value finished(Value score, Value t, Value head) {
-    Value s = k.fmul(score, k.f32Const(k.spec.scalar));
-    if (k.spec.softcap != 0)
-      s = k.fmul(k.tanh(k.fmul(s, k.f32Const(1 / k.spec.softcap))), k.f32Const(k.spec.softcap));
-    if (k.spec.slopes) {
-      Value distance = arith::IndexCastOp::create(k.b, k.i32, k.sub(t, position));
-      s = k.fma(k.number(k.operand(5), head), k.toFloat(distance), s);
+    Value slope = k.spec.slopes ? k.number(k.operand(5), head) : Value();
+    return finishedScore(k, score, t, position, slope);
+  }
+
+  /// Weights -> their codes; the factors of the pairs' results.
+  Values roundWeights(Values &p, Value valueScale) {
+    for (Value &weight : p)
+      weight = k.fmul(weight, valueScale);
+    Values factors;
+    const Values most = k.reduce(p, attentionBlock, [&](Value a, Value c) { return k.fmax(a, c); });
+    for (auto [weight, largest] : llvm::zip(p, most)) {
+      const WeightScale scale(k, largest);
+      weight = scale.codeOf(k, weight);
+      factors.push_back(scale.factor);
     }
-    return s;
+    return factors;
   }
 
   /// Dimension d of all pairs, over positions start .. start + end - 1.
-  Values outOf(Value start, Value end, Value d) {
-    auto weight = [&](int64_t g, Value t) {
-      return k.number(weights, k.add(t, g * attentionBlock));
-    };
-    auto add = [&](Values &sums, Value t, Value v) {
-      for (int64_t g = 0; g < pairs; ++g)
-        sums[size_t(g)] = k.fma(weight(g, t), v, sums[size_t(g)]);
-    };
-    if (values.bits == 8) // positions beyond the end have weight zero
-      return k.loop(k.idx(0), k.ceilDiv(end, dotBytes), 1, zeros(), [&](Value quad, ValueRange c) {
-        Values next(c);
-        Value codes = k.ixor(values.valueWord(k.add(k.div(start, dotBytes), quad), d),
-                             k.i32Const(int32_t(0x80808080)));
-        for (int64_t i = 0; i < dotBytes; ++i)
-          add(next, k.add(k.mul(quad, dotBytes), i), k.toFloat(k.signedByte(codes, i)));
-        return next;
-      });
+  Values outOf(Value start, Value end, Value d, const Values &factors) {
+    auto weightAt = [&](int64_t g, Value t) { return k.add(t, g * attentionBlock); };
+    if (values.bits == 8) { // positions beyond the end have weight zero
+      Values none(size_t(pairs), k.i32Const(0));
+      Values sums =
+          k.loop(k.idx(0), k.ceilDiv(end, dotBytes), 1, none, [&](Value quad, ValueRange carried) {
+            Values next(carried);
+            Value codes = k.ixor(values.valueWord(k.add(k.div(start, dotBytes), quad), d),
+                                 k.i32Const(int32_t(0x80808080)));
+            for (int64_t i = 0; i < dotBytes; ++i)
+              for (int64_t g = 0; g < pairs; ++g) {
+                Value weight = k.word(weights, weightAt(g, k.add(k.mul(quad, dotBytes), i)));
+                next[size_t(g)] = k.iadd(next[size_t(g)], k.imul(weight, k.signedByte(codes, i)));
+              }
+            return next;
+          });
+      for (auto [sum, factor] : llvm::zip(sums, factors))
+        sum = k.fmul(k.toFloat(sum), factor);
+      return sums;
+    }
     return k.loop(k.idx(0), end, 1, zeros(), [&](Value t, ValueRange carried) {
       Values next(carried);
-      Value at = k.add(start, t);
-      add(next, t, values.bits == 4 ? packedValue(at, d) : values.number(at, d));
+      Value at = k.add(start, t), v = values.bits == 4 ? packedValue(at, d) : values.number(at, d);
+      for (int64_t g = 0; g < pairs; ++g)
+        next[size_t(g)] = k.fma(k.number(weights, weightAt(g, t)), v, next[size_t(g)]);
       return next;
     });
   }
@@ -229,24 +244,6 @@ private:
     return k.fma(values.scale(t, within), k.toFloat(code), minimum);
   }
 };
-
-Value noMaximum(GpuBuilder &k) { return k.f32Const(-std::numeric_limits<double>::infinity()); }
-
-/// Running maximum, sum and numbers of one head: kernels/attention.cpp.
-struct Running {
-  Value most, sum;
-  Values out;
-};
-Running merged(GpuBuilder &k, const Running &before, const Running &block) {
-  Running after;
-  after.most = k.fmax(before.most, block.most);
-  Value keep = k.exp(k.fsub(before.most, after.most));
-  Value take = k.exp(k.fsub(block.most, after.most));
-  after.sum = k.fma(before.sum, keep, k.fmul(block.sum, take));
-  for (auto [o, part] : llvm::zip(before.out, block.out))
-    after.out.push_back(k.fma(o, keep, k.fmul(part, take)));
-  return after;
-}
 
 } // namespace
 
@@ -290,6 +287,8 @@ void emitGpuAttentionMerge(GpuBuilder &k) {
 }
 
 void emitGpuAttentionMany(GpuBuilder &k) {
+  if (attentionByTiles(k.spec, k.target))
+    return emitGpuAttentionTiles(k);
   Value row = k.rowGroup();
   HeadTile tile(k, row);
   const size_t slots = size_t(tile.slots), each = 2 + slots;

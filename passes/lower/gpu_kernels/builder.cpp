@@ -166,6 +166,11 @@ Value GpuBuilder::half(Words words, Value at) {
   return halfToFloat(*this, shrLogicBy(word(words, div(at, 2)), bitOffset(at, 2)));
 }
 
+std::pair<Value, Value> GpuBuilder::halves(Words words, Value at) {
+  Value both = word(words, div(at, 2));
+  return {halfToFloat(*this, iand(both, i32Const(0xffff))), halfToFloat(*this, shrLogic(both, 16))};
+}
+
 void GpuBuilder::setHalf(Words words, Value at, Value value) {
   setBits(words, at, 16, floatToHalf(*this, value));
 }
@@ -273,7 +278,6 @@ Value GpuBuilder::is(arith::CmpIPredicate predicate, Value a, Value c) {
   return arith::CmpIOp::create(b, predicate, a, c);
 }
 
-/// What the thread `distance` (a power of two, by xor) away has.
 Values GpuBuilder::exchanged(ValueRange values, int64_t distance) {
   Values results;
   if (distance < target.subgroup) {

@@ -54,6 +54,8 @@ public:
   Value word(Words words, Value at);   ///< int32
   Value number(Words words, Value at); ///< float
   Value half(Words words, Value at);   ///< float16 -> float
+  /// Elements `at`, even, and at + 1.
+  std::pair<Value, Value> halves(Words words, Value at);
   Value bfloat16(Words words, Value at);
   Value byte(Words words, Value at); ///< int32 0..255
   void setWord(Words words, Value at, Value value);
@@ -101,6 +103,9 @@ public:
     return reduceOne(value, launch.threads, [&](Value a, Value c) { return fadd(a, c); });
   }
 
+  /// What the thread `distance` (a power of two, by xor) away has. As reduce().
+  Values exchanged(ValueRange values, int64_t distance);
+
 private:
   mlir::gpu::GPUFuncOp function;
   Value threadId, groupId[3];
@@ -109,7 +114,6 @@ private:
   int64_t exchangeWords = 0;
 
   Type globalWords();
-  Values exchanged(ValueRange values, int64_t distance);
   Value addressOf(Words words, Value at) { return words.first ? add(words.first, at) : at; }
   Value bitOffset(Value at, int64_t perWord);
   void setBits(Words words, Value at, int64_t width, Value bits);
@@ -124,6 +128,7 @@ void emitGpuRopeAppend(GpuBuilder &k);
 void emitGpuAttentionOne(GpuBuilder &k);
 void emitGpuAttentionMerge(GpuBuilder &k);
 void emitGpuAttentionMany(GpuBuilder &k);
+void emitGpuAttentionTiles(GpuBuilder &k);
 void emitGpuElementwise(GpuBuilder &k);
 void emitGpuArgmaxParts(GpuBuilder &k);
 void emitGpuArgmax(GpuBuilder &k);

@@ -68,6 +68,10 @@ public:
 
   /// Scale of a group of a position; the minimums of 4-bit values are groups() on.
   Value scale(Value position, Value group) { return k.half(words, scaleAt(position, group)); }
+  /// Of an even position and the next one.
+  std::pair<Value, Value> scalePair(Value position, Value group) {
+    return k.halves(words, scaleAt(position, group));
+  }
   void setScale(Value position, Value group, Value scale) {
     k.setHalf(words, scaleAt(position, group), scale);
   }

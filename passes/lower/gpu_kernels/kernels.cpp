@@ -1,6 +1,7 @@
 // One gpu.func per kernel specification: dispatch to the emitters, and how each is started.
 #include "passes/lower/gpu_kernels/argmax.h"
 #include "passes/lower/gpu_kernels/attention.h"
+#include "passes/lower/gpu_kernels/attention_tiles.h"
 #include "passes/lower/gpu_kernels/builder.h"
 #include "passes/lower/gpu_kernels/linear.h"
 
@@ -62,10 +63,17 @@ GpuLaunch launchOf(const KernelSpec &spec, const GpuTarget &target) {
     launch.threads = 64;
     launch.groups = spec.heads + 2 * spec.kvHeads;
     return launch;
-  case KernelKind::AttentionOne:
-    launch.overPositions = true;
-    [[fallthrough]];
   case KernelKind::AttentionMany:
+    if (attentionByTiles(spec, target)) {
+      const AttentionTiles tiles(spec);
+      launch.threads = AttentionTiles::warps * target.subgroup;
+      launch.groups = spec.kvHeads * tiles.headParts * tiles.dimParts;
+      launch.rowsPerGroup = AttentionTiles::warps * tiles.tokens;
+      return launch;
+    }
+    [[fallthrough]];
+  case KernelKind::AttentionOne:
+    launch.overPositions = spec.kind == KernelKind::AttentionOne;
     launch.threads = attentionBlock;
     launch.groups = spec.kvHeads * pairGroups(spec);
     return launch;
