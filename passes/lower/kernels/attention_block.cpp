@@ -96,35 +96,37 @@ void AttentionBlock::setSlope(Value pair, Buffer slopes, Value queryHead) {
 void AttentionBlock::scores(Value head, Value start, Value count) {
   // Beside the sum of an integer score there is the dot product of its group.
   const int64_t each = cache.hasIntegerKeys() ? 2 : 1, pairStep = pairsAtOnce(each);
-  forPairs(pairStep, [&](Value first, int64_t held) {
-    int64_t chunks = chunksOfBlock;
-    while (chunks > 1 && !fitsRegisters(k.target, held * each * chunks, chunks))
-      chunks /= 2;
-    auto tile = [&](Value chunk, int64_t together) {
+  int64_t chunks = chunksOfBlock;
+  while (chunks > 1 && !fitsRegisters(k.target, pairStep * each * chunks, chunks))
+    chunks /= 2;
+  // Pairs vary within chunks: were it the other way round, compilers would spread the words of
+  // queries ahead of the loop, and have no registers for them.
+  auto tile = [&](Value chunk, int64_t together) {
+    forPairs(pairStep, [&](Value first, int64_t held) {
       if (cache.hasIntegerKeys())
         integerScoreTile(head, start, chunk, first, held, together);
       else
         scoreTile(head, start, chunk, first, held, together);
-    };
-    auto tiles = [&](int64_t together) {
-      Value needed = k.ceilDiv(count, lanes * together);
-      k.loop(k.idx(0), k.mul(needed, together), together,
-             [&](Value chunk) { tile(chunk, together); });
-    };
-    if (chunks < chunksOfBlock)
-      return tiles(chunks);
-    // A block that has just begun is common when answers are short: take half of it only.
-    k.ifElse(
-        k.lessEqual(count, k.idx(attentionBlock / 2)), {},
-        [&]() -> Values {
-          tile(k.idx(0), chunks / 2);
-          return {};
-        },
-        [&]() -> Values {
-          tiles(chunks);
-          return {};
-        });
-  });
+    });
+  };
+  auto tiles = [&](int64_t together) {
+    Value needed = k.ceilDiv(count, lanes * together);
+    k.loop(k.idx(0), k.mul(needed, together), together,
+           [&](Value chunk) { tile(chunk, together); });
+  };
+  if (chunks < chunksOfBlock)
+    return tiles(chunks);
+  // A block that has just begun is common when answers are short: take half of it only.
+  k.ifElse(
+      k.lessEqual(count, k.idx(attentionBlock / 2)), {},
+      [&]() -> Values {
+        tile(k.idx(0), chunks / 2);
+        return {};
+      },
+      [&]() -> Values {
+        tiles(chunks);
+        return {};
+      });
 }
 
 void AttentionBlock::scoreTile(Value head, Value start, Value chunk, Value firstPair, int64_t held,
