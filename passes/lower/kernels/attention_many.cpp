@@ -6,8 +6,8 @@
 // AttentionOne and AttentionMerge give row by row.
 //
 // Rows are cut into tiles of a few; within a tile, neighbouring rows of one slot form a run. A run
-// that fills at least half of a tile is computed together (keys and values are then loaded once for
-// all its rows and heads), shorter ones row by row. Threads share (head x length), not rows: slots
+// that fills most of a tile is computed together (keys and values are then loaded once for all its
+// rows and heads), shorter ones row by row. Threads share (head x length), not rows: slots
 // may be of very different lengths.
 #include "passes/lower/kernels/attention_block.h"
 
@@ -198,7 +198,9 @@ private:
     Value firstBlock = k.div(low.first, attentionBlock),
           lastBlock = k.div(high.last, attentionBlock);
     run.blocks = k.add(k.sub(lastBlock, firstBlock), 1);
-    run.together = k.lessEqual(k.idx(tileRowCount), k.mul(run.count, 2));
+    // By itself a row of g heads takes about (g + 1) / g of its share of a tile.
+    const int64_t group = k.spec.heads / k.spec.kvHeads;
+    run.together = k.less(k.idx(tileRowCount * group), k.mul(run.count, group + 1));
     run.work = k.mul(run.blocks, k.select(run.together, k.idx(tileRowCount), run.count));
     return run;
   }
