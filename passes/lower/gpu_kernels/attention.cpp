@@ -54,28 +54,32 @@ public:
     Block result;
     Value t = k.add(start, k.thread());
     Value isVisible = k.both(k.lessEqual(first, t), k.lessEqual(t, last));
+    const bool isInteger = values.bits == 8;
+    ValueScale scale;
+    if (isInteger)
+      scale = valueScale(k, values.scale(t, k.idx(0)));
     Values scores = keys.bits == 8 ? integerScores(t) : floatScores(t);
-    for (int64_t g = 0; g < pairs; ++g)
-      scores[size_t(g)] = k.select(isVisible, finished(scores[size_t(g)], t, heads[size_t(g)]),
-                                   k.f32Const(-FLT_MAX));
-    result.most = k.reduce(scores, attentionBlock, [&](Value a, Value c) { return k.fmax(a, c); });
-    Values p;
     for (int64_t g = 0; g < pairs; ++g) {
-      Value e = k.exp(k.fsub(scores[size_t(g)], result.most[size_t(g)]));
-      p.push_back(k.select(isVisible, e, k.f32Const(0)));
+      Value s = finished(scores[size_t(g)], t, heads[size_t(g)]);
+      scores[size_t(g)] =
+          k.select(isVisible, isInteger ? k.fadd(s, scale.log) : s, k.f32Const(-FLT_MAX));
     }
-    result.sum = k.reduce(p, attentionBlock, [&](Value a, Value c) { return k.fadd(a, c); });
-    Values factors;
-    if (values.bits == 8)
-      factors = roundWeights(p, values.scale(t, k.idx(0)));
-    for (int64_t g = 0; g < pairs; ++g)
+    result.most = k.reduce(scores, attentionBlock, [&](Value a, Value c) { return k.fmax(a, c); });
+    Values sums;
+    for (int64_t g = 0; g < pairs; ++g) {
+      Value w =
+          weightOf(k, scores[size_t(g)], result.most[size_t(g)], isInteger ? &scale : nullptr);
+      w = k.select(isVisible, w, k.f32Const(0));
+      sums.push_back(isInteger ? k.fmul(w, scale.inverse) : w);
       k.setWord(weights, k.add(k.thread(), g * attentionBlock),
-                values.bits == 8 ? p[size_t(g)] : k.asBits(p[size_t(g)]));
+                isInteger ? weightCode(k, w) : k.asBits(w));
+    }
+    result.sum = k.reduce(sums, attentionBlock, [&](Value a, Value c) { return k.fadd(a, c); });
     k.barrier();
     Value end = k.min(k.add(k.sub(last, start), 1), k.idx(attentionBlock));
     SmallVector<Values> bySlot;
     for (int64_t slot = 0; slot < slots; ++slot)
-      bySlot.push_back(outOf(start, end, dimension(slot), factors));
+      bySlot.push_back(outOf(start, end, dimension(slot)));
     k.barrier();
     for (int64_t g = 0; g < pairs; ++g)
       for (int64_t slot = 0; slot < slots; ++slot)
@@ -189,22 +193,8 @@ private:
     return finishedScore(k, score, t, position, slope);
   }
 
-  /// Weights -> their codes; the factors of the pairs' results.
-  Values roundWeights(Values &p, Value valueScale) {
-    for (Value &weight : p)
-      weight = k.fmul(weight, valueScale);
-    Values factors;
-    const Values most = k.reduce(p, attentionBlock, [&](Value a, Value c) { return k.fmax(a, c); });
-    for (auto [weight, largest] : llvm::zip(p, most)) {
-      const WeightScale scale(k, largest);
-      weight = scale.codeOf(k, weight);
-      factors.push_back(scale.factor);
-    }
-    return factors;
-  }
-
   /// Dimension d of all pairs, over positions start .. start + end - 1.
-  Values outOf(Value start, Value end, Value d, const Values &factors) {
+  Values outOf(Value start, Value end, Value d) {
     auto weightAt = [&](int64_t g, Value t) { return k.add(t, g * attentionBlock); };
     if (values.bits == 8) { // positions beyond the end have weight zero
       Values none(size_t(pairs), k.i32Const(0));
@@ -220,8 +210,8 @@ private:
               }
             return next;
           });
-      for (auto [sum, factor] : llvm::zip(sums, factors))
-        sum = k.fmul(k.toFloat(sum), factor);
+      for (Value &sum : sums)
+        sum = k.toFloat(sum);
       return sums;
     }
     return k.loop(k.idx(0), end, 1, zeros(), [&](Value t, ValueRange carried) {

@@ -1,11 +1,13 @@
 // What scores become on a GPU, the same for one thread a position and for tiles: formulas of
-// kernels/attention_block.h, scores times log2(e) aside.
+// kernels/attention_block.h.
 #pragma once
 
 #include "passes/lower/gpu_kernels/builder.h"
+#include "passes/lower/kernels/attention_block.h"
 #include "passes/lower/kernels/formulas.h"
 
 #include <limits>
+#include <numbers>
 
 namespace smelt {
 
@@ -21,33 +23,38 @@ inline QueryScale queryScale(GpuBuilder &k, Value most) {
   return {scale, inverseOf(k, scale)};
 }
 
-/// How the weights of a block of 8-bit values, times the values' scales, become bytes; `most`: the
-/// largest of them.
-struct WeightScale {
-  static constexpr int64_t largest = 254, offset = 127;
-
-  WeightScale(GpuBuilder &k, Value most)
-      : factor(k.fmul(most, k.f32Const(1.0 / largest))),
-        inverse(inverseOf(k, most, double(largest), 1e-30)) {}
-
-  Value factor; ///< of sums of code times code
-  Value codeOf(GpuBuilder &k, Value weight) const {
-    Value shifted = k.fma(weight, inverse, k.f32Const(-double(offset)));
-    return k.iadd(k.toInt(k.roundEven(shifted)), k.i32Const(offset));
-  }
-
-private:
-  Value inverse;
+/// Of a position of 8-bit values.
+struct ValueScale {
+  Value log, inverse;
 };
+inline ValueScale valueScale(GpuBuilder &k, Value scale) {
+  Value z = k.fmax(scale, k.f32Const(0x1p-24));
+  return {k.log2OfNormal(z), k.fdiv(k.f32Const(1), z)};
+}
 
-/// `slope`: null where the spec has none.
+/// Of a score of at most `most`. `scale`: of the position, null where values are not bytes.
+inline Value weightOf(GpuBuilder &k, Value score, Value most, const ValueScale *scale) {
+  Value v = k.fsub(score, most);
+  return scale ? k.coarseExp2OfNegative(v, mostWeight) : k.exp2OfNegative(v);
+}
+
+/// Of a weight of 8-bit values: 0 .. mostWeight.
+inline Value weightCode(GpuBuilder &k, Value weight) {
+  constexpr int64_t offset = mostWeight / 2;
+  Value rounded = k.toInt(k.roundEven(k.fsub(weight, k.f32Const(double(offset)))));
+  return k.iadd(rounded, k.i32Const(offset));
+}
+
+/// As a power of two. `slope`: null where the spec has none.
 inline Value finishedScore(GpuBuilder &k, Value score, Value t, Value position, Value slope) {
-  Value s = k.fmul(score, k.f32Const(k.spec.scalar));
-  if (k.spec.softcap != 0)
-    s = k.fmul(k.tanh(k.fmul(s, k.f32Const(1 / k.spec.softcap))), k.f32Const(k.spec.softcap));
+  constexpr double log2e = std::numbers::log2e;
+  const double cap = k.spec.softcap;
+  Value s = k.fmul(score, k.f32Const(k.spec.scalar * (cap != 0 ? 1 / cap : log2e)));
+  if (cap != 0)
+    s = k.fmul(k.tanh(s), k.f32Const(cap * log2e));
   if (slope) {
     Value distance = mlir::arith::IndexCastOp::create(k.b, k.i32, k.sub(t, position));
-    s = k.fma(slope, k.toFloat(distance), s);
+    s = k.fma(k.fmul(slope, k.f32Const(log2e)), k.toFloat(distance), s);
   }
   return s;
 }
@@ -64,8 +71,8 @@ struct Running {
 inline Running merged(GpuBuilder &k, const Running &before, const Running &block) {
   Running after;
   after.most = k.fmax(before.most, block.most);
-  Value keep = k.exp(k.fsub(before.most, after.most));
-  Value take = k.exp(k.fsub(block.most, after.most));
+  Value keep = k.exp2OfNegative(k.fsub(before.most, after.most));
+  Value take = k.exp2OfNegative(k.fsub(block.most, after.most));
   after.sum = k.fma(before.sum, keep, k.fmul(block.sum, take));
   for (auto [o, part] : llvm::zip(before.out, block.out))
     after.out.push_back(k.fma(o, keep, k.fmul(part, take)));

@@ -175,12 +175,17 @@ private:
     Values scores; // [positionTiles][sumsOfThread]
     for (int64_t tile = 0; tile < positionTiles; ++tile)
       scores.append(scoresOf(keys, k.add(start, tile * tileColumns)));
+    SmallVector<ValueScale> scales; // of every position of this thread
+    for (int64_t tile = 0; tile < positionTiles; ++tile) {
+      auto both = values.scalePair(positionAt(start, tile * columnsOfThread), k.idx(0));
+      for (Value scale : {both.first, both.second})
+        scales.push_back(valueScale(k, scale));
+    }
     std::array<Running, rowsOfThread> parts;
-    std::array<Value, rowsOfThread> factors;
     SmallVector<Values> codes; // of both rows: of every position of this thread
     for (size_t r = 0; r < rowsOfThread; ++r)
-      codes.push_back(weigh(r, seen[r], start, scores, values, parts[r], factors[r]));
-    multiply(values, start, fragmentsOf(codes), parts, factors);
+      codes.push_back(weigh(r, seen[r], start, scores, scales, parts[r]));
+    multiply(values, start, fragmentsOf(codes), parts);
     Values next;
     for (size_t r = 0; r < rowsOfThread; ++r) {
       ValueRange mine = state.slice(r * size_t(each()), size_t(each()));
@@ -217,36 +222,27 @@ private:
 
   /// Maximum and sum of row `r`, and the codes of its weights.
   Values weigh(size_t r, const PositionRange &seen, Value start, const Values &scores,
-               CacheWords &values, Running &part, Value &factor) {
+               ArrayRef<ValueScale> scales, Running &part) {
     const Row &row = rows[r];
-    auto larger = [&](Value a, Value c) { return k.fmax(a, c); };
-    Values s, isVisible, p;
-    for (int64_t i = 0; i < positionTiles * columnsOfThread; ++i) {
-      Value t = positionAt(start, i);
+    Values s, isVisible, sums, codes;
+    for (size_t i = 0; i < scales.size(); ++i) {
+      Value t = positionAt(start, int64_t(i));
       isVisible.push_back(k.both(k.lessEqual(seen.first, t), k.lessEqual(t, seen.last)));
-      Value raw = scores[size_t(i / columnsOfThread * sumsOfThread) + r * columnsOfThread +
-                         size_t(i % columnsOfThread)];
-      s.push_back(k.select(isVisible.back(), finishedScore(k, raw, t, row.position, row.slope),
-                           k.f32Const(-FLT_MAX)));
+      Value raw =
+          scores[i / columnsOfThread * sumsOfThread + r * columnsOfThread + i % columnsOfThread];
+      Value score = finishedScore(k, raw, t, row.position, row.slope);
+      s.push_back(k.select(isVisible.back(), k.fadd(score, scales[i].log), k.f32Const(-FLT_MAX)));
       part.most = i ? k.fmax(part.most, s.back()) : s.back();
     }
-    part.most = k.reduceOne(part.most, laneGroup, larger);
-    for (size_t i = 0; i < s.size(); ++i)
-      p.push_back(k.select(isVisible[i], k.exp(k.fsub(s[i], part.most)), k.f32Const(0)));
-    part.sum = sumOf(p);
-    Value most;
-    for (int64_t tile = 0; tile < positionTiles; ++tile) {
-      auto scales = values.scalePair(positionAt(start, tile * columnsOfThread), k.idx(0));
-      for (size_t i = size_t(tile * columnsOfThread), c = 0; c < columnsOfThread; ++c) {
-        p[i + c] = k.fmul(p[i + c], c ? scales.second : scales.first);
-        most = most ? k.fmax(most, p[i + c]) : p[i + c];
-      }
+    part.most = k.reduceOne(part.most, laneGroup, [&](Value a, Value c) { return k.fmax(a, c); });
+    for (size_t i = 0; i < s.size(); ++i) {
+      Value w = weightOf(k, s[i], part.most, &scales[i]);
+      w = k.select(isVisible[i], w, k.f32Const(0));
+      sums.push_back(k.fmul(w, scales[i].inverse));
+      codes.push_back(weightCode(k, w));
     }
-    const WeightScale scale(k, k.reduceOne(most, laneGroup, larger));
-    factor = scale.factor;
-    for (Value &weight : p)
-      weight = scale.codeOf(k, weight);
-    return p;
+    part.sum = sumOf(sums);
+    return codes;
   }
   Value positionAt(Value start, int64_t i) {
     Value within = k.add(k.mul(inGroup, columnsOfThread),
@@ -292,7 +288,7 @@ private:
 
   /// The results of the block.
   void multiply(CacheWords &values, Value start, ArrayRef<Values> fragments,
-                std::array<Running, rowsOfThread> &parts, ArrayRef<Value> factors) {
+                std::array<Running, rowsOfThread> &parts) {
     Value firstQuad =
         k.add(k.div(start, dotBytes), k.add(k.mul(k.rem(inGroup, 2), 2), k.div(inGroup, 2)));
     for (int64_t tile = 0; tile < dimTiles(); ++tile) {
@@ -308,10 +304,8 @@ private:
         }
         sums = k.addTileProduct(sums, fragments[size_t(step)], false, words);
       }
-      for (size_t i = 0; i < sumsOfThread; ++i) {
-        const size_t r = i / columnsOfThread;
-        parts[r].out.push_back(k.fmul(k.toFloat(sums[i]), factors[r]));
-      }
+      for (size_t i = 0; i < sumsOfThread; ++i)
+        parts[i / columnsOfThread].out.push_back(k.toFloat(sums[i]));
     }
   }
 
