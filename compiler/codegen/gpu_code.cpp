@@ -73,8 +73,8 @@ Result<std::vector<std::byte>> generateGpuCode(std::span<const KernelSpec> specs
   return sectionOf(modules.kernels, modules);
 }
 
-Result<std::vector<std::byte>> generateGpuArgmax(int64_t cols, const GpuTarget &target) {
-  const auto specs = argmaxSpecs(cols);
+Result<std::vector<std::byte>> generateLogitKernels(std::span<const KernelSpec> specs,
+                                                    const GpuTarget &target) {
   SMELT_ASSIGN(Modules modules, emitModules(specs, target));
   std::vector<format::GpuNamedKernel> table(specs.size());
   for (size_t i = 0; i < specs.size(); ++i) {

@@ -15,7 +15,8 @@ namespace smelt {
 Result<std::vector<std::byte>> generateGpuCode(std::span<const KernelSpec> specs,
                                                const GpuTarget &target);
 
-/// A GpuArgmax section for rows of `cols` logits.
-Result<std::vector<std::byte>> generateGpuArgmax(int64_t cols, const GpuTarget &target);
+/// A GpuArgmax or GpuCandidates section: argmaxSpecs() or candidateSpecs().
+Result<std::vector<std::byte>> generateLogitKernels(std::span<const KernelSpec> specs,
+                                                    const GpuTarget &target);
 
 } // namespace smelt

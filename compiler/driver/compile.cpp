@@ -127,7 +127,7 @@ private:
   std::vector<TensorSpec> tensorKernels;
   std::optional<TensorProgramImage> tensors; ///< of a graph that runs as it stands
   KernelCache kernelCache;
-  std::vector<std::vector<std::byte>> code, gpuCode, gpuArgmax; ///< per target
+  std::vector<std::vector<std::byte>> code, gpuCode, gpuArgmax, gpuCandidates; ///< per target
 };
 
 Status Compilation::openOutput() {
@@ -522,8 +522,11 @@ Status Compilation::generate(const Pipeline::Report &report) {
                          ": this model runs as a graph, which only CPUs do; leave it out");
     SMELT_ASSIGN(std::vector<std::byte> section, generateGpuCode(program.kernels, *target));
     gpuCode.push_back(std::move(section));
-    SMELT_ASSIGN(section, generateGpuArgmax(program.config.vocabSize, *target));
+    const int64_t vocabulary = program.config.vocabSize;
+    SMELT_ASSIGN(section, generateLogitKernels(argmaxSpecs(vocabulary), *target));
     gpuArgmax.push_back(std::move(section));
+    SMELT_ASSIGN(section, generateLogitKernels(candidateSpecs(vocabulary), *target));
+    gpuCandidates.push_back(std::move(section));
   }
   return {};
 }
@@ -547,6 +550,7 @@ Status Compilation::write() {
     const auto kind = uint32_t(options.gpuTargets[i]->kind);
     SMELT_TRY(writer->addSection(SectionKind::GpuCode, gpuCode[i], kind));
     SMELT_TRY(writer->addSection(SectionKind::GpuArgmax, gpuArgmax[i], kind));
+    SMELT_TRY(writer->addSection(SectionKind::GpuCandidates, gpuCandidates[i], kind));
   }
   if (tokenizer) {
     SMELT_TRY(writer->addSection(SectionKind::Tokenizer, tokenizer->blob));

@@ -29,6 +29,9 @@ inline constexpr int64_t gpuLeadingArguments = 2;
 /// run (gpu_kernels/argmax.cpp).
 std::array<KernelSpec, 2> argmaxSpecs(int64_t cols);
 
+/// Those that find the few likeliest (gpu_kernels/candidates.cpp).
+std::array<KernelSpec, 2> candidateSpecs(int64_t cols);
+
 /// A module with one gpu.module with one gpu.func, named by the spec's name(). Every operand means
 /// what it means to the CPU kernel (passes/lower/kernels/*.cpp), in the same layouts; sums are
 /// added in another order, the same for every number of rows. Loads the dialects it uses.

@@ -25,6 +25,8 @@ enum class KernelKind : uint32_t {
   Elementwise,    ///< add, mul, scale, activation, gated, softcap on float rows
   ArgmaxParts,    ///< GPUs only, beside the program: the largest of each part of a row of logits
   Argmax,         ///< GPUs only: the largest of the parts
+  BlockMaxima,    ///< GPUs only, beside the program: the largest of each block of a row of logits
+  Candidates,     ///< GPUs only: the few largest logits
 };
 
 enum class NormOutput : uint32_t { Float, AddToResidual, Activation, FloatAndActivation };

@@ -17,8 +17,8 @@ namespace smelt::format {
 
 inline constexpr char magic[8] = {'S', 'M', 'E', 'L', 'T', '\r', '\n', '\0'};
 inline constexpr uint16_t majorVersion = 2; ///< 2: a4g32 has bfloat16 row factors; formats from a4g16 on
-/// 1: Operand::ready; 2: GpuCode; 3: GpuCodeKind::Ptx, GpuArgmax, LayerStarts; 4: ReadyForOne, ReadyForMany
-inline constexpr uint16_t minorVersion = 4;
+/// 1: Operand::ready; 2: GpuCode; 3: GpuCodeKind::Ptx, GpuArgmax, LayerStarts; 4: ReadyForOne, ReadyForMany; 5: GpuCandidates
+inline constexpr uint16_t minorVersion = 5;
 /// Sections start on multiples of this, so that they can be mapped and used in place.
 inline constexpr uint64_t sectionAlignment = 4096;
 
@@ -49,6 +49,7 @@ enum class SectionKind : uint32_t {
   TensorProgram = 8, ///< TensorProgramHeader and what follows it; such an artifact runs whole tensors, not tokens
   GpuCode = 9, ///< GpuKernel[ProgramHeader::kernelCount] and the modules they name; `target`: GpuCodeKind
   GpuArgmax = 10, ///< GpuNamedKernel[2] and the modules they name; `target`: GpuCodeKind
+  GpuCandidates = 12, ///< GpuNamedKernel[2] and the modules they name; `target`: GpuCodeKind
   LayerStarts = 11, ///< LayerStart[ProgramHeader::layerCount]; only needed to divide the layers between devices
 };
 
@@ -67,7 +68,7 @@ enum class SectionKind : uint32_t {
 
 struct SectionEntry {
   SectionKind kind;
-  uint32_t target; ///< Code: row of targets.def; GpuCode, GpuArgmax: GpuCodeKind; else 0
+  uint32_t target; ///< Code: row of targets.def; GpuCode, GpuArgmax, GpuCandidates: GpuCodeKind; else 0
   uint64_t offset; ///< multiple of sectionAlignment
   uint64_t bytes;
   uint64_t checksum; ///< XXH64 (seed 0) of the section's bytes
@@ -266,7 +267,11 @@ static_assert(sizeof(GpuKernel) == 32);
 /// GpuArgmax: two kernels that are no part of the program, for greedy decoding. They run one after the other over the
 /// logit domain: logits (operand 0) -> parts (operand 1), int32[logitRows][2][groups of the first kernel]; parts
 /// (operand 0) -> int32[logitRows] (operand 1), the index of the largest logit, the first among equals; -1: there is none.
-inline constexpr uint32_t argmaxKernels = 2;
+/// GpuCandidates: two more, for samplers that keep topKAtMost tokens or fewer: logits (operand 0) -> maxima (operand 1),
+/// int32[logitRows][64 x groups of the first kernel]; logits (operand 0), maxima (operand 1) -> int32[logitRows][candidateWords]
+/// (operand 2, whose counts the first one clears): a count, candidatesAtMost ids, as many logits (float): all that are
+/// topKAtMost-th largest or larger, and maybe some below, in no order; where the count is larger, not all.
+inline constexpr uint32_t logitKernels = 2, topKAtMost = 64, candidatesAtMost = 256, candidateWords = 1 + 2 * candidatesAtMost;
 struct GpuNamedKernel {
   char name[96]; ///< of the entry point; zero-terminated
   GpuKernel kernel;

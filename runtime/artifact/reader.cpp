@@ -45,9 +45,10 @@ std::string place(const SectionEntry &entry) {
 } // namespace
 
 std::string_view sectionName(SectionKind kind) {
-  constexpr std::string_view names[] = {
-      "unknown",  "config",   "program",        "weights",  "code",       "tokenizer",
-      "template", "metadata", "tensor program", "gpu code", "gpu argmax", "layer starts"};
+  constexpr std::string_view names[] = {"unknown",        "config",    "program",    "weights",
+                                        "code",           "tokenizer", "template",   "metadata",
+                                        "tensor program", "gpu code",  "gpu argmax", "layer starts",
+                                        "gpu candidates"};
   return uint32_t(kind) < std::size(names) ? names[uint32_t(kind)] : names[0];
 }
 
@@ -371,9 +372,9 @@ Status Artifact::checkLayerStarts() const {
   return {};
 }
 
-std::span<const GpuNamedKernel> Artifact::gpuArgmax(GpuCodeKind kind) const {
+std::span<const GpuNamedKernel> Artifact::logitKernelsOf(SectionKind of, GpuCodeKind kind) const {
   std::span<const GpuNamedKernel> kernels;
-  viewAt(section(SectionKind::GpuArgmax, uint32_t(kind)), 0, argmaxKernels, kernels);
+  viewAt(section(of, uint32_t(kind)), 0, logitKernels, kernels);
   return kernels;
 }
 
@@ -409,13 +410,13 @@ Status Artifact::checkGpuCode() const {
         kernels.push_back(&kernel);
       if (runsTensors() || kernels.size() != names.size())
         status = corrupt("it does not have the kernels of the program");
-    } else if (entry.kind == SectionKind::GpuArgmax) {
-      for (const GpuNamedKernel &kernel : gpuArgmax(kind)) {
+    } else if (entry.kind == SectionKind::GpuArgmax || entry.kind == SectionKind::GpuCandidates) {
+      for (const GpuNamedKernel &kernel : logitKernelsOf(entry.kind, kind)) {
         kernels.push_back(&kernel.kernel);
         if (!std::memchr(kernel.name, 0, sizeof kernel.name))
           status = corrupt("the name of a kernel does not end");
       }
-      if (kernels.size() != argmaxKernels)
+      if (kernels.size() != logitKernels)
         status = corrupt("it does not have its kernels");
     }
     if (status.ok())

@@ -58,7 +58,13 @@ public:
   /// How the kernels of the program are started on GPUs of a kind; empty: there is no code for it.
   std::span<const format::GpuKernel> gpuKernels(format::GpuCodeKind kind) const;
   /// The kernels that find the likeliest token, two or none.
-  std::span<const format::GpuNamedKernel> gpuArgmax(format::GpuCodeKind kind) const;
+  std::span<const format::GpuNamedKernel> gpuArgmax(format::GpuCodeKind kind) const {
+    return logitKernelsOf(format::SectionKind::GpuArgmax, kind);
+  }
+  /// Those that find the few likeliest.
+  std::span<const format::GpuNamedKernel> gpuCandidates(format::GpuCodeKind kind) const {
+    return logitKernelsOf(format::SectionKind::GpuCandidates, kind);
+  }
   /// The GPUs that there is code for, as gpuCodeName() says, with commas; empty: none.
   std::string gpuNames() const;
 
@@ -67,6 +73,8 @@ public:
 
 private:
   Artifact() = default;
+  std::span<const format::GpuNamedKernel> logitKernelsOf(format::SectionKind of,
+                                                         format::GpuCodeKind kind) const;
   Status check();
   Status checkHeader();
   Status checkTable();

@@ -50,6 +50,7 @@ private:
   struct Call {
     uint32_t kernel;
     std::array<Pointer, format::operandCount> operands;
+    std::array<int32_t, format::operandCount> memories;
   };
   static constexpr uint64_t stagingBytes = 8 << 20;
   static constexpr size_t fieldsMemory = 0;
@@ -233,9 +234,9 @@ Result<uint32_t> CudaDevice::addKernel(std::span<const std::byte> code, const st
 
 Result<uint32_t> CudaDevice::addCall(uint32_t kernel,
                                      std::span<const GpuOperand, format::operandCount> operands) {
-  Call call{kernel, {}};
+  Call call{kernel, {}, {}};
   for (size_t i = 0; i < operands.size(); ++i)
-    if (operands[i].memory >= 0)
+    if ((call.memories[i] = operands[i].memory) >= 0)
       call.operands[i] = memories[size_t(operands[i].memory)].onDevice + operands[i].offset;
   calls.push_back(call);
   return uint32_t(calls.size()) - 1;
@@ -265,9 +266,10 @@ Status CudaDevice::enqueue(std::span<const GpuDispatch> dispatches) {
                           nullptr),
              "starting a kernel on " + deviceName);
   }
-  for (const Memory &memory : memories)
-    if (memory.transfer == GpuTransfer::AfterRun)
-      CUDA_TRY(*driver, MemcpyDtoHAsync(memory.onHost, memory.onDevice, memory.bytes, stream),
+  for (size_t i = 0; i < memories.size(); ++i)
+    if (memories[i].transfer == GpuTransfer::AfterRun && isBroughtBack(dispatches, calls, i))
+      CUDA_TRY(*driver,
+               MemcpyDtoHAsync(memories[i].onHost, memories[i].onDevice, memories[i].bytes, stream),
                "reading from " + deviceName);
   return {};
 }

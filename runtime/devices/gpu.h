@@ -5,10 +5,12 @@
 #include "runtime/artifact/format.h"
 #include "runtime/base/status.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace smelt {
 
@@ -38,8 +40,22 @@ struct GpuCopy {
 enum class GpuTransfer {
   Asked,     ///< read() and write() wait until it is there
   BeforeRun, ///< write() is cheap: every run() begins with what was written last
-  AfterRun,  ///< every run() ends with bringing it back, so that read() is cheap
+  AfterRun,  ///< every run() of a call that has it as operand (or, where none has, every run) ends
+             ///< with bringing it back, so that read() is cheap
 };
+
+/// Whether a run brings the memory back: one of its calls has it as operand, or no call at all has.
+/// `Call`: a device's, with `memories`.
+template <typename Call>
+bool isBroughtBack(std::span<const GpuDispatch> dispatches, const std::vector<Call> &calls,
+                   size_t memory) {
+  auto has = [&](const Call &call) {
+    return std::ranges::find(call.memories, int32_t(memory)) != call.memories.end();
+  };
+  return std::ranges::any_of(dispatches,
+                             [&](const GpuDispatch &d) { return has(calls[d.call]); }) ||
+         std::ranges::none_of(calls, has);
+}
 
 struct GpuLimits {
   uint64_t allocationBytes = ~uint64_t(0); ///< of one memory

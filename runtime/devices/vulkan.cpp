@@ -51,6 +51,7 @@ private:
   struct Call {
     uint32_t kernel;
     Handle set;
+    std::array<int32_t, format::operandCount> memories;
   };
   /// Descriptor sets of so many calls, and where their operands start.
   struct CallBlock {
@@ -358,7 +359,7 @@ Result<uint32_t> VulkanDevice::addCall(uint32_t kernel,
     SMELT_TRY(addCallBlock());
   CallBlock &block = callBlocks.back();
   const uint64_t offsetsAt = offsetStride * block.used++;
-  Call call{kernel, 0};
+  Call call{kernel, 0, {}};
   DescriptorSetAllocateInfo info{};
   info.pool = block.pool;
   info.count = 1;
@@ -372,6 +373,7 @@ Result<uint32_t> VulkanDevice::addCall(uint32_t kernel,
   buffers[1] = {block.offsets.buffer, offsetsAt, offsetStride};
   std::array<int32_t, format::operandCount> rest{};
   for (size_t i = 0; i < operands.size(); ++i) {
+    call.memories[i] = operands[i].memory;
     if (operands[i].memory < 0) {
       buffers[2 + i] = buffers[0];
       continue;
@@ -472,8 +474,9 @@ Status VulkanDevice::record(CommandBuffer commands, std::span<const GpuDispatch>
     CmdDispatch(commands, dispatch.groups[0], dispatch.groups[1], dispatch.groups[2]);
   }
   order(commands, pipelineCompute, pipelineTransfer);
-  for (const Memory &memory : memories)
-    if (memory.transfer == GpuTransfer::AfterRun)
+  for (size_t i = 0; i < memories.size(); ++i)
+    if (const Memory &memory = memories[i];
+        memory.transfer == GpuTransfer::AfterRun && isBroughtBack(dispatches, calls, i))
       copy(commands, memory.onDevice, 0, memory.onHost, 0, memory.onDevice.bytes);
   order(commands, pipelineTransfer, pipelineHost);
   VULKAN_TRY(EndCommandBuffer(commands), "recording commands");

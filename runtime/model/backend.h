@@ -28,6 +28,7 @@ struct Token {
 enum class StepOutput {
   Logits,    ///< logits() and likeliest()
   Likeliest, ///< likeliest() alone: on a GPU the logits stay there
+  Likely,    ///< likely(), where it is not empty, else as Logits
 };
 
 /// Sees a piece of a cache; false: no more.
@@ -52,6 +53,9 @@ public:
   virtual std::span<const float> logits(size_t row) const = 0;
   /// argmax(logits(row)).
   virtual int64_t likeliest(size_t row) const { return argmax(logits(row)); }
+  /// Of that row the topKAtMost likeliest tokens (format.h), if the vocabulary has so many that
+  /// can be chosen, and maybe others, in any order. Empty: logits() has to be looked at.
+  virtual std::span<const LikelyToken> likely(size_t) const { return {}; }
   /// Adds times to `perLabel` and, in a tensor program, `perInstruction` from now on; null: no
   /// longer.
   virtual void setProfile(StepProfile *perLabel, std::vector<uint64_t> *perInstruction) = 0;

@@ -125,7 +125,9 @@ Result<GenerateResult> generate(Session &session, int32_t slot, std::span<const 
   if (!model.tokenizer() && (onText || !options.stop.empty()))
     return unsupported("the artifact has no tokenizer, so there is no text to stream or stop at");
   SMELT_ASSIGN(Sampler sampler, Sampler::create(options.sampling, model.config().vocabSize));
-  const StepOutput wanted = sampler.isGreedy() ? StepOutput::Likeliest : StepOutput::Logits;
+  const StepOutput wanted = sampler.isGreedy()   ? StepOutput::Likeliest
+                            : sampler.needsFew() ? StepOutput::Likely
+                                                 : StepOutput::Logits;
 
   GenerateResult result;
   Generation generation(model, options, onText);
@@ -178,10 +180,12 @@ Result<GenerateResult> generate(Session &session, int32_t slot, std::span<const 
     int32_t token = -1;
     for (size_t row = 0; !finish; ++row) {
       size_t certain = prompt.size() + result.tokens.size();
-      SMELT_ASSIGN(token,
-                   wanted == StepOutput::Likeliest
-                       ? Sampler::choose(session.likeliest(row))
-                       : sampler.sample(session.logits(row), session.cached(slot).first(certain)));
+      const auto likely =
+          wanted == StepOutput::Likely ? session.likely(row) : std::span<const LikelyToken>();
+      SMELT_ASSIGN(token, wanted == StepOutput::Likeliest ? Sampler::choose(session.likeliest(row))
+                          : !likely.empty() ? sampler.sampleOf(likely)
+                                            : sampler.sample(session.logits(row),
+                                                             session.cached(slot).first(certain)));
       result.tokens.push_back(token);
       if (drafter)
         drafter->push(token);

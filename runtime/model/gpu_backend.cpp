@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 namespace smelt {
 
@@ -32,6 +33,7 @@ public:
               std::span<const std::vector<int32_t>> histories) override;
   std::span<const float> logits(size_t row) const override;
   int64_t likeliest(size_t row) const override;
+  std::span<const LikelyToken> likely(size_t row) const override;
   void setProfile(StepProfile *, std::vector<uint64_t> *) override {} // steps are not taken apart
   uint64_t reservedBytes() const override { return reserved; }
   bool rewinds() const override { return true; }
@@ -58,14 +60,17 @@ private:
   StepInputs inputs;
   uint64_t reserved = 0;
   GpuArea weights, keys, values;
-  int32_t scratch = -1, stepInputs = -1, logitMemory = -1, likeliestMemory = -1;
+  int32_t scratch = -1, stepInputs = -1, logitMemory = -1, likeliestMemory = -1, likelyMemory = -1;
   std::vector<Calls> program;
-  std::vector<GpuDispatch> dispatches;         ///< of a step
-  std::array<Call, argmaxKernels> argmaxCalls; ///< after the program; without kernels: the host's
+  std::vector<GpuDispatch> dispatches; ///< of a step
+  /// After the program; without kernels the host does it.
+  std::array<Call, logitKernels> argmaxCalls, candidateCalls;
   StepOutput lastOutput = StepOutput::Logits;
   std::vector<float> logitRowsRead;
   std::vector<int32_t> likeliestRead;
-  std::vector<std::byte> cachePiece; ///< for visit
+  std::vector<uint32_t> candidatesRead;
+  std::vector<std::vector<LikelyToken>> likelyRead; ///< by row
+  std::vector<std::byte> cachePiece;                ///< for visit
 
   bool givesLogits() const { return layers == shared->config().layers; }
   GpuOperand cacheAt(const CachePiece &piece) const;
@@ -73,7 +78,13 @@ private:
   Result<int32_t> reserve(uint64_t bytes, const std::string &what,
                           GpuTransfer transfer = GpuTransfer::Asked);
   GpuOperand place(const Operand &operand);
+  using LogitOperands = std::array<std::array<GpuOperand, operandCount>, logitKernels>;
+  Status loadLogitKernels(SectionKind section, std::span<const GpuNamedKernel> table,
+                          const LogitOperands &operands, std::array<Call, logitKernels> &calls);
   Status loadArgmax();
+  Status loadCandidates();
+  Result<StepOutput> readOutput(size_t rows, StepOutput made);
+  Status readLogits(size_t rows);
   uint32_t blocksOf(std::span<const Token> tokens) const;
   void addDispatch(const Call &call, size_t rows, uint32_t blocks, bool waits);
 };
@@ -162,32 +173,63 @@ Status GpuBackend::load() {
     }
     program.push_back(calls);
   }
-  dispatches.reserve(program.size() + argmaxCalls.size());
-  return givesLogits() ? loadArgmax() : Status();
+  dispatches.reserve(program.size() + logitKernels);
+  if (!givesLogits())
+    return {};
+  SMELT_TRY(loadArgmax());
+  return loadCandidates();
+}
+
+Status GpuBackend::loadLogitKernels(SectionKind section, std::span<const GpuNamedKernel> table,
+                                    const LogitOperands &operands,
+                                    std::array<Call, logitKernels> &calls) {
+  std::span<const std::byte> code = shared->artifact().section(section, uint32_t(kind));
+  for (size_t i = 0; i < logitKernels; ++i) {
+    const GpuKernel &kernel = table[i].kernel;
+    SMELT_ASSIGN(uint32_t added, device->addKernel(code.subspan(kernel.offset, kernel.bytes),
+                                                   table[i].name, kernel.threads));
+    SMELT_ASSIGN(calls[i].call, device->addCall(added, operands[i]));
+    calls[i].kernel = &kernel;
+  }
+  return {};
 }
 
 Status GpuBackend::loadArgmax() {
-  const Artifact &artifact = shared->artifact();
-  std::span<const GpuNamedKernel> table = artifact.gpuArgmax(kind);
+  std::span<const GpuNamedKernel> table = shared->artifact().gpuArgmax(kind);
   if (table.empty())
     return {};
-  std::span<const std::byte> code = artifact.section(SectionKind::GpuArgmax, uint32_t(kind));
-  const uint64_t rows = artifact.config().maxLogitRows;
+  const uint64_t rows = shared->config().maxLogitRows;
   SMELT_ASSIGN(int32_t parts,
                reserve(rows * 2 * table[0].kernel.groups * sizeof(float), "the likeliest tokens"));
   SMELT_ASSIGN(likeliestMemory,
                reserve(rows * sizeof(int32_t), "the likeliest tokens", GpuTransfer::AfterRun));
   likeliestRead.resize(rows);
-  const GpuOperand operands[argmaxKernels][operandCount] = {{{logitMemory, 0}, {parts, 0}},
-                                                            {{parts, 0}, {likeliestMemory, 0}}};
-  for (size_t i = 0; i < argmaxKernels; ++i) {
-    const GpuKernel &kernel = table[i].kernel;
-    SMELT_ASSIGN(uint32_t added, device->addKernel(code.subspan(kernel.offset, kernel.bytes),
-                                                   table[i].name, kernel.threads));
-    SMELT_ASSIGN(argmaxCalls[i].call, device->addCall(added, operands[i]));
-    argmaxCalls[i].kernel = &kernel;
-  }
-  return {};
+  LogitOperands operands;
+  operands[0][0] = {logitMemory, 0};
+  operands[0][1] = operands[1][0] = {parts, 0};
+  operands[1][1] = {likeliestMemory, 0};
+  return loadLogitKernels(SectionKind::GpuArgmax, table, operands, argmaxCalls);
+}
+
+Status GpuBackend::loadCandidates() {
+  std::span<const GpuNamedKernel> table = shared->artifact().gpuCandidates(kind);
+  if (table.empty())
+    return {};
+  const uint64_t rows = shared->config().maxLogitRows;
+  const uint64_t maximaBytes =
+      uint64_t(table[0].kernel.groups) * table[0].kernel.threads * sizeof(float);
+  SMELT_ASSIGN(int32_t maxima, reserve(rows * maximaBytes, "the likely tokens"));
+  SMELT_ASSIGN(likelyMemory, reserve(rows * candidateWords * sizeof(uint32_t), "the likely tokens",
+                                     GpuTransfer::AfterRun));
+  candidatesRead.resize(rows * candidateWords);
+  likelyRead.resize(rows);
+  for (std::vector<LikelyToken> &row : likelyRead)
+    row.reserve(candidatesAtMost);
+  LogitOperands operands;
+  operands[0][0] = operands[1][0] = {logitMemory, 0};
+  operands[0][1] = operands[1][1] = {maxima, 0};
+  operands[0][2] = operands[1][2] = {likelyMemory, 0};
+  return loadLogitKernels(SectionKind::GpuCandidates, table, operands, candidateCalls);
 }
 
 /// Blocks of positions that attention sees.
@@ -221,10 +263,13 @@ Status GpuBackend::step(std::span<const Token> tokens, std::span<const int32_t> 
     addDispatch(call, rows, blocks, waits);
     waits = false;
   }
-  const bool findsLikeliest = output == StepOutput::Likeliest && likeliestMemory >= 0;
-  lastOutput = findsLikeliest ? StepOutput::Likeliest : StepOutput::Logits;
-  if (findsLikeliest && !logitRows.empty())
-    for (const Call &call : argmaxCalls)
+  lastOutput = StepOutput::Logits;
+  for (auto [asked, memory] :
+       {std::pair(StepOutput::Likeliest, likeliestMemory), {StepOutput::Likely, likelyMemory}})
+    if (output == asked && memory >= 0)
+      lastOutput = asked;
+  if (lastOutput != StepOutput::Logits && !logitRows.empty())
+    for (const Call &call : lastOutput == StepOutput::Likely ? candidateCalls : argmaxCalls)
       addDispatch(call, logitRows.size(), blocks, true);
   std::array<int32_t, FieldCount> fields{};
   fields[FieldThreads] = 1;
@@ -235,11 +280,39 @@ Status GpuBackend::step(std::span<const Token> tokens, std::span<const int32_t> 
   SMELT_TRY(device->run(fields, dispatches));
   if (!givesLogits())
     return {};
-  if (findsLikeliest)
-    return device->read(likeliestMemory, 0,
-                        std::as_writable_bytes(std::span(likeliestRead).first(logitRows.size())));
-  auto read = std::span(logitRowsRead).first(logitRows.size() * shared->config().vocabSize);
+  SMELT_ASSIGN(lastOutput, readOutput(logitRows.size(), lastOutput));
+  return {};
+}
+
+Status GpuBackend::readLogits(size_t rows) {
+  auto read = std::span(logitRowsRead).first(rows * shared->config().vocabSize);
   return device->read(logitMemory, 0, std::as_writable_bytes(read));
+}
+
+/// Brings what a step has made of the logits; returns what there is.
+Result<StepOutput> GpuBackend::readOutput(size_t rows, StepOutput made) {
+  if (made == StepOutput::Likeliest) {
+    SMELT_TRY(device->read(likeliestMemory, 0,
+                           std::as_writable_bytes(std::span(likeliestRead).first(rows))));
+    return made;
+  }
+  if (made == StepOutput::Likely) {
+    auto read = std::span(candidatesRead).first(rows * candidateWords);
+    SMELT_TRY(device->read(likelyMemory, 0, std::as_writable_bytes(read)));
+    bool areAll = true;
+    for (size_t row = 0; row < rows; ++row) {
+      const uint32_t *words = read.data() + row * candidateWords, count = words[0];
+      likelyRead[row].clear();
+      areAll &= count > 0 && count <= candidatesAtMost;
+      for (uint32_t i = 0; i < std::min(count, candidatesAtMost); ++i)
+        likelyRead[row].push_back(
+            {std::bit_cast<float>(words[1 + candidatesAtMost + i]), int32_t(words[1 + i])});
+    }
+    if (areAll)
+      return made;
+  }
+  SMELT_TRY(readLogits(rows));
+  return StepOutput::Logits;
 }
 
 std::span<const float> GpuBackend::logits(size_t row) const {
@@ -249,8 +322,14 @@ std::span<const float> GpuBackend::logits(size_t row) const {
   return std::span(logitRowsRead).subspan(row * vocabulary, vocabulary);
 }
 
+std::span<const LikelyToken> GpuBackend::likely(size_t row) const {
+  return row < inputs.rowCount() && lastOutput == StepOutput::Likely
+             ? std::span<const LikelyToken>(likelyRead[row])
+             : std::span<const LikelyToken>();
+}
+
 int64_t GpuBackend::likeliest(size_t row) const {
-  if (lastOutput == StepOutput::Logits)
+  if (lastOutput != StepOutput::Likeliest)
     return argmax(logits(row));
   return row < inputs.rowCount() ? likeliestRead[row] : -1;
 }

@@ -20,6 +20,7 @@ public:
   }
   std::span<const float> logits(size_t row) const override { return last->logits(row); }
   int64_t likeliest(size_t row) const override { return last->likeliest(row); }
+  std::span<const LikelyToken> likely(size_t row) const override { return last->likely(row); }
   /// Of what runs on the CPU.
   void setProfile(StepProfile *perLabel, std::vector<uint64_t> *perInstruction) override {
     last->setProfile(perLabel, perInstruction);

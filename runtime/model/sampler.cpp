@@ -129,6 +129,7 @@ Result<Sampler> Sampler::create(const SamplingOptions &options, uint32_t vocabSi
     return found("repetition penalty", options.repetitionPenalty, "more than 0, 1 for none");
   Sampler sampler;
   sampler.options = options;
+  sampler.vocabulary = vocabSize;
   uint64_t seed = options.seed;
   for (uint64_t &word : sampler.state)
     word = splitMix(seed);
@@ -176,7 +177,7 @@ void Sampler::penalize(std::span<const float> logits, std::span<const int32_t> s
 /// the factor must stay finite for theirs.
 float Sampler::perTemperature() const { return 1 / std::max(options.temperature, 1e-30f); }
 
-/// The K likeliest of the tokens that can be drawn.
+/// Tokens that can be drawn, the K likeliest among them.
 void Sampler::keepLikeliest(std::span<const float> logits) {
   candidates.clear();
   blockMaxima.clear();
@@ -201,11 +202,37 @@ void Sampler::keepLikeliest(std::span<const float> logits) {
     if (logits[id] >= least && logits[id] > impossible)
       if (float weight = weigh(logits[id], most, factor); weight > 0)
         candidates.push_back({std::min(logits[id], largest), int32_t(id), weight});
-  if (options.topK < candidates.size()) {
-    std::nth_element(candidates.begin(), candidates.begin() + options.topK, candidates.end(),
-                     likelier);
-    candidates.resize(options.topK);
-  }
+}
+
+/// What every way of choosing says of logits without a number.
+static Status noToken() {
+  return internalError("no token is possible: all logits are NaN or minus infinity");
+}
+
+/// One of the topK likeliest candidates, which are put in order: the sums do not depend on the
+/// order that they came in.
+Result<int32_t> Sampler::drawOfLikeliest() {
+  const size_t kept = std::min<size_t>(options.topK, candidates.size());
+  std::partial_sort(candidates.begin(), candidates.begin() + std::ptrdiff_t(kept), candidates.end(),
+                    likelier);
+  candidates.resize(kept);
+  double total = 0;
+  for (const Candidate &candidate : candidates)
+    total += double(candidate.weight);
+  return total > 0 ? Result<int32_t>(draw(total)) : noToken();
+}
+
+Result<int32_t> Sampler::sampleOf(std::span<const LikelyToken> likely) {
+  candidates.clear();
+  float most = impossible;
+  for (const LikelyToken &token : likely)
+    most = token.logit > most ? token.logit : most;
+  most = std::min(most, largest);
+  for (const LikelyToken &token : likely)
+    if (token.logit > impossible)
+      if (float weight = weigh(token.logit, most, perTemperature()); weight > 0)
+        candidates.push_back({std::min(token.logit, largest), token.id, weight});
+  return drawOfLikeliest();
 }
 
 /// Sets the weights of all tokens, those below `least` to 0, and their sums by block; returns the
@@ -293,11 +320,6 @@ int32_t Sampler::draw(double total) {
       .id;
 }
 
-/// What every way of choosing says of logits without a number.
-static Status noToken() {
-  return internalError("no token is possible: all logits are NaN or minus infinity");
-}
-
 Result<int32_t> Sampler::choose(int64_t likeliest) {
   return likeliest < 0 ? Result<int32_t>(noToken()) : int32_t(likeliest);
 }
@@ -312,9 +334,7 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, std::span<const i
   double total = 0;
   if (options.topK != 0 && options.topK < logits.size()) {
     keepLikeliest(logits);
-    for (const Candidate &candidate : candidates)
-      total += double(candidate.weight);
-    return total > 0 ? Result<int32_t>(draw(total)) : noToken();
+    return drawOfLikeliest();
   }
   const bool isNucleus = options.topP < 1; // of which min-p takes its part afterwards
   total = weighAll(logits, isNucleus ? 0 : options.minP);

@@ -23,6 +23,12 @@ struct SamplingOptions {
   static SamplingOptions defaultsOf(const format::ModelConfig &config);
 };
 
+/// A token that may be chosen.
+struct LikelyToken {
+  float logit;
+  int32_t id;
+};
+
 /// Filters apply in the order of Hugging Face transformers: penalty, temperature, top-k, top-p,
 /// min-p.
 class Sampler {
@@ -34,6 +40,15 @@ public:
   bool isGreedy() const { return options.temperature == 0 && options.repetitionPenalty == 1; }
   /// The likeliest token as argmax() gives it. Internal when there is none.
   static Result<int32_t> choose(int64_t likeliest);
+
+  /// Whether the topKAtMost likeliest tokens are all that matter.
+  bool needsFew() const {
+    return options.temperature > 0 && options.repetitionPenalty == 1 && options.topK > 0 &&
+           options.topK <= format::topKAtMost && options.topK < vocabulary;
+  }
+  /// Where needsFew(): the token that sample() picks of all logits. `likely`: the topK likeliest
+  /// and any others, in any order.
+  Result<int32_t> sampleOf(std::span<const LikelyToken> likely);
 
   /// Picks a token. `logits` [vocabSize]; NaN counts as impossible. `seen`: tokens so far, for the
   /// penalty. Internal when no token is possible.
@@ -48,6 +63,7 @@ private:
   Sampler() = default;
   void penalize(std::span<const float> logits, std::span<const int32_t> seen);
   void keepLikeliest(std::span<const float> logits);
+  Result<int32_t> drawOfLikeliest();
   float perTemperature() const;
   double weighAll(std::span<const float> logits, float least);
   void keepNucleus(std::span<const float> logits, double total);
@@ -56,6 +72,7 @@ private:
   double uniform();
 
   SamplingOptions options;
+  uint32_t vocabulary;
   uint64_t state[4];
   std::vector<float> penalized;
   std::vector<uint8_t> marked; ///< ids that are penalized already, all zero between calls

@@ -54,6 +54,8 @@ public:
   /// The likeliest token of that row, the first among equals; -1: no logit is a number above minus
   /// infinity.
   int64_t likeliest(size_t row) const { return backend->likeliest(row); }
+  /// Of a step with StepOutput::Likely, see Backend::likely.
+  std::span<const LikelyToken> likely(size_t row) const { return backend->likely(row); }
 
   /// Appends any number of tokens to a slot, in chunks, and leaves the logits of the last one in
   /// logits(0). Cancelled when `cancel` becomes true; what is cached then stays consistent.

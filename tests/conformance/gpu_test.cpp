@@ -7,6 +7,7 @@
 #include "tests/conformance/problem.h"
 #include "tests/conformance/target_run.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -200,6 +201,68 @@ TEST_P(GpuArgmax, FindsTheFirstOfTheLargest) {
   EXPECT_EQ(std::vector<int32_t>(ids, ids + rows),
             (std::vector<int32_t>{4711, 70, 9, -1, cols - 1}));
 }
+
+class GpuCandidates : public testing::TestWithParam<const GpuTarget *> {};
+
+TEST_P(GpuCandidates, HoldTheLikeliest) {
+  using namespace format;
+  const GpuTarget &target = *GetParam();
+  constexpr int64_t cols = 9000, rows = 6; // the last part of a row is not full
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float none = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> logits(rows * cols);
+  for (size_t i = 0; i < logits.size(); ++i)
+    logits[i] = -30 + 20 * std::sin(float(i) * 1.7f) + float(i * 2654435761u % 1000) / 100;
+  const auto at = [&](int64_t row, int64_t col) -> float & { return logits[row * cols + col]; };
+  at(0, 0) = none, at(0, 1) = infinity, at(0, cols - 1) = 50;
+  for (int64_t i = 0; i < 200; ++i) // around zero, of both signs
+    at(1, 45 * i) = i % 2 ? 0.0f : -0.0f;
+  std::fill_n(&at(2, 0), cols, 3.0f); // too many equals
+  std::fill_n(&at(3, 0), cols, -infinity);
+  at(3, 100) = -5, at(3, 8000) = -6; // fewer than are asked for
+  std::fill_n(&at(4, 0), cols, none);
+  for (int64_t col = 0; col < 70; ++col) // all in one part
+    at(5, col) = 100 + float(col);
+
+  const auto specs = candidateSpecs(cols);
+  const std::vector<KernelSpec> list(specs.begin(), specs.end());
+  Job job;
+  const GpuLaunch launch = launchOf(list[0], target);
+  const int32_t given = job.add(logits);
+  const int32_t maxima = job.add(std::vector<float>(size_t(rows * launch.groups * launch.threads)));
+  const int32_t found = job.add(std::vector<int32_t>(rows * candidateWords, 77));
+  for (const KernelSpec &spec : list) {
+    Call call{spec.name(), {}, {}};
+    call.info[FieldLogitRows] = rows;
+    for (size_t i = 0; i < 3; ++i)
+      call.operands[i].buffer = std::array{given, maxima, found}[i];
+    job.calls.push_back(call);
+  }
+  const Status status = DeviceRun(list, target).run(job);
+  ASSERT_TRUE(status.ok()) << status.message();
+  const uint32_t *words = job.buffers[size_t(found)].as<uint32_t>();
+  for (int64_t row = 0; row < rows; ++row, words += candidateWords) {
+    std::vector<std::pair<float, int32_t>> expected, got; // likelier ones first
+    for (int32_t col = 0; col < cols; ++col)
+      if (at(row, col) > -infinity)
+        expected.push_back({-at(row, col), col});
+    std::sort(expected.begin(), expected.end());
+    if (row == 2) {
+      EXPECT_EQ(words[0], uint32_t(cols));
+      continue;
+    }
+    ASSERT_LE(words[0], candidatesAtMost) << row;
+    for (uint32_t i = 0; i < words[0]; ++i)
+      got.push_back({-std::bit_cast<float>(words[1 + candidatesAtMost + i]), words[1 + i]});
+    std::sort(got.begin(), got.end());
+    const size_t least = std::min<size_t>(expected.size(), topKAtMost);
+    ASSERT_GE(got.size(), least) << row;
+    EXPECT_TRUE(std::equal(got.begin(), got.end(), expected.begin())) << row;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, GpuCandidates, testing::Values(&vulkanTarget, &cudaTarget),
+                         [](const auto &info) { return std::string(info.param->name); });
 
 INSTANTIATE_TEST_SUITE_P(Targets, GpuArgmax, testing::Values(&vulkanTarget, &cudaTarget),
                          [](const auto &info) { return std::string(info.param->name); });

@@ -49,10 +49,11 @@ TEST_P(PtxConformance, Assembles) {
     expectAssembles(spec, ptxChips[size_t(number) % ptxChips.size()]);
 }
 
-TEST(PtxArgmax, Assembles) {
+TEST(PtxLogitKernels, Assemble) {
   for (const char *chip : ptxChips)
-    for (const KernelSpec &spec : argmaxSpecs(49152))
-      expectAssembles(spec, chip);
+    for (const auto &specs : {argmaxSpecs(49152), candidateSpecs(49152), candidateSpecs(262144)})
+      for (const KernelSpec &spec : specs)
+        expectAssembles(spec, chip);
 }
 
 INSTANTIATE_TEST_SUITE_P(Problems, PtxConformance,

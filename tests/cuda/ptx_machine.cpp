@@ -209,7 +209,9 @@ private:
       };
       if (in.action == Action::Atomic) {
         const uint32_t old = *words, with = value(1);
-        *words = in.isAnd ? old & with : old | with;
+        *words = in.combine == Combine::And  ? old & with
+                 : in.combine == Combine::Or ? old | with
+                                             : old + with;
         value(0) = old;
         continue;
       }

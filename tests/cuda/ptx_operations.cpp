@@ -197,6 +197,12 @@ std::map<std::string_view, Operation> makeTable() {
   addCompare<uint16_t>(t, COMPARE("b16"));
   addCompare<float>(t, COMPARE("f32"));
   addCompare<Half>(t, COMPARE("f16"));
+  add<+[](float a, float b) { return !(a >= b); }>(t, "setp.ltu.f32"); // true with a NaN
+  add<+[](float a, float b) { return !(a > b); }>(t, "setp.leu.f32");
+  add<+[](float a, float b) { return !(a <= b); }>(t, "setp.gtu.f32");
+  add<+[](float a, float b) { return !(a < b); }>(t, "setp.geu.f32");
+  add<+[](float a, float b) { return a != b; }>(t, "setp.neu.f32");
+  add<+[](float a, float b) { return !(a < b || a > b); }>(t, "setp.equ.f32");
   return t;
 }
 

@@ -2,6 +2,7 @@
 // registers.
 #include "tests/cuda/ptx_program.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <map>
@@ -287,9 +288,12 @@ private:
       return access(in, name, operands);
     if (isOf("atom.global.")) {
       in.action = Action::Atomic;
-      in.isAnd = name == "atom.global.and.b32";
-      if (!in.isAnd && name != "atom.global.or.b32")
+      constexpr std::string_view names[] = {"atom.global.and.b32", "atom.global.or.b32",
+                                            "atom.global.add.u32"};
+      const auto found = std::find(std::begin(names), std::end(names), name);
+      if (found == std::end(names))
         return fail("unknown instruction " + name);
+      in.combine = Combine(found - std::begin(names));
       return operands.size() == 3 && place(operands[0], 4, in.place[0]) &&
              address(operands[1], in) && place(operands[2], 4, in.place[1]);
     }

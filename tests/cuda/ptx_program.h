@@ -16,6 +16,8 @@ struct Instruction;
 /// Values of registers: of each one 32 lanes, at the byte that an instruction names.
 using Execute = void (*)(std::byte *registers, const Instruction &instruction, uint32_t lanes);
 
+enum class Combine : uint8_t { And, Or, Add };
+
 enum class Action : uint8_t {
   Compute, ///< `execute`
   Load,    ///< place[0].. = the words at place[4] + offset
@@ -30,7 +32,8 @@ enum class Action : uint8_t {
 
 struct Instruction {
   Action action = Action::Compute;
-  bool isShared = false, isAnd = false; ///< of memory; of Atomic: and, else or
+  bool isShared = false;          ///< of memory
+  Combine combine = Combine::And; ///< of Atomic
   bool guardNot = false;
   bool isSigned = false; ///< of Tile: the codes
   int8_t count = 1;      ///< of Load and Store: registers; of Tile: words of inputs

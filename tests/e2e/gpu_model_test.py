@@ -56,6 +56,7 @@ class Models(unittest.TestCase):
         self.assertEqual(result["same"], "1", "logits depend on slot or chunking")
         self.assertEqual(result["tokens"], "24 of 24", "greedy tokens differ from the CPU's")
         self.assertEqual(result["likeliest"], "24 of 24", "tokens chosen on the device differ from the CPU's")
+        self.assertEqual(result["sampled"], "1", "tokens drawn of the likeliest differ from those drawn of all logits")
 
     # Sums are added in another order: a few hundred roundings of 2^-24.
     def test_float_weights_and_cache(self):

@@ -73,6 +73,23 @@ Result<std::vector<int32_t>> answerOf(Session &session, StepOutput output) {
   return answer;
 }
 
+/// Tokens drawn after the prompt, of what the step is asked for.
+Result<std::vector<int32_t>> sampled(Session &session, StepOutput output) {
+  SMELT_ASSIGN(Sampler sampler, Sampler::create({.temperature = 1, .topK = 10, .seed = 3},
+                                                session.model().config().vocabSize));
+  std::vector<int32_t> next = promptOf(session.model()), answer;
+  SMELT_TRY(session.truncate(0, 0));
+  for (size_t i = 0; i < answerTokens; ++i) {
+    SMELT_TRY(session.append(0, next, nullptr, output));
+    const std::span<const LikelyToken> likely = session.likely(0);
+    SMELT_ASSIGN(int32_t token,
+                 likely.empty() ? sampler.sample(session.logits(0), {}) : sampler.sampleOf(likely));
+    next = {token};
+    answer.push_back(token);
+  }
+  return answer;
+}
+
 /// The largest difference in standard deviations of the logits.
 double errorOf(std::span<const float> got, std::span<const float> expected) {
   double sum = 0, squares = 0, most = 0;
@@ -109,6 +126,9 @@ Status compare(const char *cpuPath, const char *gpuPath, const char *device,
     auto differs = std::mismatch(answer.begin(), answer.end(), wanted.begin()).first;
     std::printf("%s %td of %zu\n", name, differs - answer.begin(), wanted.size());
   }
+  SMELT_ASSIGN(std::vector<int32_t> ofAll, sampled(*gpu, StepOutput::Logits));
+  SMELT_ASSIGN(std::vector<int32_t> ofFew, sampled(*gpu, StepOutput::Likely));
+  std::printf("sampled %d\n", ofAll == ofFew);
   return {};
 }
 

@@ -196,6 +196,11 @@ void GpuBuilder::setBits(Words words, Value at, int64_t width, Value bits) {
                               ValueRange{place});
 }
 
+Value GpuBuilder::addToWord(Words words, Value at, Value value) {
+  return memref::AtomicRMWOp::create(b, arith::AtomicRMWKind::addi, value, words.memref,
+                                     ValueRange{addressOf(words, at)});
+}
+
 Words GpuBuilder::shared(int64_t words) {
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(entry);

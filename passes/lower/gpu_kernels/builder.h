@@ -63,6 +63,8 @@ public:
   /// Float (finite, within float16) -> float16, nearest even.
   void setHalf(Words words, Value at, Value value);
   void setByte(Words words, Value at, Value value); ///< the low 8 bits
+  /// Adds to a word of global memory; what it was before. Other threads may do the same.
+  Value addToWord(Words words, Value at, Value value);
   /// Workgroup memory.
   Words shared(int64_t words);
   /// Workgroup memory written before is read after.
@@ -132,5 +134,7 @@ void emitGpuAttentionTiles(GpuBuilder &k);
 void emitGpuElementwise(GpuBuilder &k);
 void emitGpuArgmaxParts(GpuBuilder &k);
 void emitGpuArgmax(GpuBuilder &k);
+void emitGpuBlockMaxima(GpuBuilder &k);
+void emitGpuCandidates(GpuBuilder &k);
 
 } // namespace smelt

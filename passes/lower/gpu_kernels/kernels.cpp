@@ -3,6 +3,7 @@
 #include "passes/lower/gpu_kernels/attention.h"
 #include "passes/lower/gpu_kernels/attention_tiles.h"
 #include "passes/lower/gpu_kernels/builder.h"
+#include "passes/lower/gpu_kernels/candidates.h"
 #include "passes/lower/gpu_kernels/linear.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -22,22 +23,31 @@ OwningOpRef<ModuleOp> buildGpuKernel(MLIRContext &context, const KernelSpec &spe
   constexpr void (*emitters[])(GpuBuilder &) = {
       emitGpuEmbed,       emitGpuNorm,         emitGpuQuantize,       emitGpuLinear,
       emitGpuRopeAppend,  emitGpuAttentionOne, emitGpuAttentionMerge, emitGpuAttentionMany,
-      emitGpuElementwise, emitGpuArgmaxParts,  emitGpuArgmax,
+      emitGpuElementwise, emitGpuArgmaxParts,  emitGpuArgmax,         emitGpuBlockMaxima,
+      emitGpuCandidates,
   };
   emitters[static_cast<uint32_t>(spec.kind)](builder);
   builder.finish();
   return module;
 }
 
-std::array<KernelSpec, 2> argmaxSpecs(int64_t cols) {
+static std::array<KernelSpec, 2> logitSpecs(KernelKind first, KernelKind second, int64_t cols) {
   std::array<KernelSpec, 2> specs;
-  specs[0].kind = KernelKind::ArgmaxParts;
-  specs[1].kind = KernelKind::Argmax;
+  specs[0].kind = first;
+  specs[1].kind = second;
   for (KernelSpec &spec : specs) {
     spec.cols = cols;
     spec.logitRows = true;
   }
   return specs;
+}
+
+std::array<KernelSpec, 2> argmaxSpecs(int64_t cols) {
+  return logitSpecs(KernelKind::ArgmaxParts, KernelKind::Argmax, cols);
+}
+
+std::array<KernelSpec, 2> candidateSpecs(int64_t cols) {
+  return logitSpecs(KernelKind::BlockMaxima, KernelKind::Candidates, cols);
 }
 
 GpuLaunch launchOf(const KernelSpec &spec, const GpuTarget &target) {
@@ -85,7 +95,12 @@ GpuLaunch launchOf(const KernelSpec &spec, const GpuTarget &target) {
     launch.groups = argmaxParts(spec.cols);
     [[fallthrough]];
   case KernelKind::Argmax:
+  case KernelKind::Candidates:
     launch.threads = target.threads;
+    return launch;
+  case KernelKind::BlockMaxima:
+    launch.threads = blockMaximaThreads;
+    launch.groups = candidateGroups(spec.cols);
     return launch;
   }
   llvm_unreachable("the enumerators are all above");

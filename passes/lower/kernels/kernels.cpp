@@ -34,6 +34,8 @@ constexpr Family families[] = {
     {"elementwise", emitElementwise, 1 << 2},
     {"argmax_parts", nullptr, 1 << 1}, // GPUs only
     {"argmax", nullptr, 1 << 1},
+    {"block_maxima", nullptr, 1 << 1 | 1 << 2},
+    {"candidates", nullptr, 1 << 2},
 };
 
 } // namespace

@@ -258,24 +258,28 @@ std::string messageWith(SectionKind kind, std::vector<std::byte> bytes) {
   return artifact.ok() ? "" : artifact.status().message();
 }
 
-TEST(Reader, GpuArgmaxHasTwoNamedKernels) {
+TEST(Reader, LogitKernelsAreTwoWithNames) {
+  SectionKind kind = SectionKind::GpuArgmax;
   auto messageAfter = [&](const std::function<void(std::vector<GpuNamedKernel> &)> &change) {
     std::vector<GpuNamedKernel> table(2);
     for (GpuNamedKernel &kernel : table)
       kernel = {"name", {64, 1, 1, 0, sizeof(GpuNamedKernel), 8}};
     change(table);
     auto bytes = std::as_bytes(std::span(table));
-    return messageWith(SectionKind::GpuArgmax, {bytes.begin(), bytes.end()});
+    return messageWith(kind, {bytes.begin(), bytes.end()});
   };
-  EXPECT_EQ(messageAfter([](auto &) {}), "");
-  EXPECT_NE(messageAfter([](auto &table) { table.pop_back(); }).find("does not have its kernels"),
-            std::string::npos);
-  EXPECT_NE(messageAfter([](auto &table) {
-              std::fill(std::begin(table[1].name), std::end(table[1].name), 'x');
-            }).find("the name of a kernel does not end"),
-            std::string::npos);
-  EXPECT_NE(messageAfter([](auto &table) { table[1].kernel.offset = 256; }).find("kernel 1 lies"),
-            std::string::npos);
+  for (SectionKind each : {SectionKind::GpuArgmax, SectionKind::GpuCandidates}) {
+    kind = each;
+    EXPECT_EQ(messageAfter([](auto &) {}), "");
+    EXPECT_NE(messageAfter([](auto &table) { table.pop_back(); }).find("does not have its kernels"),
+              std::string::npos);
+    EXPECT_NE(messageAfter([](auto &table) {
+                std::fill(std::begin(table[1].name), std::end(table[1].name), 'x');
+              }).find("the name of a kernel does not end"),
+              std::string::npos);
+    EXPECT_NE(messageAfter([](auto &table) { table[1].kernel.offset = 256; }).find("kernel 1 lies"),
+              std::string::npos);
+  }
 }
 
 TEST(Reader, LayerStartsLieInScratch) {

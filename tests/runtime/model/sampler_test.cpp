@@ -83,6 +83,34 @@ TEST(Sampler, TopKKeepsTheLikeliest) {
   EXPECT_NEAR(found[2], 3.0 / 7, tolerance);
 }
 
+TEST(Sampler, TheLikeliestAloneGiveTheSameTokens) {
+  std::vector<float> logits(3000);
+  for (size_t i = 0; i < logits.size(); ++i)
+    logits[i] = float(i * 7919 % 1009) * 0.01f; // with equals
+  logits[5] = nan;
+  logits[6] = -infinity;
+  std::vector<LikelyToken> likely;
+  for (size_t i = logits.size(); i-- > 0;) // another order, more than are kept
+    if (logits[i] > 9)
+      likely.push_back({logits[i], int32_t(i)});
+  for (uint32_t topK : {1u, 40u, 64u})
+    for (float topP : {1.0f, 0.7f})
+      for (float minP : {0.0f, 0.3f}) {
+        const SamplingOptions options{
+            .temperature = 0.8f, .topK = topK, .topP = topP, .minP = minP, .seed = 7};
+        Sampler of = make(options, logits.size()), all = make(options, logits.size());
+        ASSERT_TRUE(of.needsFew());
+        for (int i = 0; i < 300; ++i)
+          ASSERT_EQ(*of.sampleOf(likely), *all.sample(logits, {})) << topK << " " << topP;
+      }
+  for (const SamplingOptions &other : {SamplingOptions{.temperature = 1},
+                                       {.temperature = 1, .topK = 65},
+                                       {.topK = 10},
+                                       {.temperature = 1, .topK = 10, .repetitionPenalty = 1.1f}})
+    EXPECT_FALSE(make(other, logits.size()).needsFew());
+  EXPECT_FALSE(make({.temperature = 1, .topK = 10}, 10).needsFew());
+}
+
 TEST(Sampler, TopKOfManyIsThatOfASort) {
   // Long enough for blocks, with equal logits, and rows of equal ones longer than a block.
   for (size_t size : {33, 1000, 5000}) {
