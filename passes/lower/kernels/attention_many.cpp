@@ -5,8 +5,8 @@
 // [.][outStride], p5 float slopes of the query heads if the spec has them. The same bits as
 // AttentionOne and AttentionMerge give row by row.
 //
-// Rows are cut into tiles of a few; within a tile, neighbouring rows of one slot form a run. A run
-// that fills most of a tile is computed together (keys and values are then loaded once for all its
+// A few neighbouring rows of one slot form a run, as many as a tile has. A run that fills most of a
+// tile is computed together (keys and values are then loaded once for all its
 // rows and heads), shorter ones row by row. Threads share (head x length), not rows: slots
 // may be of very different lengths.
 #include "passes/lower/kernels/attention_block.h"
@@ -142,7 +142,7 @@ private:
   }
 };
 
-/// Runs of rows of one slot within tiles, with the work that each is: blocks of positions times
+/// Runs of up to a tile's rows of one slot, with the work that each is: blocks of positions times
 /// rows that are computed.
 class Runs {
 public:
@@ -157,21 +157,18 @@ public:
   /// Calls `body(run, work before it)` for every run; returns the work of all, counted from
   /// `start`.
   Value forEach(Value start, const std::function<void(const Run &, Value)> &body) {
-    return k.loop(k.idx(0), rows, tileRowCount, start, [&](Value first, ValueRange carried) {
-      Value end = k.min(k.add(first, tileRowCount), rows);
-      Values state{first, carried[0]}; // where the next run begins
-      return Values{k.loop(first, end, 1, state, [&](Value row, ValueRange next) -> Values {
-        Value begins = arith::CmpIOp::create(k.b, arith::CmpIPredicate::eq, row, next[0]);
-        return k.ifElse(
-            begins, {k.index, k.index},
-            [&]() -> Values {
-              Run run = runFrom(row, end);
-              body(run, next[1]);
-              return {k.add(row, run.count), k.add(next[1], run.work)};
-            },
-            [&]() -> Values { return Values(next); });
-      })[1]};
-    })[0];
+    Values state{k.idx(0), start}; // where the next run begins
+    return k.loop(k.idx(0), rows, 1, state, [&](Value row, ValueRange next) -> Values {
+      Value begins = arith::CmpIOp::create(k.b, arith::CmpIPredicate::eq, row, next[0]);
+      return k.ifElse(
+          begins, {k.index, k.index},
+          [&]() -> Values {
+            Run run = runFrom(row, k.min(k.add(row, tileRowCount), rows));
+            body(run, next[1]);
+            return {k.add(row, run.count), k.add(next[1], run.work)};
+          },
+          [&]() -> Values { return Values(next); });
+    })[1];
   }
 
 private:
