@@ -104,9 +104,15 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
   }
 
   const format::ModelConfig &config = provenance.config;
-  Object numerics{{"cache", llvm::StringRef(cacheInfo(CacheFormat(config.cacheFormat)).help)},
+  const CacheInfo &cache = cacheInfo(CacheFormat(config.cacheFormat));
+  Object numerics{{"cache", llvm::StringRef(cache.help)},
                   {"accumulation", "float32 over groups, in one order"},
                   {"integer_dot", "exact within a group"}};
+  // On a CPU; kernels of a GPU keep weights as floats (passes/lower/kernels/attention_block.h).
+  if (cache.keyBits == 8)
+    numerics["queries"] = "symmetric int8, a scale per 32 dimensions";
+  if (cache.valueBits == 8)
+    numerics["softmax_weights"] = "8 bits of the largest of 64 positions, times the values' scales";
   if (provenance.wholeTables + provenance.compactTables > 0)
     numerics["rotary"] = describeRotary(provenance);
   Object root{
