@@ -511,8 +511,8 @@ private:
     // maximum), the exponential and the sums over blocks.
     double scoreError = double(base.headDim + 4) * roundoff * magnitude + 3e-7 * base.softcap;
     // Weights of 8-bit values: an exponential of few terms (1.1e-4, in numerator and denominator)
-    // of a score to which the logarithm of a scale was added (3e-7, and half an ulp of 24).
-    const double coarse = cacheInfo(base.cache).valueBits == 8 ? 2 * (1.1e-4 + 2e-6) : 0;
+    // of a score to which the logarithm of a scale was added (1.5e-5, and half an ulp of 24).
+    const double coarse = cacheInfo(base.cache).valueBits == 8 ? 2 * (1.1e-4 + 1.3e-5) : 0;
     double steps = double(attentionBlock) + 4.0 * double(last / attentionBlock + 1) + 16;
     for (int64_t d = 0; d < base.headDim; ++d) {
       double y = 0, absolute = 0;

@@ -27,16 +27,15 @@ bool fitsRegisters(const KernelTarget &target, int64_t sums, int64_t vectors);
 /// 127, code = roundEven(q * (1 / qs))), the factor of q_d is one of qs instead and, with the exact
 /// integer D of a group,
 ///   s_t = sum over groups, in order, of D (ks_t * qs) by fma from 0
-/// With values of 8 bits the weights hold the scales of the values, and sums are 254 times as
-/// large:
-///   s_t = s_t + log2 z_t, z_t = scale of value t, at least 2^-24; m = max s_t as above
-///   p_t = 254 * 2^(s_t - m), relative error 1.1e-4; l = sums by fma of p_t * (1 / z_t)
+/// With values of 8 bits weights contain the scales of values (z_t, at least 2^-24), 254 at most:
+///   s_t = s_t + log2 z_t, absolute error 1.5e-5
+///   m = max s_t, p_t = 254 * 2^(s_t - m) with a relative error of 1.1e-4
+///   l as above, but of p_t * (1 / z_t), the first product rounded, the others by fma
 ///   c_t = 127 + roundEven(p_t - 127), o_d = sum over t of c_t code_td, an exact integer
-/// With packed values, v_td are codes and
-/// p_t, after the sum l, is p_t * (scale of value t in the group of d); the sum starts at the
-/// group's b = 16-lane sums of p_t (minimum of value t) over the four vectors in order, the first
-/// product rounded, the others by fma, then reduceAdd. Positions that are invisible to all pairs
-/// may be skipped: they would add exact zeros.
+/// With packed values, v_td are codes and p_t, after the sum l, is p_t * (scale of value t in the
+/// group of d); the sum starts at the group's b = 16-lane sums of p_t (minimum of value t) over the
+/// four vectors in order, the first product rounded, the others by fma, then reduceAdd. Positions
+/// that are invisible to all pairs may be skipped: they would add exact zeros.
 class AttentionBlock {
 public:
   using TileWriter = std::function<void(Value pair, Value column, Value o)>;

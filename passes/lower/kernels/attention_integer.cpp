@@ -130,7 +130,8 @@ AttentionBlock::ValueScales AttentionBlock::integerValueScales(Value head, Value
   for (int64_t c = 0; c < chunksOfBlock; ++c) {
     Value at = cache.valueScaleAt(head, k.add(start, c * lanes), k.idx(0));
     Value scale = k.fmax(cache.loadScales(cache.valueScales, at), k.splatF(leastScale));
-    scales.logs.push_back(k.log2OfNormal(scale));
+    // What it is off by changes the weight of a position, in sum and output alike.
+    scales.logs.push_back(k.coarseLog2(scale));
     scales.inverses.push_back(k.fdiv(k.splatF(1), scale));
   }
   return scales;

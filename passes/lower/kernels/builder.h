@@ -127,7 +127,7 @@ public:
   Value exp2OfNegative(Value v);
   /// factor * 2^v for v <= 0, with a relative error of 1.1e-4: for what is rounded to 8 bits then.
   Value coarseExp2OfNegative(Value v, double factor);
-  Value log2OfNormal(Value v); ///< absolute error 3e-7 and 1 ulp; v > 0 must be normal
+  Value coarseLog2(Value v); ///< absolute error 1.5e-5 and 1 ulp; v > 0 must be normal
   Value tanh(Value v);
   Value erf(Value v);
   Value activate(uint32_t activationKind, Value v); ///< smelt::ActivationKind

@@ -94,18 +94,17 @@ Value ValueBuilder::coarseExp2OfNegative(Value v, double factor) {
       {factor, factor * 0x1.62f5fap-1, factor * 0x1.f00c4ep-3, factor * 0x1.c2a218p-5});
 }
 
-// v = 2^e m, m in [sqrt(1/2), sqrt(2)), and log2(m) ~ r P(r), r = m - 1, absolute error 3e-7 before
-// rounding.
-Value ValueBuilder::log2OfNormal(Value v) {
+// v = 2^e m, m in [sqrt(1/2), sqrt(2)), and log2(m) ~ r P(r), r = m - 1, absolute error 1.5e-5
+// before rounding.
+Value ValueBuilder::coarseLog2(Value v) {
   Type words = wordsLike(*this, v);
   Value bits = arith::BitcastOp::create(b, words, v);
   Value least = arith::BitcastOp::create(b, words, constantLike(v, 0x1.6a09e6p-1));
   Value e = shrArith(isub(bits, least), 23);
   Value m = arith::BitcastOp::create(b, v.getType(), isub(bits, shl(e, 23)));
   Value r = fsub(m, constantLike(v, 1));
-  Value p = polynomial(*this, r,
-                       {0x1.7154c4p+0, -0x1.71582ep-1, 0x1.ebff06p-2, -0x1.6f93b2p-2, 0x1.30659cp-2,
-                        -0x1.173e26p-2, 0x1.5d75a2p-3});
+  Value p = polynomial(
+      *this, r, {0x1.714ccap+0, -0x1.70c388p-1, 0x1.f25ddcp-2, -0x1.940b98p-2, 0x1.02b964p-2});
   return fma(r, p, toFloat(e));
 }
 
