@@ -499,6 +499,8 @@ Status Compilation::lower() {
   }
   LowerOptions sizes = encoderSizes(options.lower, source.graph, positionLimit(source.graph));
   sizes.joinsSteps = options.gpuTargets.empty();
+  if (!options.gpuTargets.empty())
+    sizes.maxTokens = std::max(sizes.maxTokens, std::min(gpuStepTokens, sizes.maxContext));
   sizes.cache = cacheFormat();
   SMELT_ASSIGN(program, lowerProgram(*pipeline.module, source.resolve, *sink, sizes));
   provenance.classes = program.config.vocabSize;

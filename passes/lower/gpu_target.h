@@ -29,6 +29,9 @@ inline constexpr GpuTarget vulkanTarget{"vulkan", format::GpuCodeKind::SpirV, 12
 /// The driver compiles for the device: PTX 7.0 is taken by that of CUDA 11.0 and every newer one.
 inline constexpr GpuTarget cudaTarget{"cuda", format::GpuCodeKind::Ptx, 256, 32, "sm_80", "+ptx70"};
 
+/// Tokens of a step, where the context has so many: fewer leave a large device without work.
+inline constexpr int64_t gpuStepTokens = 512;
+
 inline constexpr std::array<const GpuTarget *, 2> gpuTargets = {&vulkanTarget, &cudaTarget};
 
 } // namespace smelt

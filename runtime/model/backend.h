@@ -59,6 +59,8 @@ public:
   /// Adds times to `perLabel` and, in a tensor program, `perInstruction` from now on; null: no
   /// longer.
   virtual void setProfile(StepProfile *perLabel, std::vector<uint64_t> *perInstruction) = 0;
+  /// Tokens of a step at most that a long text is best divided into.
+  virtual size_t chunkTokens() const { return SIZE_MAX; }
   virtual uint64_t reservedBytes() const = 0;
   /// Whether a step may overwrite what a slot holds without running what was before it again.
   virtual bool rewinds() const = 0;

@@ -25,6 +25,7 @@ public:
   void setProfile(StepProfile *perLabel, std::vector<uint64_t> *perInstruction) override {
     last->setProfile(perLabel, perInstruction);
   }
+  size_t chunkTokens() const override { return last->chunkTokens(); }
   uint64_t reservedBytes() const override { return first->reservedBytes() + last->reservedBytes(); }
   bool rewinds() const override { return true; }
   Status visit(int32_t slot, uint32_t length, CacheAccess access,

@@ -230,6 +230,7 @@ Status Session::append(int32_t slot, std::span<const int32_t> tokens,
     if (cancel && cancel->load(std::memory_order_relaxed))
       return cancelled("cancelled while reading the prompt");
     size_t count = std::min<size_t>(tokens.size() - at, shared->config().maxTokens);
+    count = std::min(count, backend->chunkTokens());
     chunk.clear();
     for (size_t i = 0; i < count; ++i)
       chunk.push_back({tokens[at + i], int32_t(start + at + i), slot});

@@ -33,6 +33,8 @@ public:
               std::span<const std::vector<int32_t>> histories) override;
   std::span<const float> logits(size_t row) const override;
   void setProfile(StepProfile *perLabel, std::vector<uint64_t> *) override { profile = perLabel; }
+  /// Rows beyond these leave the second-level cache, and no weight is decoded less often.
+  size_t chunkTokens() const override { return shared->config().bidirectional ? SIZE_MAX : 128; }
   uint64_t reservedBytes() const override { return reserved; }
   bool rewinds() const override { return true; }
   Status visit(int32_t slot, uint32_t length, CacheAccess access,
