@@ -108,7 +108,6 @@ std::string metadataJson(const CompileOptions &options, const Provenance &proven
   Object numerics{{"cache", llvm::StringRef(cache.help)},
                   {"accumulation", "float32 over groups, in one order"},
                   {"integer_dot", "exact within a group"}};
-  // On a CPU; kernels of a GPU keep weights as floats (passes/lower/kernels/attention_block.h).
   if (cache.keyBits == 8)
     numerics["queries"] = "symmetric int8, a scale per 32 dimensions";
   if (cache.valueBits == 8)

@@ -29,7 +29,7 @@ struct ValueScale {
 };
 inline ValueScale valueScale(GpuBuilder &k, Value scale) {
   Value z = k.fmax(scale, k.f32Const(0x1p-24));
-  return {k.log2OfNormal(z), k.fdiv(k.f32Const(1), z)};
+  return {k.coarseLog2(z), k.fdiv(k.f32Const(1), z)};
 }
 
 /// Of a score of at most `most`. `scale`: of the position, null where values are not bytes.
