@@ -89,6 +89,7 @@ private:
   Status placeOutput();
   Status moveTrial(const std::string &to) const;
   bool plansFormats() const { return !matrices.empty(); }
+  const LoweredProgram &forGpus() const { return divisible ? *divisible : program; }
   Status keepOrSay();
   Status quantize(const Pipeline::Report &report);
   Status lower();
@@ -124,6 +125,7 @@ private:
   uint64_t outputBytes = 0;
   Provenance provenance;
   LoweredProgram program;
+  std::optional<LoweredProgram> divisible; ///< with code for both CPUs and GPUs
   std::vector<TensorSpec> tensorKernels;
   std::optional<TensorProgramImage> tensors; ///< of a graph that runs as it stands
   KernelCache kernelCache;
@@ -498,11 +500,21 @@ Status Compilation::lower() {
     return {};
   }
   LowerOptions sizes = encoderSizes(options.lower, source.graph, positionLimit(source.graph));
-  sizes.joinsSteps = options.gpuTargets.empty();
   if (!options.gpuTargets.empty())
     sizes.maxTokens = std::max(sizes.maxTokens, std::min(gpuStepTokens, sizes.maxContext));
   sizes.cache = cacheFormat();
-  SMELT_ASSIGN(program, lowerProgram(*pipeline.module, source.resolve, *sink, sizes));
+  FloatStore stored(*sink);
+  sizes.joinsSteps = false;
+  divisible.reset();
+  if (!options.gpuTargets.empty() && !options.targets.empty()) {
+    mlir::OwningOpRef<mlir::ModuleOp> quantized = pipeline.module->clone();
+    SMELT_ASSIGN(divisible, lowerProgram(*quantized, source.resolve, stored, sizes));
+  }
+  sizes.joinsSteps = !options.targets.empty();
+  SMELT_ASSIGN(program, lowerProgram(*pipeline.module, source.resolve, stored, sizes));
+  if (divisible)
+    program.config.scratchBytes =
+        std::max(program.config.scratchBytes, divisible->config.scratchBytes);
   provenance.classes = program.config.vocabSize;
   provenance.wholeTables = program.wholeTables;
   provenance.compactTables = program.compactTables;
@@ -517,12 +529,18 @@ Status Compilation::generate(const Pipeline::Report &report) {
   codegen.cache = &kernelCache;
   codegen.dumpAssembly = options.pipeline.dump;
   codegen.progress = report;
-  SMELT_ASSIGN(code, generateCode(program.kernels, tensorKernels, options.targets, codegen));
+  std::vector<KernelSpec> kernels = program.kernels;
+  if (divisible)
+    for (const KernelSpec &kernel : divisible->kernels)
+      if (llvm::none_of(program.kernels,
+                        [&](auto &other) { return other.name() == kernel.name(); }))
+        kernels.push_back(kernel);
+  SMELT_ASSIGN(code, generateCode(kernels, tensorKernels, options.targets, codegen));
   for (const GpuTarget *target : options.gpuTargets) {
     if (pipeline.runsTensors)
       return unsupported("--target " + std::string(target->name) +
                          ": this model runs as a graph, which only CPUs do; leave it out");
-    SMELT_ASSIGN(std::vector<std::byte> section, generateGpuCode(program.kernels, *target));
+    SMELT_ASSIGN(std::vector<std::byte> section, generateGpuCode(forGpus().kernels, *target));
     gpuCode.push_back(std::move(section));
     const int64_t vocabulary = program.config.vocabSize;
     SMELT_ASSIGN(section, generateLogitKernels(argmaxSpecs(vocabulary), *target));
@@ -533,21 +551,28 @@ Status Compilation::generate(const Pipeline::Report &report) {
   return {};
 }
 
+static std::vector<std::byte> imageOf(const LoweredProgram &program) {
+  ProgramImage image{{}, program.instructions, program.layers};
+  for (const KernelSpec &kernel : program.kernels)
+    image.kernelNames.push_back(kernel.name());
+  return encodeProgram(image);
+}
+
 Status Compilation::write() {
   using format::SectionKind;
   SMELT_TRY(writer->endSection());
   SMELT_TRY(writer->addSection(SectionKind::Config, std::as_bytes(std::span(&program.config, 1))));
-  ProgramImage image{{}, program.instructions, program.layers};
-  for (const KernelSpec &kernel : program.kernels)
-    image.kernelNames.push_back(kernel.name());
-  SMELT_TRY(writer->addSection(SectionKind::Program, encodeProgram(image)));
+  SMELT_TRY(writer->addSection(SectionKind::Program, imageOf(program)));
+  if (divisible)
+    SMELT_TRY(writer->addSection(SectionKind::Program, imageOf(*divisible),
+                                 uint32_t(format::ProgramKind::Divisible)));
   if (tensors)
     SMELT_TRY(writer->addSection(SectionKind::TensorProgram, encodeTensorProgram(*tensors)));
   for (size_t i = 0; i < code.size(); ++i)
     SMELT_TRY(writer->addSection(SectionKind::Code, code[i], options.targets[i]->row));
   if (!gpuCode.empty())
     SMELT_TRY(writer->addSection(SectionKind::LayerStarts,
-                                 std::as_bytes(std::span(program.layerStarts))));
+                                 std::as_bytes(std::span(forGpus().layerStarts))));
   for (size_t i = 0; i < gpuCode.size(); ++i) {
     const auto kind = uint32_t(options.gpuTargets[i]->kind);
     SMELT_TRY(writer->addSection(SectionKind::GpuCode, gpuCode[i], kind));

@@ -274,7 +274,7 @@ double shareOfPreciseInputs(const PreciseInputs &precise, bool losesMoreThanWeig
     return precise.favored ? 1.0 / 4 : 1.0 / 8;
   if (precise.favored)
     return losesMoreThanWeights ? 1.0 : 1.0 / 4;
-  return losesMoreThanWeights ? 1.0 / 8 : 1.0 / 32;
+  return losesMoreThanWeights ? 1.0 / 4 : 1.0 / 32;
 }
 
 /// A gain below this share of the whole divergence is not worth any speed.

@@ -146,8 +146,7 @@ void Lowering::quantizeMany(Value value, const Place &rows, ActivationFormat for
 //===--- Weights section ----------------------------------------------------------------------===//
 
 Result<Location> Lowering::appendFloats(const std::vector<float> &values) {
-  SMELT_ASSIGN(int64_t offset, sink.begin());
-  SMELT_TRY(sink.write(std::as_bytes(std::span(values))));
+  SMELT_ASSIGN(int64_t offset, stored.offsetOf(values));
   return Location{OperandKind::Weights, offset};
 }
 
@@ -400,7 +399,7 @@ void rewriteAsCalls(func::FuncOp main, const LoweredProgram &program) {
 } // namespace
 
 Result<LoweredProgram> lowerProgram(ModuleOp module, const WeightResolver &weights,
-                                    WeightSink &sink, const LowerOptions &options) {
+                                    FloatStore &stored, const LowerOptions &options) {
   // Layers that read one weight or rotary table each name it once more; the section holds it once.
   PassManager passes(module.getContext());
   passes.addPass(createCSEPass());
@@ -409,7 +408,7 @@ Result<LoweredProgram> lowerProgram(ModuleOp module, const WeightResolver &weigh
   auto main = module.lookupSymbol<func::FuncOp>("main");
   if (!main)
     return corrupt("the module has no function @main to lower");
-  Lowering lowering(weights, sink, options);
+  Lowering lowering(weights, stored, options);
   SMELT_ASSIGN(LoweredProgram program, lowering.run(main));
   rewriteAsCalls(main, program);
   return program;

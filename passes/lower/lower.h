@@ -19,8 +19,8 @@ struct LowerOptions {
   int64_t maxLogitRows = 16; ///< rows of logits of one step
   CacheFormat cache = CacheFormat::F16;
   bool compactRotary = true; ///< rotary tables in two small parts, where these prove as good
-  /// Kernels of one row do what lies between two barriers of a CPU's threads; else (for GPUs) every
-  /// step has a kernel of its own.
+  /// Kernels of one row do what lies between two barriers of a CPU's threads; else (for GPUs, and
+  /// where devices divide the layers between them) every step has a kernel of its own.
   bool joinsSteps = true;
 };
 
@@ -36,8 +36,8 @@ struct LoweredProgram {
 };
 
 /// Lowers @main of `module` (CONTRACT quantized: every slm.linear and slm.embedding has format and
-/// packed_offset). Norm weights, biases and rotary tables are appended to `sink`.
+/// packed_offset). Norm weights, biases and rotary tables go to `stored`.
 Result<LoweredProgram> lowerProgram(mlir::ModuleOp module, const WeightResolver &weights,
-                                    WeightSink &sink, const LowerOptions &options);
+                                    FloatStore &stored, const LowerOptions &options);
 
 } // namespace smelt

@@ -45,8 +45,8 @@ struct PendingInstruction {
 
 class Lowering {
 public:
-  Lowering(const WeightResolver &weights, WeightSink &sink, const LowerOptions &options)
-      : weights(weights), sink(sink), options(options) {}
+  Lowering(const WeightResolver &weights, FloatStore &stored, const LowerOptions &options)
+      : weights(weights), stored(stored), options(options) {}
 
   Result<LoweredProgram> run(mlir::func::FuncOp main);
 
@@ -118,7 +118,7 @@ private:
   Status refuse(mlir::Operation *op, const std::string &why);
 
   const WeightResolver &weights;
-  WeightSink &sink;
+  FloatStore &stored;
   LowerOptions options;
   LoweredProgram program;
   std::vector<PlannedBuffer> buffers;

@@ -39,7 +39,7 @@ static_assert(sizeof(FileHeader) == 64);
 
 enum class SectionKind : uint32_t {
   Config = 1,  ///< ModelConfig
-  Program = 2, ///< ProgramHeader and what follows it
+  Program = 2, ///< ProgramHeader and what follows it; `target`: ProgramKind
   Weights = 3, ///< packed weights, tables; operands point into it
   Code =
       4, ///< one ELF shared object; `target` names the CPU it needs (runtime/devices/targets.def)
@@ -47,10 +47,16 @@ enum class SectionKind : uint32_t {
   Template = 6,  ///< chat template, UTF-8 Jinja source
   Metadata = 7,  ///< UTF-8 JSON, see below; for people, `inspect` and `bench`, never needed to run
   TensorProgram = 8, ///< TensorProgramHeader and what follows it; such an artifact runs whole tensors, not tokens
-  GpuCode = 9, ///< GpuKernel[ProgramHeader::kernelCount] and the modules they name; `target`: GpuCodeKind
+  GpuCode = 9, ///< GpuKernel[kernels of the divisible program] and the modules they name; `target`: GpuCodeKind
   GpuArgmax = 10, ///< GpuNamedKernel[2] and the modules they name; `target`: GpuCodeKind
   GpuCandidates = 12, ///< GpuNamedKernel[2] and the modules they name; `target`: GpuCodeKind
-  LayerStarts = 11, ///< LayerStart[ProgramHeader::layerCount]; only needed to divide the layers between devices
+  LayerStarts = 11, ///< LayerStart[ProgramHeader::layerCount], of the divisible program; to divide the layers between devices
+};
+
+/// Programs of the same model, over the same weights, caches and scratch, with the same results.
+enum class ProgramKind : uint32_t {
+  Whole = 0,     ///< of the CPU alone
+  Divisible = 1, ///< one kernel a step, as GPUs and parts of a CPU run it; without it, the whole program is divisible
 };
 
 // Metadata is one JSON object; every key is optional, unknown keys are shown as they are:

@@ -137,7 +137,7 @@ Status Artifact::check() {
   SMELT_TRY(checkSums());
   SMELT_TRY(checkConfig());
   weightBytes = section(SectionKind::Weights);
-  SMELT_TRY(readProgram());
+  SMELT_TRY(readPrograms());
   SMELT_TRY(readTensorProgram());
   SMELT_TRY(checkLayerStarts());
   return checkGpuCode();
@@ -286,8 +286,21 @@ Status Artifact::checkConfig() {
   return {};
 }
 
-Status Artifact::readProgram() {
-  auto found = section(SectionKind::Program);
+Status Artifact::readPrograms() {
+  SMELT_ASSIGN(whole, readProgram(section(SectionKind::Program, uint32_t(ProgramKind::Whole))));
+  const auto second = section(SectionKind::Program, uint32_t(ProgramKind::Divisible));
+  if (!second.empty()) {
+    const std::span<const CacheLayer> ofWhole = layers;
+    SMELT_ASSIGN(divisible, readProgram(second));
+    if (!std::ranges::equal(std::as_bytes(layers), std::as_bytes(ofWhole)))
+      return corrupt("section program (target 1) has other cache layers than target 0");
+  }
+  return checkLayers();
+}
+
+/// Of one section; leaves its cache layers in `layers`.
+Result<TokenProgram> Artifact::readProgram(std::span<const std::byte> found) {
+  TokenProgram program;
   std::span<const ProgramHeader> headers;
   if (!viewAt(found, 0, 1, headers))
     return corrupt("section program is too short for its header");
@@ -297,8 +310,8 @@ Status Artifact::readProgram() {
   std::span<const char> nameBytes;
   bool fits = viewAt(found, at, header.kernelCount, kernels);
   at += kernels.size_bytes();
-  fits = fits && viewAt(found, at, header.instructionCount, program);
-  at += program.size_bytes();
+  fits = fits && viewAt(found, at, header.instructionCount, program.instructions);
+  at += program.instructions.size_bytes();
   fits = fits && viewAt(found, at, header.layerCount, layers);
   at += layers.size_bytes();
   fits = fits && viewAt(found, at, header.nameBytes, nameBytes);
@@ -314,9 +327,15 @@ Status Artifact::readProgram() {
   for (const KernelEntry &kernel : kernels) {
     if (kernel.nameOffset >= nameBytes.size())
       return corrupt("section program: a kernel's name lies outside the names");
-    names.push_back(nameBytes.data() + kernel.nameOffset);
+    program.kernelNames.push_back(nameBytes.data() + kernel.nameOffset);
   }
+  for (size_t i = 0; i < program.instructions.size(); ++i)
+    SMELT_TRY(checkInstruction(program.instructions[i], kernels.size())
+                  .withContext("section program: instruction " + number(i)));
+  return program;
+}
 
+Status Artifact::checkLayers() const {
   for (size_t i = 0; i < layers.size(); ++i) {
     const CacheLayer &layer = layers[i];
     bool sane = layer.kvHeads >= 1 && layer.kvHeads <= 1 << 12 && layer.headDim >= 1 &&
@@ -335,16 +354,15 @@ Status Artifact::readProgram() {
       return corrupt("section program: cache layer " + number(i) +
                      " does not fit the cache sizes of the config");
   }
-  for (size_t i = 0; i < program.size(); ++i)
-    SMELT_TRY(
-        checkInstruction(program[i]).withContext("section program: instruction " + number(i)));
   return {};
 }
 
 std::span<const GpuKernel> Artifact::gpuKernels(GpuCodeKind kind) const {
   std::span<const GpuKernel> kernels;
   auto found = section(SectionKind::GpuCode, uint32_t(kind));
-  return viewAt(found, 0, names.size(), kernels) ? kernels : std::span<const GpuKernel>();
+  return viewAt(found, 0, divisibleProgram().kernelNames.size(), kernels)
+             ? kernels
+             : std::span<const GpuKernel>();
 }
 
 std::span<const LayerStart> Artifact::layerStarts() const {
@@ -363,7 +381,7 @@ Status Artifact::checkLayerStarts() const {
     if (start.rowBytes == 0)
       continue;
     const uint64_t bytes = uint64_t(start.rowBytes) * modelConfig->maxTokens;
-    if (start.instruction < least || start.instruction >= program.size() ||
+    if (start.instruction < least || start.instruction >= divisibleProgram().instructions.size() ||
         start.scratch % 4 != 0 || start.rowBytes % 4 != 0 || bytes > modelConfig->scratchBytes ||
         start.scratch > modelConfig->scratchBytes - bytes)
       return corrupt("section layer starts: layer " + number(i) + " begins outside");
@@ -408,7 +426,7 @@ Status Artifact::checkGpuCode() const {
     if (entry.kind == SectionKind::GpuCode) {
       for (const GpuKernel &kernel : gpuKernels(kind))
         kernels.push_back(&kernel);
-      if (runsTensors() || kernels.size() != names.size())
+      if (runsTensors() || kernels.size() != divisibleProgram().kernelNames.size())
         status = corrupt("it does not have the kernels of the program");
     } else if (entry.kind == SectionKind::GpuArgmax || entry.kind == SectionKind::GpuCandidates) {
       for (const GpuNamedKernel &kernel : logitKernelsOf(entry.kind, kind)) {
@@ -437,17 +455,18 @@ bool Artifact::runsTensors() const {
 Status Artifact::readTensorProgram() {
   if (!runsTensors())
     return {};
-  auto read = TensorProgram::read(section(SectionKind::TensorProgram), weightBytes.size(), program);
+  auto read = TensorProgram::read(section(SectionKind::TensorProgram), weightBytes.size(),
+                                  whole.instructions);
   if (!read.ok())
     return std::move(read).status().withContext("section tensor program");
   tensors = *std::move(read);
   return {};
 }
 
-Status Artifact::checkInstruction(const Instruction &instruction) const {
+Status Artifact::checkInstruction(const Instruction &instruction, size_t kernels) const {
   for (uint32_t kernel : {instruction.kernelOne, instruction.kernelMany})
-    if (kernel != noKernel && kernel >= names.size())
-      return corrupt("kernel " + number(kernel) + " of " + number(names.size()));
+    if (kernel != noKernel && kernel >= kernels)
+      return corrupt("kernel " + number(kernel) + " of " + number(kernels));
   if (uint32_t(instruction.domain) > uint32_t(Domain::LogitRows) ||
       uint32_t(instruction.label) >= opLabelCount)
     return corrupt("unknown domain or label");

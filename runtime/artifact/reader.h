@@ -24,6 +24,12 @@ std::string_view gpuCodeName(format::GpuCodeKind kind);
 /// Whether the file begins like an artifact, of whatever version.
 bool isArtifact(const std::string &path);
 
+/// Kernels by name, and instructions that refer to them by index.
+struct TokenProgram {
+  std::vector<const char *> kernelNames;
+  std::span<const format::Instruction> instructions;
+};
+
 /// A checked artifact. Everything it gives points into the mapping and lives as long as this
 /// object. After open() succeeds these hold: checksums of all sections match; operands of all
 /// instructions are inside their sections, scratch or layers; kernel indices, domains and labels
@@ -49,13 +55,15 @@ public:
   /// Checksum of all sections' checksums: artifacts that differ anywhere differ in it.
   uint64_t identity() const;
 
-  /// Program: names of kernels, and instructions that refer to them by index.
-  const std::vector<const char *> &kernelNames() const { return names; }
-  std::span<const format::Instruction> instructions() const { return program; }
+  /// What the CPU runs.
+  const TokenProgram &program() const { return whole; }
+  /// What GPUs run, and the CPU behind layers that a GPU has run.
+  const TokenProgram &divisibleProgram() const { return divisible ? *divisible : whole; }
   std::span<const format::CacheLayer> cacheLayers() const { return layers; }
-  /// Per layer; empty: the artifact does not say.
+  /// Per layer, of the divisible program; empty: the artifact does not say.
   std::span<const format::LayerStart> layerStarts() const;
-  /// How the kernels of the program are started on GPUs of a kind; empty: there is no code for it.
+  /// How the kernels of the divisible program are started on GPUs of a kind; empty: there is no
+  /// code for it.
   std::span<const format::GpuKernel> gpuKernels(format::GpuCodeKind kind) const;
   /// The kernels that find the likeliest token, two or none.
   std::span<const format::GpuNamedKernel> gpuArgmax(format::GpuCodeKind kind) const {
@@ -80,12 +88,14 @@ private:
   Status checkTable();
   Status checkSums() const;
   Status checkConfig();
-  Status readProgram();
+  Status readPrograms();
+  Result<TokenProgram> readProgram(std::span<const std::byte> found);
+  Status checkLayers() const;
   Status checkLayerStarts() const;
   Status checkGpuCode() const;
   bool runsTensors() const;
   Status readTensorProgram();
-  Status checkInstruction(const format::Instruction &instruction) const;
+  Status checkInstruction(const format::Instruction &instruction, size_t kernels) const;
   Status checkOperand(const format::Operand &operand) const;
 
   std::span<const std::byte> bytes;
@@ -94,8 +104,8 @@ private:
   std::span<const format::SectionEntry> table;
   const format::ModelConfig *modelConfig = nullptr;
   std::span<const std::byte> weightBytes;
-  std::vector<const char *> names;
-  std::span<const format::Instruction> program;
+  TokenProgram whole;
+  std::optional<TokenProgram> divisible;
   std::span<const format::CacheLayer> layers;
   std::optional<TensorProgram> tensors;
 };

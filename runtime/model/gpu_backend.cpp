@@ -151,8 +151,9 @@ Status GpuBackend::load() {
   std::vector<uint32_t> kernels;
   for (size_t i = 0; i < table.size(); ++i) {
     auto bytes = code.subspan(table[i].offset, table[i].bytes);
-    SMELT_ASSIGN(uint32_t kernel,
-                 device->addKernel(bytes, artifact.kernelNames()[i], table[i].threads));
+    SMELT_ASSIGN(
+        uint32_t kernel,
+        device->addKernel(bytes, artifact.divisibleProgram().kernelNames[i], table[i].threads));
     kernels.push_back(kernel);
   }
   for (const Instruction &instruction : instructionsOf(*shared, layers)) {

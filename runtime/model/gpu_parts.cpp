@@ -15,7 +15,7 @@ bool canEndAt(const Model &model, uint32_t layers) {
 }
 
 std::span<const Instruction> instructionsOf(const Model &model, uint32_t layers) {
-  const std::span<const Instruction> all = model.artifact().instructions();
+  const std::span<const Instruction> all = model.artifact().divisibleProgram().instructions;
   return layers == model.config().layers
              ? all
              : all.first(model.artifact().layerStarts()[layers].instruction);
@@ -27,7 +27,7 @@ std::vector<GpuArea::Part> weightParts(const Model &model, uint32_t layers) {
     bool isOurs = false; ///< one of the first layers reads it
   };
   std::map<uint64_t, Use> uses; // by offset
-  const std::span<const Instruction> all = model.artifact().instructions();
+  const std::span<const Instruction> all = model.artifact().divisibleProgram().instructions;
   const size_t ours = instructionsOf(model, layers).size();
   for (size_t i = 0; i < all.size(); ++i)
     for (const Operand &operand : all[i].operands)

@@ -45,15 +45,22 @@ Model::findKernels(const std::vector<const char *> &names) const {
   return found;
 }
 
-Status Model::resolveKernels() {
-  SMELT_ASSIGN(std::vector<KernelFunction> found, findKernels(file->kernelNames()));
+Result<std::vector<InstructionKernels>> Model::findKernels(const TokenProgram &program) const {
+  SMELT_ASSIGN(std::vector<KernelFunction> found, findKernels(program.kernelNames));
   auto at = [&](uint32_t kernel) { return kernel == noKernel ? nullptr : found[kernel]; };
-  for (const Instruction &instruction : file->instructions())
-    instructionKernels.push_back({at(instruction.kernelOne), at(instruction.kernelMany)});
+  std::vector<InstructionKernels> kernels;
+  for (const Instruction &instruction : program.instructions)
+    kernels.push_back({at(instruction.kernelOne), at(instruction.kernelMany)});
+  return kernels;
+}
+
+Status Model::resolveKernels() {
+  SMELT_ASSIGN(instructionKernels, findKernels(file->program()));
+  SMELT_ASSIGN(divisible, findKernels(file->divisibleProgram()));
   const TensorProgram *tensors = file->tensorProgram();
   if (!tensors)
     return {};
-  SMELT_ASSIGN(found, findKernels(tensors->kernelNames));
+  SMELT_ASSIGN(std::vector<KernelFunction> found, findKernels(tensors->kernelNames));
   for (const TensorInstruction &i : tensors->instructions) {
     bool isKernel = i.action == TensorAction::Kernel;
     bool hasShape = isKernel || i.action == TensorAction::Alias;

@@ -41,6 +41,8 @@ public:
   const Status &onCpu() const { return cpuStatus; }
   /// One entry per instruction of the program.
   const std::vector<InstructionKernels> &kernels() const { return instructionKernels; }
+  /// The same of the divisible program.
+  const std::vector<InstructionKernels> &divisibleKernels() const { return divisible; }
   /// One entry per instruction of the tensor program, if there is one.
   const std::vector<TensorKernels> &tensorKernels() const { return tensorInstructionKernels; }
 
@@ -66,12 +68,13 @@ private:
   Status resolveKernels();
   Result<std::vector<format::KernelFunction>>
   findKernels(const std::vector<const char *> &names) const;
+  Result<std::vector<InstructionKernels>> findKernels(const TokenProgram &program) const;
 
   std::unique_ptr<const Artifact> file;
   std::unique_ptr<LoadedCode> code;
   const CpuTarget *chosen = nullptr;
   Status cpuStatus;
-  std::vector<InstructionKernels> instructionKernels;
+  std::vector<InstructionKernels> instructionKernels, divisible;
   std::vector<TensorKernels> tensorInstructionKernels;
   std::optional<Tokenizer> words;
   std::optional<ChatTemplate> chat;

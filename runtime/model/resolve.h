@@ -27,18 +27,16 @@ inline bool waitsForOthers(const format::Instruction &instruction, bool one) {
 void findAhead(std::span<const format::Instruction> instructions, std::span<const std::byte> all,
                std::span<ResolvedInstruction> program);
 
-/// The instructions of the model's program from `first` on; `address(operand)` is where an operand
-/// lies.
+/// Instructions of the model and their kernels; `address(operand)` is where an operand lies.
 template <typename Address>
-std::vector<ResolvedInstruction> resolveProgram(const Model &model, const Address &address,
-                                                uint32_t first = 0) {
-  std::span<const format::Instruction> instructions = model.artifact().instructions();
+std::vector<ResolvedInstruction>
+resolveProgram(const Model &model, std::span<const format::Instruction> instructions,
+               std::span<const InstructionKernels> kernels, const Address &address) {
   std::vector<ResolvedInstruction> program;
-  program.reserve(instructions.size() - first);
-  for (size_t i = first; i < instructions.size(); ++i) {
-    const InstructionKernels &kernels = model.kernels()[i];
-    ResolvedInstruction resolved{kernels.one,
-                                 kernels.many,
+  program.reserve(instructions.size());
+  for (size_t i = 0; i < instructions.size(); ++i) {
+    ResolvedInstruction resolved{kernels[i].one,
+                                 kernels[i].many,
                                  instructions[i].domain,
                                  instructions[i].label,
                                  waitsForOthers(instructions[i], true),
@@ -49,7 +47,7 @@ std::vector<ResolvedInstruction> resolveProgram(const Model &model, const Addres
       resolved.operands[k] = address(instructions[i].operands[k]);
     program.push_back(resolved);
   }
-  findAhead(instructions.subspan(first), model.artifact().weights(), program);
+  findAhead(instructions, model.artifact().weights(), program);
   return program;
 }
 

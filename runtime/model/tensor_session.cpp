@@ -112,7 +112,8 @@ void TensorSession::resolve() {
       return nullptr;
     }
   };
-  rowProgram = resolveProgram(*shared, address);
+  rowProgram = resolveProgram(*shared, shared->artifact().program().instructions, shared->kernels(),
+                              address);
 }
 
 std::optional<size_t> TensorSession::findInput(std::string_view name) const {

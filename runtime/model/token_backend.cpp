@@ -105,10 +105,15 @@ void *TokenBackend::address(const Operand &operand) {
 }
 
 void TokenBackend::resolve() {
-  const uint32_t first =
-      firstLayer == 0 ? 0 : shared->artifact().layerStarts()[firstLayer].instruction;
-  program =
-      resolveProgram(*shared, [this](const Operand &operand) { return address(operand); }, first);
+  const Artifact &artifact = shared->artifact();
+  auto at = [this](const Operand &operand) { return address(operand); };
+  if (firstLayer == 0) {
+    program = resolveProgram(*shared, artifact.program().instructions, shared->kernels(), at);
+    return;
+  }
+  const uint32_t first = artifact.layerStarts()[firstLayer].instruction;
+  program = resolveProgram(*shared, artifact.divisibleProgram().instructions.subspan(first),
+                           std::span(shared->divisibleKernels()).subspan(first), at);
 }
 
 Status TokenBackend::step(std::span<const Token> tokens, std::span<const int32_t> logitRows,

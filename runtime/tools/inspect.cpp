@@ -85,16 +85,21 @@ Json memoryJson(const ModelConfig &c) {
   return row;
 }
 
-Json programJson(const Artifact &artifact) {
+Json programJson(const TokenProgram &program) {
   std::map<std::string, int> labels;
-  for (const Instruction &instruction : artifact.instructions())
+  for (const Instruction &instruction : program.instructions)
     ++labels[std::string(opLabelName(instruction.label))];
   Json row;
-  row.set("kernels", artifact.kernelNames().size());
-  row.set("instructions", artifact.instructions().size());
+  row.set("kernels", program.kernelNames.size());
+  row.set("instructions", program.instructions.size());
   for (const auto &[label, count] : labels)
     row.set(label, count);
   return row;
+}
+
+/// Whether GPUs run another program than the CPU.
+bool isDivided(const Artifact &artifact) {
+  return &artifact.program() != &artifact.divisibleProgram();
 }
 
 /// The tensor program: how much of it there is, and its inputs and outputs.
@@ -172,7 +177,9 @@ void printText(const std::string &path, const Artifact &artifact, const Json &me
                 std::string(sectionName(entry.kind)).c_str(), targetName(entry).c_str(),
                 entry.bytes, entry.offset);
   printObject("model", configJson(artifact.config()));
-  printObject("program", programJson(artifact));
+  printObject("program", programJson(artifact.program()));
+  if (isDivided(artifact))
+    printObject("program for GPUs", programJson(artifact.divisibleProgram()));
   if (const TensorProgram *tensors = artifact.tensorProgram())
     printObject("tensor program", tensorProgramJson(*tensors));
   printObject("memory of a session: fixed + slots * context rounded up to the block * per position",
@@ -225,7 +232,9 @@ Status commandInspect(const Arguments &arguments) {
   out.set("bytes", artifact.fileBytes());
   out.set("sections", sectionsJson(artifact));
   out.set("model", configJson(artifact.config()));
-  out.set("program", programJson(artifact));
+  out.set("program", programJson(artifact.program()));
+  if (isDivided(artifact))
+    out.set("gpu_program", programJson(artifact.divisibleProgram()));
   if (const TensorProgram *tensors = artifact.tensorProgram())
     out.set("tensor_program", tensorProgramJson(*tensors));
   out.set("memory", memoryJson(artifact.config()));

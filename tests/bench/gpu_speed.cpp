@@ -82,7 +82,7 @@ Result<double> decodeSeconds(Session &session, std::span<const int32_t> tokens) 
 /// Bytes of weights that a decoded token reads: every operand but tables that are only looked up.
 double weightBytes(const Artifact &artifact) {
   std::set<uint64_t> offsets, read;
-  for (const format::Instruction &instruction : artifact.instructions())
+  for (const format::Instruction &instruction : artifact.divisibleProgram().instructions)
     for (const format::Operand &operand : instruction.operands)
       if (operand.kind == format::OperandKind::Weights) {
         offsets.insert(operand.value);

@@ -62,12 +62,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (artifact.ok()) {
     // What was accepted must be readable where it says.
     uint64_t sum = 0;
-    for (const Instruction &instruction : (*artifact)->instructions())
-      for (const Operand &operand : instruction.operands)
-        if (operand.kind == OperandKind::Weights)
-          sum += uint64_t((*artifact)->weights()[operand.value]);
-    for (const char *name : (*artifact)->kernelNames())
-      sum += std::strlen(name);
+    for (const TokenProgram *program :
+         {&(*artifact)->program(), &(*artifact)->divisibleProgram()}) {
+      for (const Instruction &instruction : program->instructions)
+        for (const Operand &operand : instruction.operands)
+          if (operand.kind == OperandKind::Weights)
+            sum += uint64_t((*artifact)->weights()[operand.value]);
+      for (const char *name : program->kernelNames)
+        sum += std::strlen(name);
+    }
     volatile uint64_t sink = sum;
     (void)sink;
   }

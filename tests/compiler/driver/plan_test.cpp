@@ -71,7 +71,7 @@ TEST(PlanFormats, FewInputsAreIntegersOf16BitsWhereWeightsLoseMore) {
 
 TEST(PlanFormats, MoreInputsAreWhereTheyLoseMoreThanWeights) {
   const auto matrices = outlooks(1e-9, 0.001);
-  EXPECT_EQ(planned(matrices, {}).precise, linears / 8);
+  EXPECT_EQ(planned(matrices, {}).precise, linears / 4);
   EXPECT_EQ(planned(matrices, {.favored = true}).precise, linears);
   EXPECT_EQ(planned(matrices, {.onlyPrefill = true}).precise, linears / 8);
 }

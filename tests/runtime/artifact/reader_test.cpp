@@ -282,6 +282,50 @@ TEST(Reader, LogitKernelsAreTwoWithNames) {
   }
 }
 
+TEST(Reader, TheDivisibleProgramIsOfTheSameModel) {
+  auto openedWith = [](const std::function<void(ProgramImage &)> &change) {
+    FakeModel model;
+    ProgramImage second = model.program;
+    change(second);
+    model.sections.push_back(
+        {SectionKind::Program, uint32_t(ProgramKind::Divisible), encodeProgram(second)});
+    TemporaryFolder folder;
+    EXPECT_TRUE(model.write(folder.path("model.smelt")).ok());
+    return Artifact::open(folder.path("model.smelt"));
+  };
+  auto messageAfter = [&](const std::function<void(ProgramImage &)> &change) {
+    auto artifact = openedWith(change);
+    return artifact.ok() ? "" : artifact.status().message();
+  };
+  auto artifact = openedWith([](ProgramImage &p) {
+    p.kernelNames.push_back("another");
+    p.instructions.pop_back();
+  });
+  ASSERT_TRUE(artifact.ok()) << artifact.status().message();
+  const TokenProgram &whole = (*artifact)->program(), &divisible = (*artifact)->divisibleProgram();
+  EXPECT_EQ(divisible.kernelNames.size(), whole.kernelNames.size() + 1);
+  EXPECT_EQ(divisible.instructions.size() + 1, whole.instructions.size());
+  EXPECT_NE(messageAfter([](auto &p) { p.cacheLayers[0].headDim *= 2; }).find("other cache layers"),
+            std::string::npos);
+  EXPECT_NE(messageAfter([](auto &p) { p.cacheLayers.clear(); }).find("0 cache layers"),
+            std::string::npos);
+  EXPECT_NE(messageAfter([](auto &p) { p.kernelNames.resize(1); }).find("kernel 1 of 1"),
+            std::string::npos);
+  EXPECT_NE(messageAfter([](auto &p) {
+              p.instructions[0].operands[0] = {OperandKind::Weights, Readiness::Ready, 1 << 30};
+            }).find("operand in weights"),
+            std::string::npos);
+}
+
+TEST(Reader, OneProgramIsDivisibleToo) {
+  FakeModel model;
+  TemporaryFolder folder;
+  ASSERT_TRUE(model.write(folder.path("model.smelt")).ok());
+  auto artifact = Artifact::open(folder.path("model.smelt"));
+  ASSERT_TRUE(artifact.ok());
+  EXPECT_EQ(&(*artifact)->program(), &(*artifact)->divisibleProgram());
+}
+
 TEST(Reader, LayerStartsLieInScratch) {
   const FakeModel model; // one layer
   const auto rows = uint32_t(model.config.scratchBytes / model.config.maxTokens);

@@ -28,10 +28,10 @@ TEST(Writer, WhatIsWrittenIsRead) {
   EXPECT_EQ((*artifact)->config().vocabSize, unsigned(fakeVocabulary));
   EXPECT_EQ((*artifact)->weights().size(), model.weights.size());
   EXPECT_EQ((*artifact)->text(SectionKind::Metadata), model.metadata);
-  EXPECT_EQ((*artifact)->kernelNames().size(), 4u);
-  EXPECT_STREQ((*artifact)->kernelNames()[3], "fake_head_many");
-  EXPECT_EQ((*artifact)->instructions().size(), 3u);
-  EXPECT_EQ((*artifact)->instructions()[2].operands[2].value, 64u);
+  EXPECT_EQ((*artifact)->program().kernelNames.size(), 4u);
+  EXPECT_STREQ((*artifact)->program().kernelNames[3], "fake_head_many");
+  EXPECT_EQ((*artifact)->program().instructions.size(), 3u);
+  EXPECT_EQ((*artifact)->program().instructions[2].operands[2].value, 64u);
   EXPECT_EQ(reinterpret_cast<uintptr_t>((*artifact)->weights().data()) % 4096, 0u);
   EXPECT_EQ(folder.files(), std::vector<std::string>{"model.smelt"});
 }
