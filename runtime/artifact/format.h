@@ -17,7 +17,8 @@ namespace smelt::format {
 
 inline constexpr char magic[8] = {'S', 'M', 'E', 'L', 'T', '\r', '\n', '\0'};
 inline constexpr uint16_t majorVersion = 2; ///< 2: a4g32 has bfloat16 row factors; formats from a4g16 on
-/// 1: Operand::ready; 2: GpuCode; 3: GpuCodeKind::Ptx, GpuArgmax, LayerStarts; 4: ReadyForOne, ReadyForMany; 5: GpuCandidates
+/// 1: Operand::ready; 2: GpuCode; 3: GpuCodeKind::Ptx, GpuArgmax, LayerStarts; 4: ReadyForOne, ReadyForMany; 5: GpuCandidates,
+/// ProgramKind::Divisible
 inline constexpr uint16_t minorVersion = 5;
 /// Sections start on multiples of this, so that they can be mapped and used in place.
 inline constexpr uint64_t sectionAlignment = 4096;
