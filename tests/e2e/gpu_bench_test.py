@@ -4,6 +4,7 @@ usage: gpu_bench_test.py BENCH BUILD WORK_DIR EXPORTS LAVAPIPE
 """
 import json
 import os
+import shutil
 import subprocess
 import sys
 import unittest
@@ -21,6 +22,7 @@ def start(*command):
 class Bench(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
+        shutil.rmtree(PACK, ignore_errors=True)
         model = EXPORTS / "cases/llama_gqa/genai_fp32/model.onnx"
         cls.packed = start(sys.executable, BENCH, "--pack", PACK, "--build", BUILD, "--exports", EXPORTS, "--targets", "native,vulkan",
                            "--shape", "small", model)
