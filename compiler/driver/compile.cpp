@@ -129,7 +129,11 @@ private:
   std::vector<TensorSpec> tensorKernels;
   std::optional<TensorProgramImage> tensors; ///< of a graph that runs as it stands
   KernelCache kernelCache;
-  std::vector<std::vector<std::byte>> code, gpuCode, gpuArgmax, gpuCandidates; ///< per target
+  struct GpuSections {
+    std::vector<std::byte> code, argmax, candidates;
+  };
+  std::vector<std::vector<std::byte>> code; ///< per target, of this attempt
+  std::vector<GpuSections> gpuSections;     ///< likewise
 };
 
 Status Compilation::openOutput() {
@@ -536,17 +540,17 @@ Status Compilation::generate(const Pipeline::Report &report) {
                         [&](auto &other) { return other.name() == kernel.name(); }))
         kernels.push_back(kernel);
   SMELT_ASSIGN(code, generateCode(kernels, tensorKernels, options.targets, codegen));
+  gpuSections.clear();
   for (const GpuTarget *target : options.gpuTargets) {
     if (pipeline.runsTensors)
       return unsupported("--target " + std::string(target->name) +
                          ": this model runs as a graph, which only CPUs do; leave it out");
-    SMELT_ASSIGN(std::vector<std::byte> section, generateGpuCode(forGpus().kernels, *target));
-    gpuCode.push_back(std::move(section));
     const int64_t vocabulary = program.config.vocabSize;
-    SMELT_ASSIGN(section, generateLogitKernels(argmaxSpecs(vocabulary), *target));
-    gpuArgmax.push_back(std::move(section));
-    SMELT_ASSIGN(section, generateLogitKernels(candidateSpecs(vocabulary), *target));
-    gpuCandidates.push_back(std::move(section));
+    GpuSections sections;
+    SMELT_ASSIGN(sections.code, generateGpuCode(forGpus().kernels, *target));
+    SMELT_ASSIGN(sections.argmax, generateLogitKernels(argmaxSpecs(vocabulary), *target));
+    SMELT_ASSIGN(sections.candidates, generateLogitKernels(candidateSpecs(vocabulary), *target));
+    gpuSections.push_back(std::move(sections));
   }
   return {};
 }
@@ -570,14 +574,14 @@ Status Compilation::write() {
     SMELT_TRY(writer->addSection(SectionKind::TensorProgram, encodeTensorProgram(*tensors)));
   for (size_t i = 0; i < code.size(); ++i)
     SMELT_TRY(writer->addSection(SectionKind::Code, code[i], options.targets[i]->row));
-  if (!gpuCode.empty())
+  if (!gpuSections.empty())
     SMELT_TRY(writer->addSection(SectionKind::LayerStarts,
                                  std::as_bytes(std::span(forGpus().layerStarts))));
-  for (size_t i = 0; i < gpuCode.size(); ++i) {
-    const auto kind = uint32_t(options.gpuTargets[i]->kind);
-    SMELT_TRY(writer->addSection(SectionKind::GpuCode, gpuCode[i], kind));
-    SMELT_TRY(writer->addSection(SectionKind::GpuArgmax, gpuArgmax[i], kind));
-    SMELT_TRY(writer->addSection(SectionKind::GpuCandidates, gpuCandidates[i], kind));
+  for (auto [target, sections] : llvm::zip_equal(options.gpuTargets, gpuSections)) {
+    const auto kind = uint32_t(target->kind);
+    SMELT_TRY(writer->addSection(SectionKind::GpuCode, sections.code, kind));
+    SMELT_TRY(writer->addSection(SectionKind::GpuArgmax, sections.argmax, kind));
+    SMELT_TRY(writer->addSection(SectionKind::GpuCandidates, sections.candidates, kind));
   }
   if (tokenizer) {
     SMELT_TRY(writer->addSection(SectionKind::Tokenizer, tokenizer->blob));

@@ -266,8 +266,8 @@ struct SharedInput {
 };
 
 /// INT16 inputs cost twice the products in prefill: this share of the decoder's weights may have
-/// them. The first few hundredths gain most (SmolLM2: a fifth of what inputs lose, of it half again
-/// only with four times as many). More may while inputs lose more than weights do, since finer
+/// them. The first few hundredths gain most (SmolLM2: a 32nd spares a sixth of what inputs lose, an
+/// eighth over a third). More may while inputs lose more than weights do, since finer
 /// weights would be wasted on them. The head's run for few rows only.
 double shareOfPreciseInputs(const PreciseInputs &precise, bool losesMoreThanWeights) {
   if (precise.onlyPrefill)

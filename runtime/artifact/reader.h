@@ -59,6 +59,8 @@ public:
   const TokenProgram &program() const { return whole; }
   /// What GPUs run, and the CPU behind layers that a GPU has run.
   const TokenProgram &divisibleProgram() const { return divisible ? *divisible : whole; }
+  /// Whether the two differ.
+  bool isDivided() const { return divisible.has_value(); }
   std::span<const format::CacheLayer> cacheLayers() const { return layers; }
   /// Per layer, of the divisible program; empty: the artifact does not say.
   std::span<const format::LayerStart> layerStarts() const;

@@ -56,7 +56,9 @@ Result<std::vector<InstructionKernels>> Model::findKernels(const TokenProgram &p
 
 Status Model::resolveKernels() {
   SMELT_ASSIGN(instructionKernels, findKernels(file->program()));
-  SMELT_ASSIGN(divisible, findKernels(file->divisibleProgram()));
+  if (file->isDivided()) {
+    SMELT_ASSIGN(divisible, findKernels(file->divisibleProgram()));
+  }
   const TensorProgram *tensors = file->tensorProgram();
   if (!tensors)
     return {};

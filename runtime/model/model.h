@@ -42,7 +42,9 @@ public:
   /// One entry per instruction of the program.
   const std::vector<InstructionKernels> &kernels() const { return instructionKernels; }
   /// The same of the divisible program.
-  const std::vector<InstructionKernels> &divisibleKernels() const { return divisible; }
+  const std::vector<InstructionKernels> &divisibleKernels() const {
+    return file->isDivided() ? divisible : instructionKernels;
+  }
   /// One entry per instruction of the tensor program, if there is one.
   const std::vector<TensorKernels> &tensorKernels() const { return tensorInstructionKernels; }
 

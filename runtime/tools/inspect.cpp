@@ -97,11 +97,6 @@ Json programJson(const TokenProgram &program) {
   return row;
 }
 
-/// Whether GPUs run another program than the CPU.
-bool isDivided(const Artifact &artifact) {
-  return &artifact.program() != &artifact.divisibleProgram();
-}
-
 /// The tensor program: how much of it there is, and its inputs and outputs.
 Json tensorProgramJson(const TensorProgram &program) {
   constexpr const char *actions[] = {"kernel", "alias", "rows", "jump", "jump if false", "take"};
@@ -178,7 +173,7 @@ void printText(const std::string &path, const Artifact &artifact, const Json &me
                 entry.bytes, entry.offset);
   printObject("model", configJson(artifact.config()));
   printObject("program", programJson(artifact.program()));
-  if (isDivided(artifact))
+  if (artifact.isDivided())
     printObject("program for GPUs", programJson(artifact.divisibleProgram()));
   if (const TensorProgram *tensors = artifact.tensorProgram())
     printObject("tensor program", tensorProgramJson(*tensors));
@@ -233,7 +228,7 @@ Status commandInspect(const Arguments &arguments) {
   out.set("sections", sectionsJson(artifact));
   out.set("model", configJson(artifact.config()));
   out.set("program", programJson(artifact.program()));
-  if (isDivided(artifact))
+  if (artifact.isDivided())
     out.set("gpu_program", programJson(artifact.divisibleProgram()));
   if (const TensorProgram *tensors = artifact.tensorProgram())
     out.set("tensor_program", tensorProgramJson(*tensors));
