@@ -91,21 +91,14 @@ struct UniformLevels {
   Lanes operator()(Lanes a) const { return clamped(nearest(a), low, high); }
 };
 
-/// The table's values by a plain array: the kernels call nothing of the standard library.
-constexpr int8_t tableLevels[16] = {
-    tableValues[0],  tableValues[1],  tableValues[2],  tableValues[3],
-    tableValues[4],  tableValues[5],  tableValues[6],  tableValues[7],
-    tableValues[8],  tableValues[9],  tableValues[10], tableValues[11],
-    tableValues[12], tableValues[13], tableValues[14], tableValues[15]};
-
-/// Nearest of the sixteen values of the table: as many gaps are added to the lowest as there are
-/// midpoints below.
-struct TableLevels {
-  explicit TableLevels(const GridKind &) {}
+/// Nearest of the values of a table: as many gaps are added to the lowest as there are midpoints
+/// below.
+template <int count> struct TableLevels {
+  const int8_t (&levels)[count];
   Lanes operator()(Lanes a) const {
-    Lanes level = splat(float(tableLevels[0]));
-    for (int i = 0; i < 15; ++i) {
-      const float low = float(tableLevels[i]), high = float(tableLevels[i + 1]);
+    Lanes level = splat(float(levels[0]));
+    for (int i = 0; i + 1 < count; ++i) {
+      const float low = float(levels[i]), high = float(levels[i + 1]);
       level += a > 0.5f * (low + high) ? splat(high - low) : Lanes{};
     }
     return level;
@@ -114,15 +107,15 @@ struct TableLevels {
 
 /// Calls `work` with the rounding of the grid's kind.
 template <typename Work> inline void withLevels(const GridKind &kind, const Work &work) {
-  if (kind.grid == Grid::Table)
-    work(TableLevels(kind));
-  else
+  if (kind.grid != Grid::Table)
     work(UniformLevels(kind));
+  else if (kind.bits == 4)
+    work(TableLevels<16>{tableOf16});
+  else
+    work(TableLevels<32>{tableOf32});
 }
 
-template <int64_t number> struct TileCount {
-  static constexpr int64_t value = number;
-};
+template <int64_t number> struct TileCount { static constexpr int64_t value = number; };
 
 /// Tiles that are worked on side by side: with 32 registers, four accumulators of each of four
 /// tiles stay in them while a number of the matrix serves all four.

@@ -26,6 +26,7 @@ struct GridKind {
   float lowest = 0, highest = 0;         ///< levels: the integers between, or those of the table
   float lowestStep = 0, highestStep = 0; ///< ScaleStorage::Code: range of the steps' codes
   int64_t group = 0;                     ///< inputs that share a step; 0: the whole row
+  int bits = 0;                          ///< of a code
 };
 
 /// The grid of a tile. Codes of weights are the levels themselves.

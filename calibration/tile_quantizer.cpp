@@ -11,10 +11,9 @@ namespace {
 
 constexpr int64_t lanes = tileRows;
 
-/// The place in the table of each of its values.
-uint8_t tablePlace(int8_t value) {
-  return uint8_t(std::lower_bound(tableValues.begin(), tableValues.end(), value) -
-                 tableValues.begin());
+/// The place of a value in its table.
+uint8_t placeOf(int8_t value, std::span<const int8_t> table) {
+  return uint8_t(std::lower_bound(table.begin(), table.end(), value) - table.begin());
 }
 
 } // namespace
@@ -24,6 +23,7 @@ GridKind gridKind(const FormatInfo &info) {
   kind.grid = info.grid;
   kind.scales = info.scales;
   kind.group = info.group;
+  kind.bits = info.bits;
   const float half = float(1 << (std::min(info.bits, 8) - 1));
   switch (info.grid) {
   case Grid::Float:
@@ -37,8 +37,8 @@ GridKind gridKind(const FormatInfo &info) {
     kind.highest = 2 * half - 1;
     break;
   case Grid::Table:
-    kind.lowest = float(tableValues.front());
-    kind.highest = float(tableValues.back());
+    kind.lowest = float(tableOf(info.bits).front());
+    kind.highest = float(tableOf(info.bits).back());
     break;
   }
   kind.lowestStep = info.grid == Grid::Table ? -127 : 0;
@@ -292,7 +292,7 @@ void TileQuantizer::pack(Tile &tile, std::span<std::byte> out) const {
     for (int64_t k = 0; k < cols; ++k) {
       const int8_t level = tile.codes[k * lanes + row];
       tile.packCodes[row * cols + k] =
-          info.grid == Grid::Table ? tablePlace(level) : uint8_t(level + bias);
+          info.grid == Grid::Table ? placeOf(level, tableOf(info.bits)) : uint8_t(level + bias);
     }
   packed.codes = tile.packCodes;
   // [groups of the padded tile, 16] to [16, groups of the real columns]

@@ -64,6 +64,7 @@ constexpr CpuidBit v4Bits[] = {
     {"AVX512BW", 7, 0, 'b', 30}, {"AVX512VL", 7, 0, 'b', 31},
 };
 constexpr CpuidBit vnniBits[] = {{"AVX512_VNNI", 7, 0, 'c', 11}};
+constexpr CpuidBit vbmiBits[] = {{"AVX512_VBMI", 7, 0, 'c', 1}};
 constexpr CpuidBit amxBits[] = {{"AMX_TILE", 7, 0, 'd', 24}, {"AMX_INT8", 7, 0, 'd', 25}};
 constexpr CpuidBit avxVnniBits[] = {{"AVX_VNNI", 7, 1, 'a', 4}};
 
@@ -105,7 +106,8 @@ std::vector<std::string> missingOf(Target target) {
   collectMissing(v2Bits, missing);
   if (target == Target::X86V2)
     return missing;
-  const bool tiles = target == Target::X86V4Amx, wide = tiles || target == Target::X86V4Vnni;
+  const bool tiles = target == Target::X86V4Amx, permutes = tiles || target == Target::X86V4Vbmi;
+  const bool wide = permutes || target == Target::X86V4Vnni;
   collectMissing(v3Bits, missing);
   if (target == Target::X86V3AvxVnni)
     collectMissing(avxVnniBits, missing);
@@ -113,6 +115,8 @@ std::vector<std::string> missingOf(Target target) {
     collectMissing(v4Bits, missing);
     collectMissing(vnniBits, missing);
   }
+  if (permutes)
+    collectMissing(vbmiBits, missing);
   if (tiles)
     collectMissing(amxBits, missing);
   uint64_t needed = wide ? 0xe6 : 0x6; // SSE and AVX; opmask and both halves of ZMM

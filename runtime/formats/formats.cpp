@@ -127,7 +127,7 @@ float decode(const FormatInfo &info, const std::byte *rowHeader, const std::byte
   if (info.grid == Grid::Symmetric)
     q = float(code - (1 << (info.bits - 1)));
   if (info.grid == Grid::Table)
-    q = float(tableValues[size_t(code)]);
+    q = float(tableOf(info.bits)[size_t(code)]);
   switch (info.scales) {
   case ScaleStorage::None:
     break;

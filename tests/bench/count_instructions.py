@@ -3,7 +3,7 @@
 
     count_instructions.py BUILD_FOLDER [--json | --check | --record]
 
-The model has two layers of width 256 with random weights (make_large.py --shape small) in n4g32 and a6g32, INT8 cache. Emulated
+The model has two layers of width 256 with random weights (make_large.py --shape small) in n5g32 and a6g32, INT8 cache. Emulated
 targets are counted by a QEMU plugin, AVX-512 by single steps where this CPU has it; AVX-VNNI is not counted: QEMU 7.2 lacks it.
 The counts depend on the target and the versions of LLVM (kernels) and GCC (runtime), not on the machine or its load.
 --check fails where more than 5 % are executed than instructions.json records; --record writes that file.
@@ -23,7 +23,7 @@ STEPS = ("prefill 8", "decode at 72")
 # target: (architecture, emulated CPU)
 EMULATED = {"x86-64-v3": ("x86_64", "max"), "x86-64-v2": ("x86_64", "max"), "aarch64-i8mm": ("aarch64", "max"),
             "aarch64-dotprod": ("aarch64", "max"), "aarch64": ("aarch64", "max"), "riscv64": ("riscv64", "rv64")}
-STEPPED = {"x86-64-v4-vnni": "avx512_vnni"}
+STEPPED = {"x86-64-v4-vbmi": "avx512_vbmi"}
 TARGETS = [*STEPPED, *EMULATED]
 
 
@@ -38,7 +38,7 @@ def compile_model(build, folder):
     """The artifact with all targets that are counted."""
     run(sys.executable, HERE.parent / "exports/make_large.py", folder, "--shape", "small")
     artifact = folder / "small.smelt"
-    run(build / "bin/smelt", "compile", folder / "model.onnx", "-o", artifact, "--weights", "n4g32", "--head", "a6g32",
+    run(build / "bin/smelt", "compile", folder / "model.onnx", "-o", artifact, "--weights", "n5g32", "--head", "a6g32",
         "--effort", "0", "--context", "128", "--kernel-cache", "none", "--quiet", "--target", ",".join(TARGETS))
     return artifact
 

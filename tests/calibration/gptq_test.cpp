@@ -79,7 +79,7 @@ TEST(Gptq, GivesTheCodesOfThePublishedAlgorithm) {
         double best = 0, least = 1e30;
         for (int level = int(kind.lowest); level <= int(kind.highest); ++level) {
           bool allowed = kind.grid != Grid::Table;
-          for (int8_t value : tableValues)
+          for (int8_t value : tableOf(kind.bits))
             allowed |= value == level;
           if (allowed && std::fabs(step * level - offset - w[a]) < least) {
             least = std::fabs(step * level - offset - w[a]);

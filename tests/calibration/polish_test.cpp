@@ -36,7 +36,8 @@ TEST(Polish, FindsNearestCodesWhereInputsAreIndependent) {
 }
 
 TEST(Polish, FindsTheScaleThatWeightsLieOn) {
-  for (const GridKind &kind : {asymmetricKind(4, 16), tableKind(16), symmetricKind(16)}) {
+  for (const GridKind &kind :
+       {asymmetricKind(4, 16), tableKind(16), tableKind(16, 5), symmetricKind(16)}) {
     TileFixture tile(kind, cols);
     for (int64_t row = 0; row < 16; ++row) {
       tile.rowSteps[row] = tile.rowOffsets[row] = 1.0f / 64;
@@ -45,7 +46,7 @@ TEST(Polish, FindsTheScaleThatWeightsLieOn) {
         const int wanted = 90 + int(g + row);
         for (int64_t k = g * 16; k < g * 16 + 16; ++k) {
           tile.codes[k * 16 + row] =
-              kind.grid == Grid::Table ? tableValues[size_t(k) % 16] : int8_t((k * 7 + row) % 16);
+              kind.grid == Grid::Table ? tableOf16[k % 16] : int8_t((k * 7 + row) % 16);
           tile.weights[k * 16 + row] = float(wanted) / 64 * float(tile.codes[k * 16 + row]) -
                                        (kind.grid == Grid::Asymmetric ? 3.0f : 0.0f);
         }
@@ -77,7 +78,8 @@ void expectNoGain(TileFixture &tile, const std::vector<double> &moments, int64_t
 
 TEST(Polish, LeavesNoSingleMoveAndNeverRises) {
   const std::vector<double> moments = correlatedMoments(cols, 7);
-  for (const GridKind &kind : {asymmetricKind(4, 16), tableKind(16), symmetricKind(16)}) {
+  for (const GridKind &kind :
+       {asymmetricKind(4, 16), tableKind(16), tableKind(16, 5), symmetricKind(16)}) {
     TileFixture tile(kind, cols);
     tile.fillNormal(6);
     tileKernels().searchScales(tile.problem, true, tile.grid);
@@ -100,7 +102,7 @@ TEST(Polish, LeavesNoSingleMoveAndNeverRises) {
         const int8_t kept = code;
         for (int other = int(kind.lowest); other <= int(kind.highest); ++other) {
           bool allowed = kind.grid != Grid::Table;
-          for (int8_t value : tableValues)
+          for (int8_t value : tableOf(kind.bits))
             allowed |= value == other;
           if (allowed && std::abs(other - kept) < 30)
             expectNoGain(

@@ -10,8 +10,9 @@ namespace {
 double nearestLevel(const GridKind &kind, double value) {
   if (kind.grid != Grid::Table)
     return std::min<double>(kind.highest, std::max<double>(kind.lowest, std::nearbyint(value)));
-  double best = tableValues[0];
-  for (int8_t level : tableValues)
+  const std::span<const int8_t> table = tableOf(kind.bits);
+  double best = table[0];
+  for (int8_t level : table)
     if (std::fabs(value - level) < std::fabs(value - best))
       best = level;
   return best;
@@ -52,7 +53,7 @@ double exhaustiveError(const TileFixture &tile, int64_t row) {
 
 TEST(ScaleSearch, ComesNearTheExhaustiveSearch) {
   for (const GridKind &kind : {asymmetricKind(4, 32), asymmetricKind(5, 16), asymmetricKind(6, 64),
-                               tableKind(32), tableKind(16), symmetricKind(32)}) {
+                               tableKind(32), tableKind(16), tableKind(32, 5), symmetricKind(32)}) {
     TileFixture tile(kind, kind.group); // one group: its scale is the row's largest
     tile.fillNormal(uint64_t(kind.group));
     for (int64_t k = 0; k < tile.cols; ++k)
@@ -83,8 +84,7 @@ TEST(ScaleSearch, FindsTheGridThatWeightsLieOn) {
   for (int64_t k = 0; k < 64; ++k)
     for (int64_t row = 0; row < 16; ++row) {
       const float sign = row % 2 ? -1.0f : 1.0f, half = k < 32 ? 1.0f : 100.0f / 127;
-      table.weights[k * 16 + row] =
-          sign * half * 127 / 1024 * float(tableValues[size_t(k + row) % 16]);
+      table.weights[k * 16 + row] = sign * half * 127 / 1024 * float(tableOf16[(k + row) % 16]);
       asymmetric.weights[k * 16 + row] = 255.0f / 1024 * float((k * 5 + row) % 16 - 6);
     }
   for (TileFixture *tile : {&table, &asymmetric}) {
@@ -99,7 +99,8 @@ TEST(ScaleSearch, FindsTheGridThatWeightsLieOn) {
 }
 
 TEST(ScaleSearch, StoredScalesMeanTheSteps) {
-  for (const GridKind &kind : {asymmetricKind(5, 16), tableKind(32), symmetricKind(32)}) {
+  for (const GridKind &kind :
+       {asymmetricKind(5, 16), tableKind(32), tableKind(32, 5), symmetricKind(32)}) {
     TileFixture tile(kind, 128);
     tile.fillNormal(3);
     tileKernels().searchScales(tile.problem, true, tile.grid);

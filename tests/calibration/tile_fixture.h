@@ -68,13 +68,16 @@ struct TileFixture {
 
 /// Kinds as the formats have them.
 inline GridKind asymmetricKind(int bits, int64_t group) {
-  return {Grid::Asymmetric, ScaleStorage::Code, 0, float((1 << bits) - 1), 0, 255, group};
+  return {Grid::Asymmetric, ScaleStorage::Code, 0, float((1 << bits) - 1), 0, 255, group, bits};
 }
-inline GridKind tableKind(int64_t group) {
-  return {Grid::Table, ScaleStorage::Code, -127, 113, -127, 127, group};
+inline GridKind tableKind(int64_t group, int bits = 4) {
+  const std::span<const int8_t> table = tableOf(bits);
+  return {
+      Grid::Table, ScaleStorage::Code, float(table.front()), float(table.back()), -127, 127, group,
+      bits};
 }
 inline GridKind symmetricKind(int64_t group) {
-  return {Grid::Symmetric, ScaleStorage::Code, -127, 127, 0, 255, group};
+  return {Grid::Symmetric, ScaleStorage::Code, -127, 127, 0, 255, group, 8};
 }
 
 /// A positive definite H of correlated inputs of uneven strength.

@@ -91,7 +91,7 @@ int benchProblem(const std::string &line, const KernelTarget &target, const std:
 } // namespace
 
 int main(int argc, char **argv) {
-  std::string targetName = "x86-64-v4-vnni", assembly;
+  std::string targetName = "x86-64-v4-vbmi", assembly;
   int result = 0;
   for (int i = 1; i < argc; ++i) {
     if (!std::strcmp(argv[i], "--target") && i + 1 < argc) {

@@ -40,7 +40,7 @@ def emulated(architecture, cpu):
 def supported_targets():
     flags = Path("/proc/cpuinfo").read_text().split()
     targets = ["x86-64-v3"] if "avx2" in flags else []
-    return targets + (["x86-64-v4-vnni"] if "avx512_vnni" in flags else [])
+    return targets + (["x86-64-v4-vbmi"] if {"avx512_vnni", "avx512_vbmi"} <= set(flags) else [])
 
 
 class SameBits(unittest.TestCase):
@@ -66,7 +66,7 @@ CPUS = [("aarch64", "max", "aarch64-i8mm", None, None),
         ("riscv64", "rv64", "riscv64", None, None)]
 if platform.machine() == "x86_64":
     CPUS += [("x86_64", "Nehalem", "x86-64-v2", "x86-64-v3", "AVX2"),
-             ("x86_64", "Haswell", "x86-64-v3", "x86-64-v4-vnni", "AVX512F")]
+             ("x86_64", "Haswell", "x86-64-v3", "x86-64-v4-vbmi", "AVX512F")]
 
 
 class EveryTarget(unittest.TestCase):

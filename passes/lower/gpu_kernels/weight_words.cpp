@@ -16,40 +16,44 @@ Value WeightWords::line(Value block, int64_t firstLine, Value index) {
   return k.word(words, k.add(k.add(block, k.add(row, first)), k.mul(index, tileRows)));
 }
 
-/// The four words of the table.
-static SmallVector<Value> tableWords(GpuBuilder &k) {
-  SmallVector<Value> words;
-  for (size_t first = 0; first < tableValues.size(); first += 4) {
+/// The words of the table, four values each.
+Values WeightWords::tableWords() {
+  const std::span<const int8_t> table = tableOf(info.bits);
+  Values found;
+  for (size_t first = 0; first < table.size(); first += 4) {
     uint32_t word = 0;
     for (size_t i = 0; i < 4; ++i)
-      word |= uint32_t(uint8_t(tableValues[first + i])) << (8 * i);
-    words.push_back(k.i32Const(int32_t(word)));
+      word |= uint32_t(uint8_t(table[first + i])) << (8 * i);
+    found.push_back(k.i32Const(int32_t(word)));
   }
-  return words;
+  return found;
 }
 
-/// The bytes of the table for four codes: of its four words, those of bits 2 and 3 of the code, of
-/// these the byte of bits 0 and 1.
+/// The word that holds the value of `code`, of those from `first` on.
+Value WeightWords::wordOf(Value code, ArrayRef<Value> table, int64_t first) {
+  if (table.size() == 1)
+    return table[0];
+  const int64_t half = int64_t(table.size()) / 2;
+  Value isLower = k.is(arith::CmpIPredicate::slt, code, k.i32Const((first + half) * 4));
+  return k.select(isLower, wordOf(code, table.take_front(half), first),
+                  wordOf(code, table.drop_front(half), first + half));
+}
+
+/// The bytes of the table for four codes: their words, of these the byte of bits 0 and 1.
 Value WeightWords::lookUp(Value codes) {
-  SmallVector<Value> quarters = tableWords(k);
+  const Values table = tableWords();
   Values bytes;
   for (int64_t i = 0; i < 4; ++i) {
-    Value code = k.unsignedByte(codes, i);
-    auto below = [&](int64_t bound) {
-      return k.is(arith::CmpIPredicate::slt, code, k.i32Const(bound));
-    };
-    Value low = k.select(below(4), quarters[0], quarters[1]);
-    Value high = k.select(below(12), quarters[2], quarters[3]);
-    Value word = k.select(below(8), low, high);
+    Value code = k.unsignedByte(codes, i), word = wordOf(code, table, 0);
     bytes.push_back(k.shrLogicBy(word, k.shl(k.iand(code, k.i32Const(3)), 3)));
   }
   return k.packBytes(bytes);
 }
 
-/// The same of eight nibbles, by byte permutations: bits 0..2 of a code choose in the lower and in
-/// the upper half of the table, bit 3 between the two; then low nibbles part from high ones.
-std::pair<Value, Value> WeightWords::permuted(Value nibbles) {
-  SmallVector<Value> table = tableWords(k);
+/// The same of eight nibbles in sixteen values, by byte permutations: bits 0..2 of a code choose in
+/// the lower and in the upper half of the values, bit 3 between the two; then low nibbles part from
+/// high ones.
+std::pair<Value, Value> WeightWords::permuted(Value nibbles, ArrayRef<Value> table) {
   auto four = [&](Value codes) {
     Value within = k.iand(codes, k.i32Const(0x7777));
     Value lower = k.permuteBytes(table[0], table[1], within);
@@ -72,15 +76,30 @@ std::pair<Value, Value> WeightWords::run(Value block, Value run) {
   }
   auto masked = [&](Value v, int64_t byte) { return k.iand(v, k.i32Const(byte * 0x01010101)); };
   Value nibbles = line(block, info.highBytes / 64, run);
-  if (info.grid == Grid::Table && k.permutesBytes())
-    return permuted(nibbles);
-  Value low = masked(nibbles, 0x0f), high = masked(k.shrLogic(nibbles, 4), 0x0f);
-  if (info.highBytes) {
-    // The bits of the run's two fours stand side by side in each byte, 4 or 2 runs to a line.
-    const int64_t count = info.bits - 4, runsPerLine = 4 / count;
-    const int64_t mask = ((1 << count) - 1) << 4;
+  const int64_t count = info.bits - 4; // of high bits
+  Value bits;
+  if (count) {
+    // Those of the run's two fours stand side by side in each byte, 4 or 2 runs to a line.
+    const int64_t runsPerLine = 4 / count;
     Value shift = arith::IndexCastOp::create(k.b, k.i32, k.mul(k.rem(run, runsPerLine), 2 * count));
-    Value bits = k.shrLogicBy(line(block, 0, k.div(run, runsPerLine)), shift);
+    bits = k.shrLogicBy(line(block, 0, k.div(run, runsPerLine)), shift);
+  }
+  if (info.grid == Grid::Table && k.permutesBytes()) {
+    const Values table = tableWords();
+    auto [low, high] = permuted(nibbles, ArrayRef<Value>(table).take_front(4));
+    if (!bits)
+      return {low, high};
+    auto [lowUpper, highUpper] = permuted(nibbles, ArrayRef<Value>(table).drop_front(4));
+    auto choose = [&](Value lower, Value upper, Value fifth) {
+      Value whole = k.isub(k.shl(fifth, 8), fifth); // 255 in the bytes that have one
+      return k.ixor(lower, k.iand(k.ixor(lower, upper), whole));
+    };
+    return {choose(low, lowUpper, masked(bits, 1)),
+            choose(high, highUpper, masked(k.shrLogic(bits, 1), 1))};
+  }
+  Value low = masked(nibbles, 0x0f), high = masked(k.shrLogic(nibbles, 4), 0x0f);
+  if (bits) {
+    const int64_t mask = ((1 << count) - 1) << 4;
     low = k.ior(low, masked(k.shl(bits, 4), mask));
     high = k.ior(high, masked(k.shl(bits, 4 - count), mask));
   }

@@ -41,8 +41,10 @@ private:
   Value row;
 
   Value line(Value block, int64_t firstLine, Value index);
+  Values tableWords();
+  Value wordOf(Value code, llvm::ArrayRef<Value> table, int64_t first);
   Value lookUp(Value codes);
-  std::pair<Value, Value> permuted(Value nibbles);
+  std::pair<Value, Value> permuted(Value nibbles, llvm::ArrayRef<Value> table);
   Value headerByte(Value block, int64_t offset, Value group);
   Value groupOf(Value dot);
   Value rowFactor(Value tile, int64_t i);

@@ -96,21 +96,30 @@ private:
     auto asBytes = [&](Value word) { return k.bitcast(k.splat(word, 1), k.vec(4, k.i8)); };
     if (info.bits == 8)
       return k.zeroExtend(asBytes(lineWord(block, first / 4)), k.i32);
+    auto both = [&](Value low, Value high) { return k.concat(asBytes(low), asBytes(high)); };
     Value word = lineWord(block, info.highBytes / 64 + first / 8);
-    auto masked = [&](Value v, int64_t byte) { return k.iand(v, k.i32Const(byte * 0x01010101)); };
-    Value low = masked(word, 0x0f), high = masked(k.shrLogic(word, 4), 0x0f);
-    if (info.highBytes) {
-      const int64_t count = info.bits - 4, runsPerLine = 4 / count, run = first / 8;
-      const int64_t mask = (1 << count) - 1;
-      Value bits = k.shrLogic(lineWord(block, run / runsPerLine), run % runsPerLine * 2 * count);
-      low = k.ior(low, k.shl(masked(bits, mask), 4));
-      high = k.ior(high, k.shl(masked(k.shrLogic(bits, count), mask), 4));
+    Value nibbles = both(word, k.shrLogic(word, 4)), bits;
+    const int64_t count = info.bits - 4;
+    int64_t place = 0; // of the run's high bits in each byte
+    if (count) {
+      const int64_t runsPerLine = 4 / count, run = first / 8;
+      bits = lineWord(block, run / runsPerLine);
+      place = run % runsPerLine * 2 * count;
     }
-    Value codes = k.concat(asBytes(low), asBytes(high));
-    if (info.grid != Grid::Table)
-      return k.zeroExtend(codes, k.i32);
-    return k.signExtend(k.slice(lookUpTable(k, k.concat(codes, codes), ByteForm::Signed), 0, 8),
-                        k.i32);
+    if (info.grid == Grid::Table) {
+      auto twice = [&](Value eight) { return k.concat(eight, eight); };
+      Value fifth;
+      if (bits)
+        fifth = twice(both(k.shl(bits, 7 - place), k.shl(bits, 6 - place)));
+      Value values = lookUpTable(k, info, twice(nibbles), fifth, ByteForm::Signed);
+      return k.signExtend(k.slice(values, 0, 8), k.i32);
+    }
+    Value codes = k.zeroExtend(k.iand(nibbles, splatByte(k, 0x0f, 8)), k.i32);
+    if (!bits)
+      return codes;
+    Value high = both(k.shrLogic(bits, place), k.shrLogic(bits, place + count));
+    high = k.zeroExtend(k.iand(high, splatByte(k, (1 << count) - 1, 8)), k.i32);
+    return k.ior(codes, k.shl(high, 4));
   }
 
   /// The values of the run at `first`, as unpackTile gives them.

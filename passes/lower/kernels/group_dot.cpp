@@ -6,7 +6,12 @@ using namespace mlir;
 namespace smelt {
 
 ByteForm GroupDot::form(const KernelBuilder &k, const WeightReader &weights) {
-  return weights.signedBytes ? signedForm(k) : ByteForm::Code;
+  if (!weights.signedBytes)
+    return ByteForm::Code;
+  // Unsigned bytes of 7 bits are multiplied as they are, where others take signs off and on.
+  const bool inPairs = k.target.dot == DotKind::Maddubs256 || k.target.dot == DotKind::Maddubs128;
+  const bool isTableOf32 = weights.info.grid == Grid::Table && weights.info.bits == 5;
+  return inPairs && isTableOf32 ? ByteForm::Raised : signedForm(k);
 }
 
 ByteForm GroupDot::signedForm(const KernelBuilder &k) {
@@ -21,7 +26,8 @@ ByteForm GroupDot::signedForm(const KernelBuilder &k) {
 }
 
 GroupDot::GroupDot(KernelBuilder &k, const WeightReader &weights, Value start)
-    : GroupDot(k, weights.signedBytes, weights.info.bits, start) {}
+    : GroupDot(k, weights.signedBytes && form(k, weights) != ByteForm::Raised,
+               form(k, weights) == ByteForm::Raised ? 7 : weights.info.bits, start) {}
 
 GroupDot::GroupDot(KernelBuilder &k, Value start) : GroupDot(k, true, 8, start) {}
 

@@ -9,16 +9,16 @@
 //   D = sum over the dot group of code * x   (INT8, INT16 activations: exact integers, rounded once
 //   to float; float activations: fma in input order from 0)
 // where code is, before the product, less 128 in s8c, s8g32 and k8g32, less 8 in s4g32 and the
-// table's value in n4g*, and with xs = the activations' scale, S = their sum over the dot group:
+// table's value in n*g*, and with xs = the activations' scale, S = their sum over the dot group:
 //   INT     s8c    A = fma(D, xs, A); a8t: A = (sum of D, rounded once) * xs   y = A * scale
 //           s4g32  A = fma(D, scale * xs, A)                 y = A
 //           k*g32  A = fma(D - zero S, scale * xs, A)        y = A
 //           a*g*   A = fma(D * sc, xs, A), B = fma(mn, xs * S, B)   y = fma(ds, A, -(dm * B))
-//           n4g*, s8g32  A = fma(D * sc, xs, A)              y = A * ds
+//           n*g*, s8g32  A = fma(D * sc, xs, A)              y = A * ds
 //   float   f32, s8c  A = A + D                              y = A, y = A * scale
 //           s4g32, k*g32  A = fma(scale, D, A)   (k: code less zero before the product)   y = A
 //           a*g*   A = fma(sc, D, A), B = fma(mn, S, B)      y = fma(ds, A, -(dm * B))
-//           n4g*, s8g32  A = fma(sc, D, A)                   y = A * ds
+//           n*g*, s8g32  A = fma(sc, D, A)                   y = A * ds
 // The result does not depend on the number of rows computed together.
 #include "passes/lower/kernels/rows.h"
 #include "passes/lower/kernels/tile_product.h"

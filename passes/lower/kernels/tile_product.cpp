@@ -185,10 +185,13 @@ Values TileProduct::centred(const Place &at, Values totals, const Values &offset
   Value zero = weights.given ? weights.zeroPoint(at.weights, at.dot) : Value();
   if (zero && weights.signedBytes)
     zero = k.isub(zero, k.splatI(128));
+  const ByteForm form = GroupDot::form(k, weights);
   for (int64_t r = 0; r < at.count; ++r) {
     Value &total = totals[r];
     if (zero) // offsets are -128 S
       total = k.iadd(total, k.imul(zero, k.splat(k.shrArith(offsets[r], 7))));
+    else if (form == ByteForm::Raised)
+      total = k.iadd(total, k.splat(k.shrArith(offsets[r], 1)));
     else if (weights.info.grid == Grid::Symmetric && !weights.signedBytes)
       total = k.iadd(total, k.splat(k.shrArith(offsets[r], 8 - weights.info.bits)));
   }

@@ -26,10 +26,9 @@ static Value loadFromTable(CodeBuilder &k, Value places, ArrayRef<int8_t> table)
       return Buffer{memref::AllocaOp::create(k.b, MemRefType::get({size}, k.i8))};
     };
     Value zero = number(0);
-    Buffer from = memory(16), to = memory(n);
-    k.storeVector(from, zero,
-                  arith::ConstantOp::create(
-                      k.b, DenseElementsAttr::get(k.vec(16, k.i8), table.take_front(16))));
+    Buffer from = memory(int64_t(table.size())), to = memory(n);
+    auto type = k.vec(int64_t(table.size()), k.i8);
+    k.storeVector(from, zero, arith::ConstantOp::create(k.b, DenseElementsAttr::get(type, table)));
     k.storeVector(to, zero, k.bitcast(in[0], bytes));
     auto loop = scf::ForOp::create(k.b, zero, number(n), number(1));
     OpBuilder::InsertionGuard guard(k.b);
@@ -43,23 +42,21 @@ static Value loadFromTable(CodeBuilder &k, Value places, ArrayRef<int8_t> table)
   return k.bitcast(k.callOnce("lookup", k.bitcast(places, words), body), bytes);
 }
 
-Value lookUpTable(CodeBuilder &k, Value places, ByteForm form) {
+/// Sixteen bytes by the target's byte shuffle, which works within 16 bytes.
+static Value shuffleTable(CodeBuilder &k, Value places, ArrayRef<int8_t> table) {
   const int64_t n = cast<VectorType>(places.getType()).getNumElements();
-  // Byte shuffles work within 16 bytes: the table is repeated for each.
-  SmallVector<int8_t> table;
-  for (int64_t i = 0; i < n; ++i)
-    table.push_back(int8_t(tableValues[size_t(i % 16)] + (form == ByteForm::Offset ? 128 : 0)));
-  if (k.target.lookUp.empty())
-    return loadFromTable(k, places, table);
   StringRef name(k.target.lookUp);
   int64_t width = k.target.lookUpBytes;
   if (n < width && name.starts_with("llvm.x86")) { // the narrowest has the most CPUs
     name = "llvm.x86.ssse3.pshuf.b.128";
     width = 16;
   }
+  SmallVector<int8_t> repeated;
+  for (int64_t i = 0; i < width; ++i)
+    repeated.push_back(table[size_t(i % 16)]);
   auto type = k.vec(width, k.i8);
-  Value part = arith::ConstantOp::create(
-      k.b, DenseElementsAttr::get(type, ArrayRef<int8_t>(table).take_front(width)));
+  Value part =
+      arith::ConstantOp::create(k.b, DenseElementsAttr::get(type, ArrayRef<int8_t>(repeated)));
   Values parts;
   for (int64_t first = 0; first < n; first += width)
     parts.push_back(
@@ -71,6 +68,46 @@ Value lookUpTable(CodeBuilder &k, Value places, ByteForm form) {
     parts = joined;
   }
   return parts[0];
+}
+
+Value lookUpTable(CodeBuilder &k, const FormatInfo &info, Value low, Value fifth, ByteForm form) {
+  SmallVector<int8_t> table;
+  const int raised = form == ByteForm::Offset ? 128 : form == ByteForm::Raised ? 64 : 0;
+  for (int8_t value : tableOf(info.bits))
+    table.push_back(int8_t(value + raised));
+  ArrayRef<int8_t> values(table);
+  const int64_t n = cast<VectorType>(low.getType()).getNumElements();
+  Value place = k.iand(low, splatByte(k, 0x0f, n));
+  if (k.target.lookUp.empty()) {
+    if (fifth) {
+      Value words = k.shrLogic(k.bitcast(fifth, k.vec(n / 4, k.i32)), 3);
+      place = k.ior(place, k.iand(k.bitcast(words, k.vec(n, k.i8)), splatByte(k, 0x10, n)));
+    }
+    return loadFromTable(k, place, values);
+  }
+  if (!fifth)
+    return shuffleTable(k, place, values);
+  if (fifthBit(k, n) == 4) { // the permutation looks at six bits: all is there twice
+    SmallVector<int8_t> twice(table);
+    twice.append(table.begin(), table.end());
+    auto type = k.vec(n, k.i8);
+    Value from =
+        arith::ConstantOp::create(k.b, DenseElementsAttr::get(type, ArrayRef<int8_t>(twice)));
+    // (mask & low) | (~mask & fifth), which LLVM makes two instructions of.
+    VectorType words = k.vec(n / 4, k.i32);
+    auto asWords = [&](Value bytes) { return k.bitcast(bytes, words); };
+    Value joined =
+        intrinsic(k, "llvm.x86.avx512.pternlog.d.512", words,
+                  {asWords(splatByte(k, 0x0f, n)), asWords(low), asWords(fifth), k.i32Const(0xca)});
+    return intrinsic(k, k.target.lookUpOf64, type, {from, k.bitcast(joined, type)});
+  }
+  // Shuffles give 0 for bytes with bit 7; x86's do not look at bits 4 to 6, so that its mask is the
+  // other's complement: one instruction then puts the two together.
+  const bool isX86 = k.target.lookUp.starts_with("llvm.x86");
+  Value lower = k.ior(place, k.iand(fifth, splatByte(k, isX86 ? 0xf0 : 0x80, n)));
+  Value upper = k.ixor(lower, splatByte(k, 0x80, n));
+  return k.ior(shuffleTable(k, lower, values.take_front(16)),
+               shuffleTable(k, upper, values.drop_front(16)));
 }
 
 WeightReader::WeightReader(KernelBuilder &k, int operand)
@@ -96,24 +133,36 @@ std::pair<Value, Value> WeightReader::run(Value block, Value run, ByteForm form)
   }
   auto asWords = [&](Value v) { return k.bitcast(v, k.vec(lanes, k.i32)); };
   auto masked = [&](Value v, int64_t byte) { return k.iand(v, k.splatI(byte * 0x01010101)); };
-  Value nibbles = asWords(line(block, info.highBytes, run));
-  Value low = masked(nibbles, 0x0f), high = masked(k.shrLogic(nibbles, 4), 0x0f);
-  if (info.highBytes) {
-    // The bits of the run's two fours stand side by side in each byte, 4 or 2 runs to a line.
-    const int64_t count = info.bits - 4, runsPerLine = 4 / count;
-    const int64_t mask = ((1 << count) - 1) << 4;
-    Value shift = k.mul(k.rem(run, runsPerLine), 2 * count);
-    Value amount = k.splat(arith::IndexCastOp::create(k.b, k.i32, shift));
-    Value bits =
-        arith::ShRUIOp::create(k.b, asWords(line(block, 0, k.div(run, runsPerLine))), amount);
-    low = k.ior(low, masked(k.shl(bits, 4), mask));
-    high = k.ior(high, masked(k.shl(bits, 4 - count), mask));
-  }
-  auto finish = [&](Value v) {
-    Value codes = k.bitcast(v, k.vec(64, k.i8));
-    return info.grid == Grid::Table ? lookUpTable(k, codes, form) : codes;
+  auto asBytes = [&](Value v) { return k.bitcast(v, k.vec(64, k.i8)); };
+  Value low = asWords(line(block, info.highBytes, run)), high = k.shrLogic(low, 4);
+  if (info.bits == 4 && info.grid == Grid::Table)
+    return {lookUpTable(k, info, asBytes(low), {}, form),
+            lookUpTable(k, info, asBytes(high), {}, form)};
+  Value lowCodes = masked(low, 0x0f), highCodes = masked(high, 0x0f);
+  if (info.bits == 4)
+    return {asBytes(lowCodes), asBytes(highCodes)};
+  // The high bits of the run's two fours stand side by side in each byte, 4 or 2 runs to a line.
+  const int64_t count = info.bits - 4, runsPerLine = 4 / count;
+  Value bits = asWords(line(block, 0, k.div(run, runsPerLine)));
+  Value place = k.mul(k.rem(run, runsPerLine), 2 * count);
+  auto amount = [&](Value places) {
+    return k.splat(arith::IndexCastOp::create(k.b, k.i32, places));
   };
-  return {finish(low), finish(high)};
+  if (info.grid == Grid::Table) {
+    // One of the two shifts is none; rotations take the units that multiply on Zen 4.
+    Value wanted = k.idx(fifthBit(k, 64)), none = k.idx(0);
+    auto value = [&](Value four, int64_t bit) {
+      Value found = k.add(place, bit);
+      Value fifth = arith::ShLIOp::create(k.b, bits, amount(k.max(k.sub(wanted, found), none)));
+      fifth = arith::ShRUIOp::create(k.b, fifth, amount(k.max(k.sub(found, wanted), none)));
+      return lookUpTable(k, info, asBytes(four), asBytes(fifth), form);
+    };
+    return {value(low, 0), value(high, 1)};
+  }
+  bits = arith::ShRUIOp::create(k.b, bits, amount(place));
+  const int64_t mask = ((1 << count) - 1) << 4;
+  return {asBytes(k.ior(lowCodes, masked(k.shl(bits, 4), mask))),
+          asBytes(k.ior(highCodes, masked(k.shl(bits, 4 - count), mask)))};
 }
 
 void WeightReader::prefetch(Value block) {

@@ -11,15 +11,21 @@ enum class ByteForm : uint8_t {
   Code,   ///< the code itself, 0 .. 2^bits - 1, bits below 8
   Signed, ///< the value before scales, two's complement: 8-bit grids (code - 128) and the table
   Offset, ///< the same plus 128, unsigned
+  Raised, ///< the same plus 64, unsigned, of tables whose values are within 7 bits
 };
 
 /// Calls an LLVM intrinsic by name.
 Value intrinsic(CodeBuilder &k, llvm::StringRef name, Type result, ValueRange operands);
 /// A constant vector of `n` equal bytes.
 Value splatByte(CodeBuilder &k, int64_t value, int64_t n);
-/// tableValues[i] as bytes for every byte i (0..15) of `places` (16 or 64 of them); `form`: Signed
-/// or Offset.
-Value lookUpTable(CodeBuilder &k, Value places, ByteForm form);
+/// Where lookUpTable() wants the fifth bit of each of `n` codes in its byte.
+inline int64_t fifthBit(const CodeBuilder &k, int64_t n) {
+  return n == 64 && !k.target.lookUpOf64.empty() ? 4 : 7;
+}
+/// The values of a format's table as bytes for 16 or 64 codes: bytes of `low` hold their low four
+/// bits and anything above, of codes of five bits those of `fifth` the fifth as bit fifthBit() and
+/// anything beside. `form`: not Code.
+Value lookUpTable(CodeBuilder &k, const FormatInfo &info, Value low, Value fifth, ByteForm form);
 
 /// Reads the tiles of one packed linear, operand `operand` of the kernel.
 class WeightReader {

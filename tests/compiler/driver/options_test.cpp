@@ -36,7 +36,7 @@ TEST(Options, DefaultsNeedNoManual) {
   EXPECT_TRUE(options->lower.compactRotary);
   EXPECT_FALSE(options->algorithm.has_value());
   ASSERT_EQ(options->targets.size(), 3u);
-  EXPECT_EQ(options->targets[0]->name, "x86-64-v4-vnni");
+  EXPECT_EQ(options->targets[0]->name, "x86-64-v4-vbmi");
   EXPECT_EQ(options->targets[1]->name, "x86-64-v3");
   EXPECT_EQ(options->targets[2]->name, "aarch64-dotprod");
   EXPECT_EQ(options->samples.samples, 64);

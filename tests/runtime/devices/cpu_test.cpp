@@ -56,6 +56,8 @@ TEST(Cpu, AgreesWithTheCompilersOwnDetection) {
   EXPECT_EQ(missingFeatures(**findCpuTarget("x86-64-v2")).empty(), v2);
   EXPECT_EQ(missingFeatures(**findCpuTarget("x86-64-v3")).empty(), v3);
   EXPECT_EQ(missingFeatures(**findCpuTarget("x86-64-v4-vnni")).empty(), v4);
+  EXPECT_EQ(missingFeatures(**findCpuTarget("x86-64-v4-vbmi")).empty(),
+            v4 && __builtin_cpu_supports("avx512vbmi"));
 }
 #endif
 

@@ -68,7 +68,9 @@ struct RandomTile {
       return scales[group] * float(code - zeros[group]);
     case WeightFormat::N4G32:
     case WeightFormat::N4G16:
-      return brief(scales[row]) * float(int8_t(groupScales[group]) * tableValues[code]);
+      return brief(scales[row]) * float(int8_t(groupScales[group]) * tableOf16[code]);
+    case WeightFormat::N5G32:
+      return brief(scales[row]) * float(int8_t(groupScales[group]) * tableOf32[code]);
     case WeightFormat::S8G32:
       return brief(scales[row]) * float(groupScales[group] * (code - 128));
     default: // a4, a5, a6
@@ -110,10 +112,10 @@ std::vector<std::byte> pack(WeightFormat format, const RandomTile &tile) {
 
 TEST(Formats, SizesOfTheTable) {
   const std::pair<const char *, int64_t> blocks[] = {
-      {"f32", 4096},   {"s8c", 1024},  {"s4g32", 576}, {"a4g32", 576}, {"k4g32", 704},
-      {"k8g32", 1216}, {"a4g16", 640}, {"a4g64", 544}, {"a5g32", 704}, {"a5g16", 768},
-      {"a5g64", 672},  {"a6g32", 832}, {"a6g16", 896}, {"a6g64", 800}, {"n4g32", 544},
-      {"n4g16", 576},  {"s8g32", 1056}};
+      {"f32", 4096},   {"s8c", 1024},   {"s4g32", 576}, {"a4g32", 576}, {"k4g32", 704},
+      {"k8g32", 1216}, {"a4g16", 640},  {"a4g64", 544}, {"a5g32", 704}, {"a5g16", 768},
+      {"a5g64", 672},  {"a6g32", 832},  {"a6g16", 896}, {"a6g64", 800}, {"n4g32", 544},
+      {"n4g16", 576},  {"s8g32", 1056}, {"n5g32", 672}};
   for (auto [name, bytes] : blocks) {
     const FormatInfo &info = formatInfo(*findFormat(name));
     EXPECT_EQ(info.blockBytes, bytes) << name;
