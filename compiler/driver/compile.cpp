@@ -627,7 +627,7 @@ Status Compilation::attemptsUnderBudget() {
     if (pipeline.stopped())
       return {};
     SMELT_ASSIGN(double reached, measureTrial());
-    const BudgetSearch::Verdict verdict = search.record(reached, plan.met);
+    const BudgetSearch::Verdict verdict = search.record({reached, double(plan.bytes), plan.met});
     isDone = verdict.isDone;
     if (verdict.isBest)
       SMELT_TRY(moveTrial(work->bestTrialPath()));
