@@ -1,13 +1,15 @@
 """Models with weights that are no numbers are refused with the weight's name; channels of zeros cost nothing; budgets that cannot be
-met, or not be measured, are told.
+met, or not be measured, are told; what is stopped leaves no unfinished file.
 
 usage: wrong_use_test.py SMELT MODEL ENCODER        (tiny float32 models with a vocabulary of 128)
 """
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -112,6 +114,18 @@ class WrongUseTest(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertIn(told, done.stderr)
             self.assertTrue((self.work / "x.smelt").exists())
+
+    def test_an_attempt_under_a_budget_that_is_stopped_leaves_no_unfinished_file(self):
+        work = self.work / "work"
+        compiler = subprocess.Popen([SMELT, "compile", self.changed(lambda weights: None), "-o", self.work / "x.smelt", "--target", "native",
+                                     "-q", "--data", self.text, "--work", work, "--kernel-cache", "none", "--max-size", "400000"],
+                                    stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while compiler.poll() is None and not list(work.glob("trial.smelt.tmp-*")):
+            time.sleep(0.001)
+        time.sleep(0.05)
+        compiler.terminate()
+        self.assertEqual(compiler.wait(), -signal.SIGTERM)
+        self.assertEqual(list(work.glob("*.tmp-*")), [])
 
 
 if __name__ == "__main__":
