@@ -30,8 +30,8 @@ namespace {
 
 /// XXH64 over the model, the samples and the way of collecting: what statistics depend on.
 std::string workKey(const SourceModel &source, const SampleSet &samples, bool secondMoments) {
-  return "smelt " SMELT_VERSION " work folder\nmodel " + source.hash + "\nsamples " +
-         hashSamples(samples) + "\nsecond moments " + std::to_string(secondMoments) + "\n";
+  return "version " SMELT_VERSION "\nmodel " + source.hash + "\nsamples " + hashSamples(samples) +
+         "\nsecond moments " + std::to_string(secondMoments) + "\n";
 }
 
 bool hasSecondMoments(const Statistics &statistics) {
@@ -84,7 +84,7 @@ private:
   Status attemptsUnderBudget();
   Result<double> measureTrial();
   Status placeOutput();
-  Status moveTrial(const std::string &to) const;
+  Status keepTrial() const;
   bool plansFormats() const { return !matrices.empty(); }
   ProgramTargets targets() const { return {options.targets, options.gpuTargets}; }
   Status keepOrSay();
@@ -549,7 +549,7 @@ Status Compilation::attemptsUnderBudget() {
     const BudgetSearch::Verdict verdict = search.record({reached, double(plan.bytes), plan.met});
     isDone = verdict.isDone;
     if (verdict.isBest)
-      SMELT_TRY(moveTrial(work->bestTrialPath()));
+      SMELT_TRY(keepTrial());
   }
   if (std::string missed = search.shortfall(); !missed.empty())
     pipeline.warn(missed);
@@ -576,20 +576,36 @@ Result<double> Compilation::measureTrial() {
   return summary.divergence.mean;
 }
 
-/// The trial becomes the output.
+/// The trial becomes the output; where that is on another disk, by way of a copy beside it.
 Status Compilation::placeOutput() {
-  SMELT_TRY(moveTrial(options.output));
+  std::error_code error;
+  fs::rename(outputPath, options.output, error);
+  if (error == std::errc::cross_device_link) {
+    const std::string copy = temporaryPathOf(options.output);
+    guard.emplace(copy);
+    fs::copy_file(outputPath, copy, fs::copy_options::overwrite_existing, error);
+    if (!error)
+      fs::rename(copy, options.output, error);
+    if (error) {
+      std::error_code ignored;
+      fs::remove(copy, ignored);
+    }
+  }
+  if (error)
+    return invalidArgument("cannot write '" + options.output + "': " + error.message() +
+                           "; the finished artifact is '" + outputPath + "'");
   std::error_code ignored;
   for (const std::string &trial : {work->trialPath(), work->bestTrialPath()})
     fs::remove(trial, ignored);
   return {};
 }
 
-Status Compilation::moveTrial(const std::string &to) const {
+/// The best so far waits under another name.
+Status Compilation::keepTrial() const {
   std::error_code error;
-  fs::rename(outputPath, to, error);
+  fs::rename(outputPath, work->bestTrialPath(), error);
   if (error)
-    return invalidArgument("cannot rename '" + outputPath + "' to '" + to +
+    return invalidArgument("cannot rename '" + outputPath + "' to '" + work->bestTrialPath() +
                            "': " + error.message());
   return {};
 }

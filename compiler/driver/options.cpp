@@ -59,11 +59,14 @@ std::string defaultOutput(const std::string &model, const char *extension) {
   return fs::path(model).stem().string() + extension;
 }
 
-/// Found before the long work rather than after it.
+/// Found before the long work rather than after it. `model`: must not be the output; empty: none.
 Status checkOutput(const std::string &model, const std::string &output) {
   std::error_code error;
   if (fs::is_directory(output, error))
     return invalidArgument("--output is the folder '" + output + "', expected a file name");
+  // A finished file takes the place of what had its name.
+  if (fs::exists(output, error) && !fs::is_regular_file(output, error))
+    return invalidArgument("--output '" + output + "' is a device or a pipe, expected a file name");
   if (fs::equivalent(model, output, error))
     return invalidArgument("--output '" + output + "' is the model itself; choose another name");
   fs::path folder = fs::absolute(output, error).parent_path();
@@ -390,6 +393,7 @@ Result<MergeOptions> readMergeOptions(const cli::Arguments &arguments) {
   options.output = arguments.text("output");
   if (options.output.empty())
     return invalidArgument("--output is missing: merging needs a file to write");
+  SMELT_TRY(checkOutput({}, options.output));
   return options;
 }
 
