@@ -81,6 +81,8 @@ errors() {
   refused "text.onnx" compile text.onnx
   head -c 3000 "$llama" >cut.onnx
   refused "cut.onnx" compile cut.onnx
+  refused "--threads is 99999, expected at most 1024" compile "$llama" --threads 99999
+  refused "missing/x.html" report "$llama" -o missing/x.html
   refused "missing/x.smelt" compile "$llama" -o missing/x.smelt
   mkdir folder
   refused "is the folder" compile "$llama" -o folder
