@@ -167,7 +167,8 @@ private:
 class Mapping {
 public:
   static Result<std::unique_ptr<Mapping>> open(const std::filesystem::path &path) {
-    int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Without waiting for somebody to write into a pipe.
+    int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0)
       return notFound("cannot open the statistics file " + path.string() + ": " +
                       std::strerror(errno));

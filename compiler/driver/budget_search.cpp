@@ -7,18 +7,20 @@
 namespace smelt {
 
 namespace {
+/// Of a divergence or a mean. Bytes need no bound: every trial plans for fewer.
 constexpr int mostTrials = 4;
 /// A divergence of this share of the budget is near enough: the next step of the plan is coarser.
 constexpr double near = 0.97;
 constexpr double aim = 0.985;
-/// Code and metadata differ a little with the formats.
-constexpr double slackBytes = 8192;
+/// Code and metadata differ a little with the formats; twice as much is expected after every trial
+/// that weighs too much.
+constexpr double firstSlack = 8192;
 } // namespace
 
 BudgetGoal BudgetSearch::nextGoal(double activationKl) const {
   BudgetGoal goal = budget;
   if (budget.kind == BudgetKind::MaxBytes)
-    goal.limit = std::max(1.0, budget.limit - bytesBeside);
+    goal.limit = std::max(1.0, budget.limit - bytesBeside - slackBytes);
   if (budget.kind == BudgetKind::MaxKl)
     goal.limit = std::max(1e-9, budget.limit / underestimate - activationKl);
   return goal;
@@ -27,43 +29,54 @@ BudgetGoal BudgetSearch::nextGoal(double activationKl) const {
 /// One that keeps to the budget is the better the nearer it comes; others as well.
 bool BudgetSearch::isBetter(double reached) const {
   const bool keeps = reached <= budget.limit;
-  if (!reachedByBest || keeps != (*reachedByBest <= budget.limit))
-    return !reachedByBest || keeps;
-  return keeps ? reached > *reachedByBest : reached < *reachedByBest;
+  if (!best || keeps != (best->reached <= budget.limit))
+    return !best || keeps;
+  return keeps ? reached > best->reached : reached < best->reached;
 }
 
-BudgetSearch::Verdict BudgetSearch::record(double reached, bool planMet) {
-  const bool isBest = isBetter(reached);
+BudgetSearch::Verdict BudgetSearch::record(const BudgetTrial &trial) {
+  const bool isBest = isBetter(trial.reached);
   if (isBest)
-    reachedByBest = reached;
-  const bool keeps = reached <= budget.limit;
-  const bool isNear = budget.kind != BudgetKind::MaxKl || reached >= near * budget.limit;
-  if (budget.kind == BudgetKind::MaxBytes)
-    bytesBeside += reached - budget.limit + slackBytes;
-  if (budget.kind == BudgetKind::MaxKl)
-    underestimate *= reached / (aim * budget.limit);
-  return {isBest, (keeps && isNear) || !planMet || ++trials == mostTrials};
+    best = trial;
+  ++trials;
+  const bool keeps = trial.reached <= budget.limit;
+  bool isDone = false;
+  switch (budget.kind) {
+  case BudgetKind::MaxBytes:
+    isDone = keeps;
+    bytesBeside = trial.reached - trial.plannedBytes;
+    slackBytes = std::max(firstSlack, 2 * slackBytes);
+    break;
+  case BudgetKind::MaxKl:
+    isDone = (keeps && trial.reached >= near * budget.limit) || trials == mostTrials;
+    underestimate *= trial.reached / (aim * budget.limit);
+    break;
+  case BudgetKind::MeanBits:
+    isDone = keeps || trials == mostTrials;
+  }
+  return {isBest, isDone || !trial.planMet};
 }
 
 std::string BudgetSearch::shortfall() const {
-  if (!reachedByBest || *reachedByBest <= budget.limit)
+  if (!best || best->reached <= budget.limit)
     return {};
-  char text[160];
+  char text[200];
   switch (budget.kind) {
   case BudgetKind::MaxKl:
     std::snprintf(text, sizeof text,
                   "--max-kl %.4g cannot be met: the best found has a mean KL divergence of %.4g",
-                  budget.limit, *reachedByBest);
+                  budget.limit, best->reached);
     break;
   case BudgetKind::MaxBytes:
     std::snprintf(text, sizeof text,
-                  "--max-size of %.2f MB cannot be met: the smallest found has %.2f MB",
-                  budget.limit / 1e6, *reachedByBest / 1e6);
+                  "--max-size of %.0f bytes cannot be met: the smallest found has %.0f, of which "
+                  "%.0f are not weights (code for every target, tokenizer, tables)",
+                  budget.limit, best->reached, best->reached - best->plannedBytes);
     break;
   case BudgetKind::MeanBits:
     std::snprintf(text, sizeof text,
                   "--bits %.4g cannot be met: the fewest found are %.4g bits a weight",
-                  budget.limit, *reachedByBest);
+                  budget.limit, best->reached);
   }
   return text;
 }

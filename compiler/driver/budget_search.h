@@ -8,6 +8,14 @@
 
 namespace smelt {
 
+/// A finished artifact, and the plan that it was made of.
+struct BudgetTrial {
+  double reached;      ///< whole bytes, measured divergence or bits a weight
+  double plannedBytes; ///< of matrices
+  /// Whether the plan kept to the goal; where none can, a further trial would only repeat it.
+  bool planMet;
+};
+
 /// Trials are needed since what a file weighs beside its matrices, and how predicted divergences
 /// relate to measured ones, is only known of a finished artifact. Says what the next trial is to
 /// aim at, which one to keep and when to stop.
@@ -25,9 +33,7 @@ public:
     bool isBest; ///< of all trials: the one to keep
     bool isDone; ///< no further trial would gain anything, or the last has been made
   };
-  /// Takes what a trial reached: whole bytes, measured divergence or bits a weight. `planMet`:
-  /// whether its plan kept to the goal; where none can, a further trial would only repeat it.
-  Verdict record(double reached, bool planMet);
+  Verdict record(const BudgetTrial &trial);
 
   /// By how much the best trial misses the budget, to tell the user; empty: it keeps to it.
   std::string shortfall() const;
@@ -36,12 +42,13 @@ private:
   bool isBetter(double reached) const;
 
   BudgetGoal budget;
-  double bytesBeside;
+  double bytesBeside; ///< as the last trial had them: code is written for the formats in use
+  double slackBytes = 0;
   /// Measured over predicted divergence: predictions leave out what errors add to each other
   /// (sensitivity.h). Over budgets of 0.01 to 0.05 nats it was 1.09 to 1.15.
   double underestimate = 1.12;
   int trials = 0;
-  std::optional<double> reachedByBest;
+  std::optional<BudgetTrial> best;
 };
 
 } // namespace smelt

@@ -2,8 +2,6 @@
 #include "compiler/driver/compile.h"
 
 #include "calibration/random_samples.h"
-#include "compiler/codegen/codegen.h"
-#include "compiler/codegen/gpu_code.h"
 #include "compiler/driver/artifact_sink.h"
 #include "compiler/driver/budget_search.h"
 #include "compiler/driver/calibrate.h"
@@ -14,13 +12,12 @@
 #include "compiler/driver/output_folder.h"
 #include "compiler/driver/packed_folder.h"
 #include "compiler/driver/plan.h"
+#include "compiler/driver/programs.h"
 #include "compiler/driver/text_use.h"
 #include "compiler/driver/verify.h"
 #include "compiler/driver/work_folder.h"
-#include "compiler/graph/stored_weights.h"
 #include "compiler/onnx/dequantize.h"
 #include "passes/fuse/fuse.h"
-#include "passes/tensor/lower.h"
 
 #include <cstdio>
 #include <filesystem>
@@ -33,8 +30,8 @@ namespace {
 
 /// XXH64 over the model, the samples and the way of collecting: what statistics depend on.
 std::string workKey(const SourceModel &source, const SampleSet &samples, bool secondMoments) {
-  return "smelt " SMELT_VERSION " work folder\nmodel " + source.hash + "\nsamples " +
-         hashSamples(samples) + "\nsecond moments " + std::to_string(secondMoments) + "\n";
+  return "version " SMELT_VERSION "\nmodel " + source.hash + "\nsamples " + hashSamples(samples) +
+         "\nsecond moments " + std::to_string(secondMoments) + "\n";
 }
 
 bool hasSecondMoments(const Statistics &statistics) {
@@ -87,13 +84,12 @@ private:
   Status attemptsUnderBudget();
   Result<double> measureTrial();
   Status placeOutput();
-  Status moveTrial(const std::string &to) const;
+  Status keepTrial() const;
   bool plansFormats() const { return !matrices.empty(); }
-  const LoweredProgram &forGpus() const { return divisible ? *divisible : program; }
+  ProgramTargets targets() const { return {options.targets, options.gpuTargets}; }
   Status keepOrSay();
   Status quantize(const Pipeline::Report &report);
   Status lower();
-  Status lowerTensors();
   Status generate(const Pipeline::Report &report);
   Status write();
   Status collectWithoutText(const Pipeline::Report &report);
@@ -104,7 +100,7 @@ private:
   const CompileOptions &options;
   Pipeline pipeline;
   std::unique_ptr<ArtifactWriter> writer; ///< null if the run stops before there is an artifact
-  std::unique_ptr<InterruptGuard> guard;
+  std::optional<InterruptGuard> guard;
   std::unique_ptr<ArtifactSink> sink;
 
   SourceModel source;
@@ -124,22 +120,14 @@ private:
   std::string outputPath; ///< of this attempt
   uint64_t outputBytes = 0;
   Provenance provenance;
-  LoweredProgram program;
-  std::optional<LoweredProgram> divisible; ///< with code for both CPUs and GPUs
-  std::vector<TensorSpec> tensorKernels;
-  std::optional<TensorProgramImage> tensors; ///< of a graph that runs as it stands
+  Programs programs; ///< of this attempt
   KernelCache kernelCache;
-  struct GpuSections {
-    std::vector<std::byte> code, argmax, candidates;
-  };
-  std::vector<std::vector<std::byte>> code; ///< per target, of this attempt
-  std::vector<GpuSections> gpuSections;     ///< likewise
 };
 
 Status Compilation::openOutput() {
   if (!options.pipeline.stopAfter || *options.pipeline.stopAfter == Phase::Written) {
     SMELT_ASSIGN(writer, ArtifactWriter::create(outputPath));
-    guard = std::make_unique<InterruptGuard>(writer->temporaryPath());
+    guard.emplace(writer->temporaryPath());
     SMELT_TRY(writer->beginSection(format::SectionKind::Weights));
   }
   sink = std::make_unique<ArtifactSink>(writer.get());
@@ -482,48 +470,24 @@ static void dropForeignTokens(format::ModelConfig &config) {
   config.addBos = config.addBos && config.bosToken >= 0;
 }
 
-Status Compilation::lowerTensors() {
-  StoredWeights stored(*source.weights);
-  SMELT_ASSIGN(LoweredTensors lowered,
-               smelt::lowerTensors(*pipeline.module, stored, source.resolve, *sink, options.lower));
-  program.config = lowered.config;
-  program.instructions = std::move(lowered.instructions);
-  program.kernels = std::move(lowered.rowKernels);
-  tensorKernels = std::move(lowered.kernels);
-  tensors = std::move(lowered.image);
-  return {};
-}
-
 Status Compilation::lower() {
   if (pipeline.runsTensors) {
-    SMELT_TRY(lowerTensors());
-    provenance.classes = describeOutputs(program.config, *tensors);
-    fillConfig(program.config);
-    dropForeignTokens(program.config);
-    provenance.config = program.config;
-    return {};
+    SMELT_ASSIGN(programs, lowerGraph(*pipeline.module, *source.weights, source.resolve, *sink,
+                                      options.lower));
+  } else {
+    LowerOptions sizes = encoderSizes(options.lower, source.graph, positionLimit(source.graph));
+    sizes.cache = cacheFormat();
+    SMELT_ASSIGN(programs, lowerModel(*pipeline.module, source.resolve, *sink, sizes, targets()));
   }
-  LowerOptions sizes = encoderSizes(options.lower, source.graph, positionLimit(source.graph));
-  if (!options.gpuTargets.empty())
-    sizes.maxTokens = std::max(sizes.maxTokens, std::min(gpuStepTokens, sizes.maxContext));
-  sizes.cache = cacheFormat();
-  FloatStore stored(*sink);
-  sizes.joinsSteps = false;
-  divisible.reset();
-  if (!options.gpuTargets.empty() && !options.targets.empty()) {
-    mlir::OwningOpRef<mlir::ModuleOp> quantized = pipeline.module->clone();
-    SMELT_ASSIGN(divisible, lowerProgram(*quantized, source.resolve, stored, sizes));
-  }
-  sizes.joinsSteps = !options.targets.empty();
-  SMELT_ASSIGN(program, lowerProgram(*pipeline.module, source.resolve, stored, sizes));
-  if (divisible)
-    program.config.scratchBytes =
-        std::max(program.config.scratchBytes, divisible->config.scratchBytes);
-  provenance.classes = program.config.vocabSize;
-  provenance.wholeTables = program.wholeTables;
-  provenance.compactTables = program.compactTables;
-  fillConfig(program.config);
-  provenance.config = program.config;
+  format::ModelConfig &config = programs.whole.config;
+  provenance.classes =
+      programs.tensors ? describeOutputs(config, *programs.tensors) : config.vocabSize;
+  provenance.wholeTables = programs.whole.wholeTables;
+  provenance.compactTables = programs.whole.compactTables;
+  fillConfig(config);
+  if (programs.tensors)
+    dropForeignTokens(config);
+  provenance.config = config;
   return {};
 }
 
@@ -533,56 +497,13 @@ Status Compilation::generate(const Pipeline::Report &report) {
   codegen.cache = &kernelCache;
   codegen.dumpAssembly = options.pipeline.dump;
   codegen.progress = report;
-  std::vector<KernelSpec> kernels = program.kernels;
-  if (divisible)
-    for (const KernelSpec &kernel : divisible->kernels)
-      if (llvm::none_of(program.kernels,
-                        [&](auto &other) { return other.name() == kernel.name(); }))
-        kernels.push_back(kernel);
-  SMELT_ASSIGN(code, generateCode(kernels, tensorKernels, options.targets, codegen));
-  gpuSections.clear();
-  for (const GpuTarget *target : options.gpuTargets) {
-    if (pipeline.runsTensors)
-      return unsupported("--target " + std::string(target->name) +
-                         ": this model runs as a graph, which only CPUs do; leave it out");
-    const int64_t vocabulary = program.config.vocabSize;
-    GpuSections sections;
-    SMELT_ASSIGN(sections.code, generateGpuCode(forGpus().kernels, *target));
-    SMELT_ASSIGN(sections.argmax, generateLogitKernels(argmaxSpecs(vocabulary), *target));
-    SMELT_ASSIGN(sections.candidates, generateLogitKernels(candidateSpecs(vocabulary), *target));
-    gpuSections.push_back(std::move(sections));
-  }
-  return {};
-}
-
-static std::vector<std::byte> imageOf(const LoweredProgram &program) {
-  ProgramImage image{{}, program.instructions, program.layers};
-  for (const KernelSpec &kernel : program.kernels)
-    image.kernelNames.push_back(kernel.name());
-  return encodeProgram(image);
+  return generatePrograms(programs, targets(), codegen);
 }
 
 Status Compilation::write() {
   using format::SectionKind;
   SMELT_TRY(writer->endSection());
-  SMELT_TRY(writer->addSection(SectionKind::Config, std::as_bytes(std::span(&program.config, 1))));
-  SMELT_TRY(writer->addSection(SectionKind::Program, imageOf(program)));
-  if (divisible)
-    SMELT_TRY(writer->addSection(SectionKind::Program, imageOf(*divisible),
-                                 uint32_t(format::ProgramKind::Divisible)));
-  if (tensors)
-    SMELT_TRY(writer->addSection(SectionKind::TensorProgram, encodeTensorProgram(*tensors)));
-  for (size_t i = 0; i < code.size(); ++i)
-    SMELT_TRY(writer->addSection(SectionKind::Code, code[i], options.targets[i]->row));
-  if (!gpuSections.empty())
-    SMELT_TRY(writer->addSection(SectionKind::LayerStarts,
-                                 std::as_bytes(std::span(forGpus().layerStarts))));
-  for (auto [target, sections] : llvm::zip_equal(options.gpuTargets, gpuSections)) {
-    const auto kind = uint32_t(target->kind);
-    SMELT_TRY(writer->addSection(SectionKind::GpuCode, sections.code, kind));
-    SMELT_TRY(writer->addSection(SectionKind::GpuArgmax, sections.argmax, kind));
-    SMELT_TRY(writer->addSection(SectionKind::GpuCandidates, sections.candidates, kind));
-  }
+  SMELT_TRY(addSections(*writer, programs, targets()));
   if (tokenizer) {
     SMELT_TRY(writer->addSection(SectionKind::Tokenizer, tokenizer->blob));
     if (!tokenizer->chatTemplate.empty())
@@ -619,18 +540,16 @@ Status Compilation::attemptsUnderBudget() {
       SMELT_TRY(choose()); // for what activations are predicted to add
     goal = search.nextGoal(plan.activationKl);
     pipeline.module = fused->clone();
-    provenance.matrices.clear();
-    tensors.reset();
     outputPath = work->trialPath();
     SMELT_TRY(openOutput());
     SMELT_TRY(attempt());
     if (pipeline.stopped())
       return {};
     SMELT_ASSIGN(double reached, measureTrial());
-    const BudgetSearch::Verdict verdict = search.record(reached, plan.met);
+    const BudgetSearch::Verdict verdict = search.record({reached, double(plan.bytes), plan.met});
     isDone = verdict.isDone;
     if (verdict.isBest)
-      SMELT_TRY(moveTrial(work->bestTrialPath()));
+      SMELT_TRY(keepTrial());
   }
   if (std::string missed = search.shortfall(); !missed.empty())
     pipeline.warn(missed);
@@ -657,20 +576,36 @@ Result<double> Compilation::measureTrial() {
   return summary.divergence.mean;
 }
 
-/// The trial becomes the output.
+/// The trial becomes the output; where that is on another disk, by way of a copy beside it.
 Status Compilation::placeOutput() {
-  SMELT_TRY(moveTrial(options.output));
+  std::error_code error;
+  fs::rename(outputPath, options.output, error);
+  if (error == std::errc::cross_device_link) {
+    const std::string copy = temporaryPathOf(options.output);
+    guard.emplace(copy);
+    fs::copy_file(outputPath, copy, fs::copy_options::overwrite_existing, error);
+    if (!error)
+      fs::rename(copy, options.output, error);
+    if (error) {
+      std::error_code ignored;
+      fs::remove(copy, ignored);
+    }
+  }
+  if (error)
+    return invalidArgument("cannot write '" + options.output + "': " + error.message() +
+                           "; the finished artifact is '" + outputPath + "'");
   std::error_code ignored;
   for (const std::string &trial : {work->trialPath(), work->bestTrialPath()})
     fs::remove(trial, ignored);
   return {};
 }
 
-Status Compilation::moveTrial(const std::string &to) const {
+/// The best so far waits under another name.
+Status Compilation::keepTrial() const {
   std::error_code error;
-  fs::rename(outputPath, to, error);
+  fs::rename(outputPath, work->bestTrialPath(), error);
   if (error)
-    return invalidArgument("cannot rename '" + outputPath + "' to '" + to +
+    return invalidArgument("cannot rename '" + outputPath + "' to '" + work->bestTrialPath() +
                            "': " + error.message());
   return {};
 }
@@ -686,6 +621,9 @@ Status Compilation::run() {
   const IntegerProducts products = isExact ? IntegerProducts::Keep : IntegerProducts::Float;
   SMELT_TRY(runFrontend(pipeline, options.model, options.lower.maxContext,
                         options.asIs ? Fallback::Always : Fallback::AsIs, products, source));
+  if (pipeline.runsTensors && !options.gpuTargets.empty())
+    return unsupported("--target " + std::string(options.gpuTargets.front()->name) +
+                       ": this model runs as a graph, which only CPUs do; leave it out");
   SMELT_TRY(pipeline.run(Phase::Calibrated, [&](const Report &r) { return prepareStatistics(r); }));
   SMELT_TRY(pipeline.run(Phase::Folded, [&](const Report &r) { return fold(r); }));
   SMELT_TRY(pipeline.run(Phase::Surveyed, [&](const Report &r) -> Status {

@@ -1,9 +1,9 @@
 // Reading of calibration files and their tokenization.
 #include "compiler/driver/dataset.h"
 
+#include "passes/json_text.h"
 #include "runtime/base/xxh64.h"
 
-#include "llvm/Support/JSON.h"
 #include "llvm/Support/MemoryBuffer.h"
 
 #include <algorithm>
@@ -31,6 +31,8 @@ Result<std::vector<fs::path>> listFiles(const fs::path &path) {
   std::error_code error;
   if (!fs::exists(path, error))
     return notFound("no calibration data at '" + path.string() + "'");
+  if (fs::is_character_file(path, error) || fs::is_block_file(path, error))
+    return invalidArgument("'" + path.string() + "' is a device, expected a file or a folder");
   if (!fs::is_directory(path, error))
     return std::vector<fs::path>{path};
   std::set<fs::path> found;
@@ -64,7 +66,7 @@ Result<ChatMessage> readMessage(const llvm::json::Value &value) {
 }
 
 Result<Document> readLine(llvm::StringRef line) {
-  llvm::Expected<llvm::json::Value> parsed = llvm::json::parse(line);
+  llvm::Expected<llvm::json::Value> parsed = parseJson(line);
   if (!parsed)
     return invalidArgument("not JSON: " + llvm::toString(parsed.takeError()));
   const llvm::json::Object *object = parsed->getAsObject();

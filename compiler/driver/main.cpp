@@ -5,7 +5,9 @@
 #include "runtime/artifact/reader.h"
 #include "runtime/tools/commands.h"
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <vector>
@@ -68,7 +70,8 @@ Status runReport(const cli::Arguments &arguments) {
   std::ofstream file(output, std::ios::binary | std::ios::trunc);
   file << text;
   file.close();
-  return file ? Status() : invalidArgument("cannot write '" + output + "'");
+  return file ? Status()
+              : invalidArgument("cannot write '" + output + "': " + std::strerror(errno));
 }
 
 /// The runtime's command shows artifacts; here a model that is still to be compiled as well.

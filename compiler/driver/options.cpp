@@ -60,12 +60,10 @@ std::string defaultOutput(const std::string &model, const char *extension) {
 }
 
 /// Found before the long work rather than after it.
-Status checkOutput(const std::string &model, const std::string &output) {
+Status checkFolderOf(const std::string &output) {
   std::error_code error;
   if (fs::is_directory(output, error))
     return invalidArgument("--output is the folder '" + output + "', expected a file name");
-  if (fs::equivalent(model, output, error))
-    return invalidArgument("--output '" + output + "' is the model itself; choose another name");
   fs::path folder = fs::absolute(output, error).parent_path();
   if (!fs::is_directory(folder, error))
     return notFound("cannot write '" + output + "': there is no folder '" + folder.string() + "'");
@@ -73,6 +71,17 @@ Status checkOutput(const std::string &model, const std::string &output) {
     return invalidArgument("cannot write '" + output + "': folder '" + folder.string() +
                            "' is not writable");
   return {};
+}
+
+/// `model`: must not be the output; empty: none.
+Status checkOutput(const std::string &model, const std::string &output) {
+  std::error_code error;
+  // A finished file takes the place of what had its name.
+  if (fs::is_other(output, error))
+    return invalidArgument("--output '" + output + "' is a device or a pipe, expected a file name");
+  if (fs::equivalent(model, output, error))
+    return invalidArgument("--output '" + output + "' is the model itself; choose another name");
+  return checkFolderOf(output);
 }
 
 Status readScheme(const cli::Arguments &arguments, CompileOptions &options) {
@@ -312,6 +321,15 @@ std::string kernelCacheFolder(const std::string &given) {
   return home && *home ? std::string(home) + "/.cache/smelt/kernels" : "";
 }
 
+Result<int> readThreads(const cli::Arguments &arguments) {
+  constexpr uint64_t most = 1024; // as of a session
+  const uint64_t threads = arguments.whole("threads");
+  if (threads > most)
+    return invalidArgument("--threads is " + std::to_string(threads) + ", expected at most " +
+                           std::to_string(most) + "; 0: one per core");
+  return int(threads);
+}
+
 /// "2/4": the second of four parts.
 Status readShard(const std::string &text, SampleOptions &samples) {
   unsigned shard = 0, shards = 0;
@@ -344,7 +362,7 @@ Result<CompileOptions> readCompileOptions(const cli::Arguments &arguments) {
   if (options.lower.maxContext < 1)
     return invalidArgument("--context must be at least 1");
   options.asIs = arguments.flag("as-is");
-  options.threads = int(arguments.whole("threads"));
+  SMELT_ASSIGN(options.threads, readThreads(arguments));
   options.licence = arguments.text("licence");
   if (arguments.given("stop-after")) {
     SMELT_ASSIGN(options.pipeline.stopAfter, findPhase(arguments.text("stop-after")));
@@ -379,7 +397,7 @@ Result<CalibrateOptions> readCalibrateOptions(const cli::Arguments &arguments) {
   SMELT_ASSIGN(options.samples, readSampling(arguments));
   SMELT_TRY(readShard(arguments.text("shard"), options.samples));
   options.secondMoments = arguments.flag("second-moments");
-  options.threads = int(arguments.whole("threads"));
+  SMELT_ASSIGN(options.threads, readThreads(arguments));
   options.quiet = arguments.flag("quiet");
   return options;
 }
@@ -390,6 +408,7 @@ Result<MergeOptions> readMergeOptions(const cli::Arguments &arguments) {
   options.output = arguments.text("output");
   if (options.output.empty())
     return invalidArgument("--output is missing: merging needs a file to write");
+  SMELT_TRY(checkOutput({}, options.output));
   return options;
 }
 
@@ -405,7 +424,7 @@ Result<EvaluateOptions> readEvaluateOptions(const cli::Arguments &arguments) {
   options.context = arguments.whole("context");
   options.chunks = arguments.whole("chunks");
   options.items = arguments.whole("items");
-  options.threads = int(arguments.whole("threads"));
+  SMELT_ASSIGN(options.threads, readThreads(arguments));
   options.target = arguments.text("target");
   options.device = arguments.text("device");
   options.quiet = arguments.flag("quiet");
@@ -424,10 +443,12 @@ Result<ReportOptions> readReportOptions(const cli::Arguments &arguments) {
   options.context = arguments.whole("context");
   options.chunks = arguments.whole("chunks");
   options.benchRounds = arguments.whole("bench");
-  options.threads = int(arguments.whole("threads"));
+  SMELT_ASSIGN(options.threads, readThreads(arguments));
   options.quiet = arguments.flag("quiet");
   if (arguments.given("max-kl-increase") || arguments.given("max-size-increase"))
     return invalidArgument("--max-kl-increase and --max-size-increase need --compare");
+  if (const std::string output = arguments.text("output"); !output.empty() && output != "-")
+    SMELT_TRY(checkFolderOf(output));
   if (options.models.size() > 1 && (options.reference.empty() || options.texts.empty()))
     return invalidArgument("several models are compared by size and KL: give --reference and "
                            "--text");

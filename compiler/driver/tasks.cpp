@@ -1,7 +1,8 @@
 // Reading of task files, and judging of answers.
 #include "compiler/driver/tasks.h"
 
-#include "llvm/Support/JSON.h"
+#include "passes/json_text.h"
+
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/raw_ostream.h"
 
@@ -125,7 +126,7 @@ Result<GenerationItem> readGeneration(const json::Object &object) {
   }
   if (item.check == AnswerCheck::Json)
     for (const std::string &expect : item.expect)
-      if (llvm::Expected<json::Value> parsed = json::parse(expect); !parsed)
+      if (llvm::Expected<json::Value> parsed = parseJson(expect); !parsed)
         return invalidArgument("\"expect\" is not JSON: " + llvm::toString(parsed.takeError()));
   if (object.get("max_tokens")) {
     item.maxTokens = object.getInteger("max_tokens").value_or(0);
@@ -161,7 +162,7 @@ Result<PairItem> readTabbed(StringRef line) {
 
 /// Reads one line into the list of its kind.
 Status readLine(StringRef line, TaskFile &file) {
-  llvm::Expected<json::Value> parsed = json::parse(line);
+  llvm::Expected<json::Value> parsed = parseJson(line);
   if (!parsed)
     return invalidArgument("not JSON: " + llvm::toString(parsed.takeError()));
   const json::Object *object = parsed->getAsObject();
@@ -240,13 +241,13 @@ bool passes(const GenerationItem &item, const std::string &answer) {
   case AnswerCheck::Json:
     break;
   }
-  llvm::Expected<json::Value> parsed = json::parse(withoutFence(text));
+  llvm::Expected<json::Value> parsed = parseJson(withoutFence(text));
   if (!parsed) {
     llvm::consumeError(parsed.takeError());
     return false;
   }
   return item.expect.empty() || llvm::any_of(item.expect, [&](StringRef expect) {
-           return llvm::cantFail(json::parse(expect)) == *parsed; // checked when it was read
+           return llvm::cantFail(parseJson(expect)) == *parsed; // checked when it was read
          });
 }
 

@@ -18,6 +18,8 @@ namespace smelt {
 namespace {
 
 constexpr const char *stateName = "state.json";
+/// The beginning of the file `key`: the folder is ours, and what it holds may be deleted.
+constexpr std::string_view keyHead = "smelt work folder\n";
 
 } // namespace
 
@@ -40,8 +42,7 @@ Status writeWhole(const fs::path &path, const std::function<void(std::ofstream &
     std::error_code ignored;
     fs::remove(partial, ignored);
     return invalidArgument("cannot write '" + path.string() +
-                           "': " + (error ? error.message() : std::string(std::strerror(errno))) +
-                           "; is the disk full?");
+                           "': " + (error ? error.message() : std::string(std::strerror(errno))));
   }
   return {};
 }
@@ -66,13 +67,19 @@ Result<WorkFolder> WorkFolder::open(const fs::path &path, const std::string &key
                            "': " + error.message());
   std::ifstream found(path / "key", std::ios::binary);
   std::string old((std::istreambuf_iterator<char>(found)), std::istreambuf_iterator<char>());
-  if (old == key && work.readState().ok())
+  if (old == std::string(keyHead) + key && work.readState().ok())
     return work;
-  // Another model, other data or another way: nothing of it can be used.
+  if (!old.starts_with(keyHead) && !fs::is_empty(path, error))
+    return invalidArgument("'" + path.string() +
+                           "' is no work folder of this smelt, and what lies in it would be lost: "
+                           "name a folder of its own, or delete this one");
+  // Another model, other data or another way: nothing of it can be used. The key goes last, so
+  // that a folder that is half empty is still ours.
   work.segments.clear();
   for (const fs::directory_entry &entry : fs::directory_iterator(path, error))
-    fs::remove_all(entry.path(), error);
-  SMELT_TRY(writeWhole(path / "key", [&](std::ofstream &out) { out << key; }));
+    if (entry.path().filename() != "key")
+      fs::remove_all(entry.path(), error);
+  SMELT_TRY(writeWhole(path / "key", [&](std::ofstream &out) { out << keyHead << key; }));
   return work;
 }
 
@@ -191,8 +198,11 @@ StatisticsLookup WorkFolder::lookup() {
       return std::shared_ptr<const InputStatistics>();
     if (loaded->index != place->second) {
       loaded->statistics.reset(); // before the next one is read: one at a time in memory
-      SMELT_ASSIGN(Statistics found, readStatistics(segmentPath(place->second)));
-      loaded->statistics = std::make_shared<const Statistics>(std::move(found));
+      Result<Statistics> found = readStatistics(segmentPath(place->second));
+      if (!found)
+        return Status(found.status())
+            .withContext("the work folder '" + folder.string() + "' is damaged, delete it");
+      loaded->statistics = std::make_shared<const Statistics>(*std::move(found));
       loaded->index = place->second;
     }
     auto input = loaded->statistics->inputs.find(linear);

@@ -20,7 +20,7 @@ namespace smelt {
 class WorkFolder : public SegmentSink {
 public:
   /// `key` says all that the contents depend on; what an earlier run left is kept if it has the
-  /// same key and is removed if not.
+  /// same key and is removed if not. A folder of other things is refused.
   static Result<WorkFolder> open(const std::filesystem::path &folder, const std::string &key);
 
   Result<int64_t> resume(int64_t total, std::vector<Matrix> &boundary) override;

@@ -6,8 +6,11 @@
 #include "runtime/tokenizer/unicode.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <iterator>
+#include <limits>
 
 namespace smelt {
 
@@ -30,7 +33,7 @@ Result<std::optional<std::string>> readIfThere(const fs::path &path) {
   std::ifstream file(path, std::ios::binary);
   std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   if (!file && !file.eof())
-    return notFound("can not read " + path.string());
+    return notFound("cannot read " + path.string() + ": " + std::strerror(errno));
   return std::optional<std::string>(std::move(text));
 }
 
@@ -170,6 +173,22 @@ GenerationDefaults generationDefaults(const Files &files) {
   return defaults;
 }
 
+/// What no sampler can do would be refused of the finished artifact.
+Status checkDefaults(const GenerationDefaults &defaults) {
+  auto check = [](const char *name, const std::optional<double> &value, double least,
+                  double most) -> Status {
+    if (!value || (*value >= least && *value <= most))
+      return {};
+    return invalidArgument("the generation defaults beside the model have " + std::string(name) +
+                           " " + Json(*value).dump() + ", expected " + Json(least).dump() + " to " +
+                           Json(most).dump() + "; mend generation_config.json");
+  };
+  constexpr double largest = std::numeric_limits<float>::max();
+  SMELT_TRY(check("temperature", defaults.temperature, 0, largest));
+  SMELT_TRY(check("top_p", defaults.topP, 0, 1));
+  return check("repetition_penalty", defaults.repetitionPenalty, 0, largest);
+}
+
 /// Classes of transformers whose add_bos_token overrides the post-processor of tokenizer.json.
 bool configRulesBos(const Json &tokenizerConfig) {
   const Json &name = field(tokenizerConfig, "tokenizer_class");
@@ -222,6 +241,7 @@ Result<TokenizerImport> import(const fs::path &folder) {
     result.blob = blob.serialize();
   }
   result.generation = generationDefaults(files);
+  SMELT_TRY(checkDefaults(result.generation));
   return result;
 }
 
@@ -241,7 +261,7 @@ Result<TokenizerImport> importTokenizer(const fs::path &modelFolder) {
                            " does not have the expected form: " + e.what()));
   } catch (const std::exception &e) {
     return legible(
-        corrupt("can not read the tokenizer in " + modelFolder.string() + ": " + e.what()));
+        corrupt("cannot read the tokenizer in " + modelFolder.string() + ": " + e.what()));
   }
 }
 

@@ -49,7 +49,8 @@ const char *nameOf(StoredType type) {
 }
 
 Result<std::unique_ptr<MappedFile>> MappedFile::open(const fs::path &path) {
-  int handle = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without waiting for somebody to write into a pipe.
+  int handle = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (handle < 0)
     return notFound("cannot open " + path.string() + ": " + std::strerror(errno));
   struct stat info{};

@@ -15,8 +15,8 @@ namespace smelt {
 struct LowerOptions {
   int64_t maxContext =
       8192; ///< positions the artifact supports; bounded by the rotary tables of the graph
-  int64_t maxTokens = 128;   ///< rows of one step; scratch grows with it
-  int64_t maxLogitRows = 16; ///< rows of logits of one step
+  int64_t maxTokens = format::cpuStepTokens; ///< rows of one step; scratch grows with it
+  int64_t maxLogitRows = 16;                 ///< rows of logits of one step
   CacheFormat cache = CacheFormat::F16;
   bool compactRotary = true; ///< rotary tables in two small parts, where these prove as good
   /// Kernels of one row do what lies between two barriers of a CPU's threads; else (for GPUs, and

@@ -3,11 +3,11 @@
 #include "passes/raise/raise.h"
 
 #include "compiler/dialect/slm.h"
+#include "passes/json_text.h"
 
 #include "mlir/IR/BuiltinOps.h"
 
 #include "llvm/Support/FormatVariadic.h"
-#include "llvm/Support/JSON.h"
 #include "llvm/Support/MemoryBuffer.h"
 
 #include <cmath>
@@ -41,7 +41,7 @@ public:
     auto buffer = llvm::MemoryBuffer::getFile(path.getValue());
     if (!buffer)
       return;
-    llvm::Expected<llvm::json::Value> parsed = llvm::json::parse((*buffer)->getBuffer());
+    llvm::Expected<llvm::json::Value> parsed = parseJson((*buffer)->getBuffer());
     if (!parsed) {
       getOperation().emitWarning()
           << path.getValue() << " is not JSON: " << llvm::toString(parsed.takeError());

@@ -20,6 +20,9 @@ inline constexpr uint16_t majorVersion = 2; ///< 2: a4g32 has bfloat16 row facto
 /// 1: Operand::ready; 2: GpuCode; 3: GpuCodeKind::Ptx, GpuArgmax, LayerStarts; 4: ReadyForOne, ReadyForMany; 5: GpuCandidates,
 /// ProgramKind::Divisible
 inline constexpr uint16_t minorVersion = 5;
+/// Tokens of a step on a CPU that a long text is best divided into: rows beyond these leave the second-level cache, and no
+/// weight is decoded less often.
+inline constexpr uint32_t cpuStepTokens = 128;
 /// Sections start on multiples of this, so that they can be mapped and used in place.
 inline constexpr uint64_t sectionAlignment = 4096;
 

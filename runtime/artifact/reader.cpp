@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 
 #include <fcntl.h>
@@ -69,6 +70,9 @@ std::string_view gpuCodeName(GpuCodeKind kind) {
 }
 
 bool isArtifact(const std::string &path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error))
+    return false;
   std::ifstream file(path, std::ios::binary);
   char start[sizeof magic] = {};
   file.read(start, sizeof start);
@@ -76,7 +80,8 @@ bool isArtifact(const std::string &path) {
 }
 
 Result<std::unique_ptr<const Artifact>> Artifact::open(const std::string &path) {
-  int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without waiting for somebody to write into a pipe.
+  int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file < 0)
     return notFound("cannot open " + path + ": " + std::strerror(errno));
   struct stat info;

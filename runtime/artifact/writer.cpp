@@ -101,6 +101,10 @@ std::vector<std::byte> encodeTensorProgram(const TensorProgramImage &program) {
   return out;
 }
 
+std::string temporaryPathOf(const std::string &path) {
+  return path + ".tmp-" + std::to_string(::getpid());
+}
+
 ArtifactWriter::ArtifactWriter(std::string path, std::string temporary, int file)
     : path(std::move(path)), temporary(std::move(temporary)), file(file) {
   buffer.reserve(bufferBytes);
@@ -126,7 +130,7 @@ Result<std::unique_ptr<ArtifactWriter>> ArtifactWriter::create(const std::string
   if (std::filesystem::is_directory(path, ignored))
     return invalidArgument("cannot write " + path + ": it is a folder; name a file in it");
   removeAbandoned(path);
-  std::string temporary = path + ".tmp-" + std::to_string(::getpid());
+  std::string temporary = temporaryPathOf(path);
   int file = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
   if (file < 0)
     return invalidArgument("cannot write " + path + ": " + std::strerror(errno) +

@@ -17,7 +17,10 @@ namespace smelt {
 std::vector<std::byte> encodeProgram(const ProgramImage &program);
 std::vector<std::byte> encodeTensorProgram(const TensorProgramImage &program);
 
-/// One artifact being written. Everything goes to `<path>.tmp-<pid>`, which is renamed to `path` by
+/// Where an artifact lies until it is whole; where a writer was killed, the next one removes it.
+std::string temporaryPathOf(const std::string &path);
+
+/// One artifact being written. Everything goes to temporaryPathOf(path), which is renamed to `path` by
 /// finish() and removed by the destructor otherwise; temporary files that killed writers left
 /// beside `path` are removed at the start.
 class ArtifactWriter {

@@ -2,8 +2,7 @@
 #include "runtime/model/gpu_parts.h"
 
 #include "runtime/model/cache_layout.h"
-
-#include <map>
+#include "runtime/model/weight_parts.h"
 
 namespace smelt {
 
@@ -22,31 +21,14 @@ std::span<const Instruction> instructionsOf(const Model &model, uint32_t layers)
 }
 
 std::vector<GpuArea::Part> weightParts(const Model &model, uint32_t layers) {
-  struct Use {
-    OpLabel label{};
-    bool isOurs = false; ///< one of the first layers reads it
-  };
-  std::map<uint64_t, Use> uses; // by offset
-  const std::span<const Instruction> all = model.artifact().divisibleProgram().instructions;
   const size_t ours = instructionsOf(model, layers).size();
-  for (size_t i = 0; i < all.size(); ++i)
-    for (const Operand &operand : all[i].operands)
-      if (operand.kind == OperandKind::Weights) {
-        Use &use = uses[operand.value];
-        use.label = all[i].label;
-        use.isOurs |= i < ours;
-      }
   std::vector<GpuArea::Part> parts;
-  for (auto use = uses.begin(); use != uses.end(); ++use) {
-    auto next = std::next(use);
-    // A whole number of words: operands begin at multiples of 64, only the last one may end
-    // between.
-    const uint64_t end = next != uses.end() ? next->first : model.artifact().weights().size();
-    if (use->second.isOurs)
-      parts.push_back(
-          {use->first, (end - use->first + 3) / 4 * 4,
-           "weights of one operation (" + std::string(opLabelName(use->second.label)) + ")"});
-  }
+  // Words: operands begin at multiples of 64, only the last one may end between.
+  for (const WeightPart &part : weightPartsOf(model.artifact().divisibleProgram().instructions,
+                                              model.artifact().weights().size()))
+    if (part.firstReader < ours)
+      parts.push_back({part.offset, (part.bytes + 3) / 4 * 4,
+                       "weights of one operation (" + std::string(opLabelName(part.label)) + ")"});
   return parts;
 }
 

@@ -149,7 +149,7 @@ Status savePrefix(const Session &session, int32_t slot, uint32_t length, const s
 }
 
 Result<uint32_t> loadPrefix(Session &session, int32_t slot, const std::string &path) {
-  File file(path, O_RDONLY);
+  File file(path, O_RDONLY | O_NONBLOCK); // does not wait for somebody to write into a pipe
   struct stat found = {};
   if (file.handle < 0 || ::fstat(file.handle, &found) != 0)
     return failure("open", path);

@@ -1,7 +1,7 @@
-// Where the weights of linears begin and end.
+// What instructions find ahead.
 #include "runtime/model/resolve.h"
 
-#include <set>
+#include "runtime/model/weight_parts.h"
 
 namespace smelt {
 
@@ -9,21 +9,16 @@ using namespace format;
 
 void findAhead(std::span<const Instruction> instructions, std::span<const std::byte> all,
                std::span<ResolvedInstruction> program) {
-  auto weightsOf = [](const Instruction &instruction) -> const Operand * {
-    const Operand &operand = instruction.operands[1];
-    const bool isLinear =
-        instruction.label == OpLabel::Linear || instruction.label == OpLabel::Head;
-    return isLinear && operand.kind == OperandKind::Weights ? &operand : nullptr;
-  };
-  // A matrix ends where the next one begins, or further on: hints need not be exact.
-  std::set<uint64_t> bounds{all.size()};
-  for (const Instruction &instruction : instructions)
-    if (const Operand *weights = weightsOf(instruction))
-      bounds.insert(weights->value);
+  const std::vector<WeightPart> parts = weightPartsOf(instructions, all.size());
   std::span<const std::byte> ahead;
   for (size_t i = program.size(); i-- > 0;) {
-    if (const Operand *weights = weightsOf(instructions[i]); weights && weights->value < all.size())
-      ahead = all.subspan(weights->value, *bounds.upper_bound(weights->value) - weights->value);
+    const OpLabel label = instructions[i].label;
+    const Operand &weights = instructions[i].operands[1];
+    if ((label == OpLabel::Linear || label == OpLabel::Head) &&
+        weights.kind == OperandKind::Weights) {
+      auto part = std::ranges::lower_bound(parts, weights.value, {}, &WeightPart::offset);
+      ahead = all.subspan(part->offset, part->bytes);
+    }
     program[i].ahead = ahead;
   }
 }

@@ -22,8 +22,8 @@ inline bool waitsForOthers(const format::Instruction &instruction, bool one) {
                      });
 }
 
-/// Fills in what each instruction finds ahead: the weights of the linears, which follow each other
-/// in `all`.
+/// Fills in what each instruction finds ahead: the weights of the linear that it is or that follows
+/// it, in `all`, which holds every operand.
 void findAhead(std::span<const format::Instruction> instructions, std::span<const std::byte> all,
                std::span<ResolvedInstruction> program);
 

@@ -33,8 +33,9 @@ public:
               std::span<const std::vector<int32_t>> histories) override;
   std::span<const float> logits(size_t row) const override;
   void setProfile(StepProfile *perLabel, std::vector<uint64_t> *) override { profile = perLabel; }
-  /// Rows beyond these leave the second-level cache, and no weight is decoded less often.
-  size_t chunkTokens() const override { return shared->config().bidirectional ? SIZE_MAX : 128; }
+  size_t chunkTokens() const override {
+    return shared->config().bidirectional ? SIZE_MAX : cpuStepTokens;
+  }
   uint64_t reservedBytes() const override { return reserved; }
   bool rewinds() const override { return true; }
   Status visit(int32_t slot, uint32_t length, CacheAccess access,
@@ -140,9 +141,10 @@ std::byte *TokenBackend::cache(uint32_t layer, bool isValues) {
 }
 
 Status TokenBackend::visit(int32_t slot, uint32_t length, CacheAccess, const PieceVisitor &piece) {
-  visitCache(
-      shared->artifact(), {firstLayer, shared->config().layers}, capacity, slot, length,
-      [&](const CachePiece &p) { return piece({cache(p.layer, p.isValues) + p.offset, p.bytes}); });
+  visitCache(shared->artifact(), {firstLayer, shared->config().layers}, capacity, slot, length,
+             [&](const CachePiece &p) {
+               return piece({cache(p.layer, p.isValues) + p.offset, p.bytes});
+             });
   return {};
 }
 

@@ -2,6 +2,7 @@
 // measurements.
 #include "runtime/tools/bench.h"
 
+#include "runtime/model/weight_parts.h"
 #include "runtime/tools/bench_answers.h"
 #include "runtime/tools/bench_clock.h"
 #include "runtime/tools/bench_print.h"
@@ -39,21 +40,6 @@ std::vector<int32_t> testTokens(uint32_t count, uint32_t vocabulary) {
   for (uint32_t i = 0; i < count; ++i)
     tokens.push_back(int32_t(uint64_t(i + 1) * 2654435761u % vocabulary));
   return tokens;
-}
-
-/// Bytes of weights that one token of a decode step reads: all linears once.
-double decodeWeightBytes(const Artifact &artifact) {
-  double bytes = 0;
-  Result<Json> metadata = Json::parse(artifact.text(format::SectionKind::Metadata));
-  const Json *linears = metadata.ok() ? metadata->find("linears") : nullptr;
-  if (linears && linears->array()) {
-    for (const Json &linear : *linears->array()) {
-      const Json *role = linear.find("role"), *size = linear.find("bytes");
-      if (size && !(role && role->string() && *role->string() == "embedding"))
-        bytes += size->number();
-    }
-  }
-  return bytes > 0 ? bytes : double(artifact.weights().size());
 }
 
 struct Series {
@@ -299,7 +285,8 @@ Result<Json> measureGraphOfTexts(const std::shared_ptr<const Model> &model,
 
 /// What only models that write text have.
 void setAnswers(const Measurements &found, const Artifact &artifact, Json &out) {
-  double weightBytes = decodeWeightBytes(artifact), bandwidth = median(found.bandwidth);
+  const double weightBytes = double(weightBytesOfToken(artifact)),
+               bandwidth = median(found.bandwidth);
   out.set("decode_tokens_per_second", seriesJson(found.decode));
   out.set("decode_weight_bytes", weightBytes);
   out.set("read_bytes_per_second", bandwidth);

@@ -17,13 +17,23 @@ using namespace format;
 
 namespace {
 
+/// What `target` of a section means; empty: nothing.
 std::string targetName(const SectionEntry &entry) {
-  if (entry.kind == SectionKind::GpuCode)
+  switch (entry.kind) {
+  case SectionKind::Code:
+    for (const CpuTarget &target : cpuTargets())
+      if (target.row == entry.target)
+        return std::string(target.name);
+    return "target " + std::to_string(entry.target);
+  case SectionKind::GpuCode:
+  case SectionKind::GpuArgmax:
+  case SectionKind::GpuCandidates:
     return std::string(gpuCodeName(GpuCodeKind(entry.target)));
-  for (const CpuTarget &target : cpuTargets())
-    if (target.row == entry.target)
-      return std::string(target.name);
-  return entry.target == 0 ? "" : "target " + std::to_string(entry.target);
+  case SectionKind::Program:
+    return entry.target == uint32_t(ProgramKind::Divisible) ? "divisible" : "";
+  default:
+    return "";
+  }
 }
 
 Json sectionsJson(const Artifact &artifact) {
@@ -31,8 +41,8 @@ Json sectionsJson(const Artifact &artifact) {
   for (const SectionEntry &entry : artifact.sections()) {
     Json row;
     row.set("kind", sectionName(entry.kind));
-    if (entry.target != 0)
-      row.set("target", targetName(entry));
+    if (std::string target = targetName(entry); !target.empty())
+      row.set("target", target);
     row.set("offset", entry.offset);
     row.set("bytes", entry.bytes);
     list.push_back(std::move(row));

@@ -8,6 +8,9 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
 
 #include <unistd.h>
 

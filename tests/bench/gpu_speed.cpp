@@ -5,6 +5,7 @@
 // usage: gpu_speed ARTIFACT DEVICE PREFILL,... CONTEXT,... ROUNDS [TEXT WINDOWS [REFERENCE]]
 #include "runtime/base/json.h"
 #include "runtime/model/session.h"
+#include "runtime/model/weight_parts.h"
 
 #include <algorithm>
 #include <chrono>
@@ -12,7 +13,6 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -77,24 +77,6 @@ Result<double> decodeSeconds(Session &session, std::span<const int32_t> tokens) 
     SMELT_TRY(session.append(0, std::span(&next, 1), nullptr, StepOutput::Likeliest));
   }
   return secondsSince(start);
-}
-
-/// Bytes of weights that a decoded token reads: every operand but tables that are only looked up.
-double weightBytes(const Artifact &artifact) {
-  std::set<uint64_t> offsets, read;
-  for (const format::Instruction &instruction : artifact.divisibleProgram().instructions)
-    for (const format::Operand &operand : instruction.operands)
-      if (operand.kind == format::OperandKind::Weights) {
-        offsets.insert(operand.value);
-        if (instruction.label != format::OpLabel::Embedding)
-          read.insert(operand.value);
-      }
-  double bytes = 0;
-  for (uint64_t offset : read) {
-    auto next = offsets.upper_bound(offset);
-    bytes += double((next == offsets.end() ? artifact.weights().size() : *next) - offset);
-  }
-  return bytes;
 }
 
 /// The mean of sum p (ln p - ln q) over the tokens of the second half of each window: p the
@@ -221,7 +203,7 @@ Status measure(int argc, char **argv) {
   }
   out.set("prefill", std::move(prefill));
   out.set("decode", std::move(decode));
-  out.set("weight_bytes", weightBytes(model->artifact()));
+  out.set("weight_bytes", weightBytesOfToken(model->artifact()));
   if (argc >= 8) {
     std::shared_ptr<const Model> reference = model;
     if (argc == 9) {

@@ -15,11 +15,11 @@ namespace smelt {
 struct QueryScale {
   Value scale, inverse;
   Value codeOf(GpuBuilder &k, Value x) const {
-    return k.toInt(limited(k, k.roundEven(k.fmul(x, inverse)), 127));
+    return k.toInt(limited(k, k.roundEven(k.fmul(x, inverse)), mostCode));
   }
 };
 inline QueryScale queryScale(GpuBuilder &k, Value most) {
-  Value scale = k.fdiv(most, k.f32Const(127));
+  Value scale = k.fdiv(most, k.f32Const(mostCode));
   return {scale, inverseOf(k, scale)};
 }
 
@@ -28,7 +28,7 @@ struct ValueScale {
   Value log, inverse;
 };
 inline ValueScale valueScale(GpuBuilder &k, Value scale) {
-  Value z = k.fmax(scale, k.f32Const(0x1p-24));
+  Value z = k.fmax(scale, k.f32Const(leastScale));
   return {k.coarseLog2(z), k.fdiv(k.f32Const(1), z)};
 }
 
@@ -40,9 +40,8 @@ inline Value weightOf(GpuBuilder &k, Value score, Value most, const ValueScale *
 
 /// Of a weight of 8-bit values: 0 .. mostWeight.
 inline Value weightCode(GpuBuilder &k, Value weight) {
-  constexpr int64_t offset = mostWeight / 2;
-  Value rounded = k.toInt(k.roundEven(k.fsub(weight, k.f32Const(double(offset)))));
-  return k.iadd(rounded, k.i32Const(offset));
+  Value rounded = k.toInt(k.roundEven(k.fsub(weight, k.f32Const(double(weightOffset)))));
+  return k.iadd(rounded, k.i32Const(weightOffset));
 }
 
 /// As a power of two. `slope`: null where the spec has none.

@@ -10,6 +10,13 @@ namespace smelt {
 
 inline constexpr int64_t chunksOfBlock = attentionBlock / lanes;
 inline constexpr int64_t mostWeight = 254; ///< the largest weight of values of 8 bits
+/// What is taken off rounded weights: it leaves bytes in -127..127, which every target multiplies
+/// with signed bytes.
+inline constexpr int64_t weightOffset = mostWeight / 2;
+/// The smallest scale of values that a cache can hold beside 0.
+inline constexpr double leastScale = 0x1p-24;
+/// The largest code of a query.
+inline constexpr int64_t mostCode = 127;
 
 /// Whether the registers hold `sums` and `vectors` (what they are made of) of 16 lanes, and one
 /// factor.

@@ -8,13 +8,8 @@ namespace smelt {
 
 namespace {
 
-/// What is taken off rounded weights: it leaves bytes in -127..127, which every target multiplies
-/// with signed bytes.
-constexpr int64_t weightOffset = mostWeight / 2;
 /// Words of a pair's weights.
 constexpr int64_t weightWordsOfPair = attentionBlock / dotBytes;
-/// The smallest scale that a cache can hold beside 0.
-constexpr double leastScale = 0x1p-24;
 
 /// What takes the offset of bytes in Offset form off a dot product; none in Signed form.
 Value startOf(KernelBuilder &k, Buffer offsets, Value at) {
@@ -54,10 +49,10 @@ void AttentionBlock::encodeQuery(Value pair, Buffer from, Value at) {
       Value magnitude = k.fabs(x.back());
       most = most ? k.fmax(most, magnitude) : magnitude;
     }
-    Value scale = k.fdiv(k.reduceMax(most), k.f32Const(127)), sum;
+    Value scale = k.fdiv(k.reduceMax(most), k.f32Const(mostCode)), sum;
     Value inverse = k.splat(inverseOf(k, scale));
     for (auto [i, values] : llvm::enumerate(x)) {
-      Value code = limited(k, k.roundEven(k.fmul(values, inverse)), 127);
+      Value code = limited(k, k.roundEven(k.fmul(values, inverse)), mostCode);
       sum = sum ? k.fadd(sum, code) : code; // small whole numbers: exact
       Value words = k.bitcast(k.narrow(k.toInt(code), k.i8), k.vec(lanes / dotBytes, k.i32));
       Value to = k.add(k.mul(pair, wordsOfQuery()), k.mul(g, keyGroup / dotBytes));

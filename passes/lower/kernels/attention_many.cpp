@@ -1,14 +1,13 @@
 // AttentionMany: whole attention of many rows of any slots and positions.
 //
 // Operands: p0 float q [.][inStride], p1 key cache, p2 value cache, p3 int32 positions[maxTokens],
-// slots[maxTokens], p4 float out
-// [.][outStride], p5 float slopes of the query heads if the spec has them. The same bits as
-// AttentionOne and AttentionMerge give row by row.
+// slots[maxTokens], p4 float out [.][outStride], p5 float slopes of the query heads if the spec has
+// them. The same bits as AttentionOne and AttentionMerge give row by row.
 //
 // A few neighbouring rows of one slot form a run, as many as a tile has. A run that fills most of a
-// tile is computed together (keys and values are then loaded once for all its
-// rows and heads), shorter ones row by row. Threads share (head x length), not rows: slots
-// may be of very different lengths.
+// tile is computed together (keys and values are then loaded once for all its rows and heads),
+// shorter ones row by row. Threads share (head x length), not rows: slots may be of very different
+// lengths.
 #include "passes/lower/kernels/attention_block.h"
 
 #include <limits>

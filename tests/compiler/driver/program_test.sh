@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The smelt program from outside: program_test.sh errors|inspect|compile|calibrate|folds|report PROGRAM CASES
+# The smelt program from outside: program_test.sh errors|inspect|compile|calibrate|folds|budget|report PROGRAM CASES
 set -uo pipefail
 part=$1 smelt=$2 cases=$3
 work=$(mktemp -d)
@@ -81,6 +81,8 @@ errors() {
   refused "text.onnx" compile text.onnx
   head -c 3000 "$llama" >cut.onnx
   refused "cut.onnx" compile cut.onnx
+  refused "--threads is 99999, expected at most 1024" compile "$llama" --threads 99999
+  refused "missing/x.html" report "$llama" -o missing/x.html
   refused "missing/x.smelt" compile "$llama" -o missing/x.smelt
   mkdir folder
   refused "is the folder" compile "$llama" -o folder
@@ -92,6 +94,7 @@ errors() {
   LC_ALL=C sed 's/Softmax/Sofamax/g' "$cases/bert_cls/optimum/model.onnx" >sofa.onnx
   refused "Sofamax" compile sofa.onnx -o bert.smelt
   rm sofa.onnx
+  refused "runs as a graph, which only CPUs do" compile "$cases/bert_cls/optimum/model.onnx" --as-is --target native,cuda
   only text.onnx cut.onnx folder model.onnx
   cmp -s "$llama" model.onnx || fail "the model was changed"
 }
@@ -165,6 +168,23 @@ PY
   python3 -c 'import json; assert "folds" not in json.load(open("out.log"))["metadata"]' ||
     fail "folds where none were asked for"
   cmp -s folded.smelt plain.smelt && fail "the folds are not in the artifact"
+}
+
+# Code differs with the formats that a budget chooses: it is counted, and each attempt has its own.
+budget() {
+  cp "$llama" model.onnx
+  make_tokenizer tokenizer.json
+  for _ in $(seq 60); do echo "the quick brown fox jumps over the lazy dog"; done >a.txt
+  local common=(model.onnx --data a.txt --target native,vulkan --work work -q)
+  works compile "${common[@]}" --bits 9 -o finest.smelt
+  # The first attempt takes the finest formats, since nothing is known of code, and weighs too much.
+  local limit=$(($(stat -c %s finest.smelt) - 20000))
+  works compile "${common[@]}" --max-size $limit -o small.smelt
+  grep -q "cannot be met" err.log && fail "a budget was missed: $(cat err.log)"
+  [ "$(stat -c %s small.smelt)" -le "$limit" ] || fail "more bytes than the budget of $limit"
+  works inspect small.smelt --verify --json
+  python3 -c 'import json; assert sum(s["kind"] == "gpu code" for s in json.load(open("out.log"))["sections"]) == 1' ||
+    fail "not one section of GPU code: $(cat out.log)"
 }
 
 calibrate() {

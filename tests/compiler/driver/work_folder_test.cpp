@@ -75,6 +75,37 @@ protected:
   Statistics expected;
 };
 
+TEST_F(WorkFolderTest, LeavesFoldersOfOtherThingsAlone) {
+  fs::create_directories(folder);
+  std::ofstream(folder / "thesis.txt") << "three years of work";
+  std::ofstream(folder / "key") << "of the front door";
+  Result<WorkFolder> refused = WorkFolder::open(folder, "a");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.status().message().find("is no work folder"), std::string::npos);
+  EXPECT_TRUE(fs::exists(folder / "thesis.txt"));
+  // An empty one is taken, and one of ours with another key is emptied.
+  fs::remove_all(folder);
+  fs::create_directories(folder);
+  WorkFolder work = open("a");
+  ASSERT_EQ(collect(work, 1).code(), StatusCode::Cancelled);
+  ASSERT_TRUE(work.save("found", "something").ok());
+  EXPECT_TRUE(open("a").load("found"));
+  EXPECT_FALSE(open("b").load("found"));
+}
+
+TEST_F(WorkFolderTest, SaysThatItIsDamaged) {
+  WorkFolder work = open("a");
+  ASSERT_TRUE(collect(work).ok());
+  fs::resize_file(folder / "segment-0.stats", 100);
+  auto found = work.lookup()(expected.inputs.begin()->first);
+  for (const auto &[name, input] : expected.inputs)
+    if (found.ok())
+      found = work.lookup()(name);
+  ASSERT_FALSE(found.ok());
+  EXPECT_NE(found.status().message().find("is damaged, delete it"), std::string::npos)
+      << found.status().message();
+}
+
 TEST_F(WorkFolderTest, HoldsWhatIsCollectedInMemory) {
   WorkFolder work = open("a");
   ASSERT_TRUE(collect(work).ok());

@@ -1,13 +1,16 @@
 """Models with weights that are no numbers are refused with the weight's name; channels of zeros cost nothing; budgets that cannot be
-met, or not be measured, are told.
+met, or not be measured, are told; what is stopped leaves no unfinished file; what is no file, or not smelt's own, is left alone.
 
 usage: wrong_use_test.py SMELT MODEL ENCODER        (tiny float32 models with a vocabulary of 128)
 """
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -112,6 +115,57 @@ class WrongUseTest(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertIn(told, done.stderr)
             self.assertTrue((self.work / "x.smelt").exists())
+
+    def test_an_attempt_under_a_budget_that_is_stopped_leaves_no_unfinished_file(self):
+        work = self.work / "work"
+        compiler = subprocess.Popen([SMELT, "compile", self.changed(lambda weights: None), "-o", self.work / "x.smelt", "--target", "native",
+                                     "-q", "--data", self.text, "--work", work, "--kernel-cache", "none", "--max-size", "400000"],
+                                    stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while compiler.poll() is None and not list(work.glob("trial.smelt.tmp-*")):
+            time.sleep(0.001)
+        time.sleep(0.05)
+        compiler.terminate()
+        self.assertEqual(compiler.wait(), -signal.SIGTERM)
+        self.assertEqual(list(work.glob("*.tmp-*")), [])
+
+    def test_text_nested_without_end_is_refused(self):
+        lines = self.work / "deep.jsonl"
+        lines.write_text("[" * 100000)
+        model = self.changed(lambda weights: None)
+        self.assertIn("deep.jsonl:1: not JSON: more than 512 levels", self.refuse(model, "--data", lines))
+        lines.write_text(json.dumps({"text": "[" * 100000}) + "\n")  # brackets of a text are none
+        self.assertNotIn("levels", smelt("compile", model, "-o", self.work / "x.smelt", "--effort", "1", "--data", lines, "-q", "--stop-after",
+                                         "calibrated").stderr)
+
+    def test_a_budget_with_its_work_on_another_disk(self):
+        other = Path(tempfile.mkdtemp(dir="/dev/shm"))
+        self.addCleanup(shutil.rmtree, other)
+        done = smelt("compile", self.changed(lambda weights: None), "-o", self.work / "x.smelt", "--target", "native", "-q",
+                     "--data", self.text, "--max-size", "1000000", "--work", other / "work")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(smelt("inspect", "--verify", self.work / "x.smelt").returncode, 0)
+        self.assertEqual([path.name for path in (*self.work.glob("x.*"), *other.glob("*/*.smelt"))], ["x.smelt"])
+
+    def test_a_work_folder_of_other_things_is_left_alone(self):
+        thesis = self.work / "mine" / "thesis.txt"
+        thesis.parent.mkdir()
+        thesis.write_text("three years of work")
+        said = self.refuse(self.changed(lambda weights: None), "--data", self.text, "--work", thesis.parent)
+        self.assertIn("is no work folder of this smelt, and what lies in it would be lost", said)
+        self.assertTrue(thesis.exists())
+
+    def test_devices_and_pipes_are_no_files(self):
+        model, pipe = self.changed(lambda weights: None), self.work / "pipe"
+        os.mkfifo(pipe)
+        for words, told in ((["run", pipe, "x"], "is not a regular file"), (["compile", pipe], "is not a regular file"),
+                            (["inspect", pipe], "is not a regular file"), (["compile", model, "-o", pipe], "expected a file name"),
+                            (["compile", model, "--stats", pipe, "-o", self.work / "x.smelt"], "is no regular file"),
+                            (["compile", model, "--data", "/dev/zero", "-o", self.work / "x.smelt"], "'/dev/zero' is a device")):
+            done = subprocess.run([SMELT, *map(str, words), *(["-q"] if words[0] == "compile" else [])], stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, timeout=30)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn(told, done.stderr)
+        self.assertTrue(pipe.is_fifo())
 
 
 if __name__ == "__main__":

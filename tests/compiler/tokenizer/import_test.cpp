@@ -179,6 +179,11 @@ TEST_F(ImportTest, RefusesFalseContent) {
   write("generation_config.json", R"({"eos_token_id": 99})");
   EXPECT_NE(refusal().find("names end token 99, the vocabulary has 8 tokens"), std::string::npos)
       << refusal();
+  write("generation_config.json", R"({"temperature": -1})");
+  EXPECT_NE(refusal().find("have temperature -1.0, expected 0.0 to "), std::string::npos)
+      << refusal();
+  write("generation_config.json", R"({"top_p": 7})");
+  EXPECT_NE(refusal().find("have top_p 7.0, expected 0.0 to 1.0"), std::string::npos) << refusal();
   write("generation_config.json", "{");
   EXPECT_NE(refusal().find("generation_config.json is not valid JSON"), std::string::npos)
       << refusal();

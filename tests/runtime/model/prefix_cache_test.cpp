@@ -7,6 +7,8 @@
 
 #include <cstring>
 
+#include <sys/stat.h>
+
 using namespace smelt;
 using namespace smelt::test;
 
@@ -50,6 +52,12 @@ TEST_F(PrefixCacheTest, SlotsShareBeginnings) {
   expectAnswers(*session, 0, fakeTokens("ZZZ"), 0);
   expectAnswers(*session, 2, prompt, uint32_t(prompt.size() - 1));
   EXPECT_EQ(session->reuse(3, prompt).status().code(), StatusCode::InvalidArgument);
+}
+
+TEST_F(PrefixCacheTest, DoesNotWaitForAPipe) {
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  auto session = open();
+  EXPECT_EQ(loadPrefix(*session, 0, path).status().code(), StatusCode::Corrupt);
 }
 
 TEST_F(PrefixCacheTest, ComesBackFromDisk) {
