@@ -13,12 +13,13 @@ struct Choices {
   int64_t vectorBytes, registers, rowBlock;
   std::string_view lookUp = {};
   int64_t lookUpBytes = 0;
-  std::string_view lookUpOf64 = {};
+  std::string_view lookUpOf32 = {};
   bool hasFma = true, hasHalf = true, tiles = false;
 };
 // 32 vector registers of 64 bytes hold 8 rows of two accumulators; 16 of 32 bytes or 32 of 16 bytes
 // hold 2.
 constexpr std::string_view tbl = "llvm.aarch64.neon.tbl1.v16i8";
+constexpr std::string_view tbl2 = "llvm.aarch64.neon.tbl2.v16i8";
 constexpr std::string_view pshufb512 = "llvm.x86.avx512.pshuf.b.512";
 constexpr std::string_view vpermb = "llvm.x86.avx512.permvar.qi.512";
 constexpr Choices X86V4Vnni{DotKind::Vnni512, 64, 32, 8, pshufb512, 64};
@@ -28,9 +29,9 @@ constexpr Choices X86V3AvxVnni{DotKind::Vnni256, 32, 16, 2, "llvm.x86.avx2.pshuf
 constexpr Choices X86V3{DotKind::Maddubs256, 32, 16, 2, "llvm.x86.avx2.pshuf.b", 32};
 constexpr Choices X86V2{
     DotKind::Maddubs128, 16, 16, 1, "llvm.x86.ssse3.pshuf.b.128", 16, {}, false, false};
-constexpr Choices Arm64I8mm{DotKind::Smmla128, 16, 32, 2, tbl, 16};
-constexpr Choices Arm64Dotprod{DotKind::Sdot128, 16, 32, 2, tbl, 16};
-constexpr Choices Arm64{DotKind::Smull128, 16, 32, 1, tbl, 16};
+constexpr Choices Arm64I8mm{DotKind::Smmla128, 16, 32, 2, tbl, 16, tbl2};
+constexpr Choices Arm64Dotprod{DotKind::Sdot128, 16, 32, 2, tbl, 16, tbl2};
+constexpr Choices Arm64{DotKind::Smull128, 16, 32, 1, tbl, 16, tbl2};
 // Vectors of 16 lanes are taken apart there.
 constexpr Choices Riscv64{DotKind::Words, 16, 16, 1, {}, 0, {}, true, false};
 
@@ -48,7 +49,7 @@ constexpr KernelTarget table[] = {
    enumerator.rowBlock,                                                                            \
    enumerator.lookUp,                                                                              \
    enumerator.lookUpBytes,                                                                         \
-   enumerator.lookUpOf64,                                                                          \
+   enumerator.lookUpOf32,                                                                          \
    enumerator.tiles,                                                                               \
    enumerator.hasFma,                                                                              \
    enumerator.hasHalf},

@@ -33,8 +33,8 @@ struct KernelTarget {
   /// none.
   std::string_view lookUp;
   int64_t lookUpBytes;
-  /// The same for 64 bytes in 64 others; empty: none.
-  std::string_view lookUpOf64;
+  /// The same in 32 others, or in 64 of which two halves are alike; empty: none.
+  std::string_view lookUpOf32;
   bool tiles;           ///< AMX-INT8 multiplies the tiles of eight rows
   bool hasFma, hasHalf; ///< instructions for fma, and for float16 <-> float
 };

@@ -23,7 +23,7 @@ STEPS = ("prefill 8", "decode at 72")
 # target: (architecture, emulated CPU)
 EMULATED = {"x86-64-v3": ("x86_64", "max"), "x86-64-v2": ("x86_64", "max"), "aarch64-i8mm": ("aarch64", "max"),
             "aarch64-dotprod": ("aarch64", "max"), "aarch64": ("aarch64", "max"), "riscv64": ("riscv64", "rv64")}
-STEPPED = {"x86-64-v4-vbmi": "avx512_vbmi"}
+STEPPED = {"x86-64-v4-vbmi": "avx512vbmi"}
 TARGETS = [*STEPPED, *EMULATED]
 
 

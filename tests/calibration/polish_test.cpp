@@ -39,14 +39,16 @@ TEST(Polish, FindsTheScaleThatWeightsLieOn) {
   for (const GridKind &kind :
        {asymmetricKind(4, 16), tableKind(16), tableKind(16, 5), symmetricKind(16)}) {
     TileFixture tile(kind, cols);
+    const std::span<const int8_t> table = tableOf(kind.bits);
     for (int64_t row = 0; row < 16; ++row) {
       tile.rowSteps[row] = tile.rowOffsets[row] = 1.0f / 64;
       for (int64_t g = 0; g < tile.groups; ++g) {
         const int64_t i = g * 16 + row;
         const int wanted = 90 + int(g + row);
         for (int64_t k = g * 16; k < g * 16 + 16; ++k) {
-          tile.codes[k * 16 + row] =
-              kind.grid == Grid::Table ? tableOf16[k % 16] : int8_t((k * 7 + row) % 16);
+          tile.codes[k * 16 + row] = kind.grid == Grid::Table
+                                         ? table[size_t(k % 16) * table.size() / 16]
+                                         : int8_t((k * 7 + row) % 16);
           tile.weights[k * 16 + row] = float(wanted) / 64 * float(tile.codes[k * 16 + row]) -
                                        (kind.grid == Grid::Asymmetric ? 3.0f : 0.0f);
         }

@@ -40,7 +40,7 @@ def emulated(architecture, cpu):
 def supported_targets():
     flags = Path("/proc/cpuinfo").read_text().split()
     targets = ["x86-64-v3"] if "avx2" in flags else []
-    return targets + (["x86-64-v4-vbmi"] if {"avx512_vnni", "avx512_vbmi"} <= set(flags) else [])
+    return targets + (["x86-64-v4-vbmi"] if {"avx512_vnni", "avx512vbmi"} <= set(flags) else [])
 
 
 class SameBits(unittest.TestCase):

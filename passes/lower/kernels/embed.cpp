@@ -108,9 +108,13 @@ private:
     }
     if (info.grid == Grid::Table) {
       auto twice = [&](Value eight) { return k.concat(eight, eight); };
+      auto moved = [&](int64_t found) {
+        const int64_t wanted = fifthBit(k, lanes);
+        return wanted >= found ? k.shl(bits, wanted - found) : k.shrLogic(bits, found - wanted);
+      };
       Value fifth;
       if (bits)
-        fifth = twice(both(k.shl(bits, 7 - place), k.shl(bits, 6 - place)));
+        fifth = twice(both(moved(place), moved(place + 1)));
       Value values = lookUpTable(k, info, twice(nibbles), fifth, ByteForm::Signed);
       return k.signExtend(k.slice(values, 0, 8), k.i32);
     }

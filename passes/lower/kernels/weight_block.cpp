@@ -16,6 +16,11 @@ Value splatByte(CodeBuilder &k, int64_t value, int64_t n) {
       k.b, DenseElementsAttr::get(k.vec(n, k.i8), k.b.getI8IntegerAttr(int8_t(value))));
 }
 
+static Value constantBytes(CodeBuilder &k, ArrayRef<int8_t> values) {
+  auto type = k.vec(int64_t(values.size()), k.i8);
+  return arith::ConstantOp::create(k.b, DenseElementsAttr::get(type, values));
+}
+
 /// The table in memory, one byte after the other: for CPUs that have no byte shuffle.
 static Value loadFromTable(CodeBuilder &k, Value places, ArrayRef<int8_t> table) {
   const int64_t n = cast<VectorType>(places.getType()).getNumElements();
@@ -27,8 +32,7 @@ static Value loadFromTable(CodeBuilder &k, Value places, ArrayRef<int8_t> table)
     };
     Value zero = number(0);
     Buffer from = memory(int64_t(table.size())), to = memory(n);
-    auto type = k.vec(int64_t(table.size()), k.i8);
-    k.storeVector(from, zero, arith::ConstantOp::create(k.b, DenseElementsAttr::get(type, table)));
+    k.storeVector(from, zero, constantBytes(k, table));
     k.storeVector(to, zero, k.bitcast(in[0], bytes));
     auto loop = scf::ForOp::create(k.b, zero, number(n), number(1));
     OpBuilder::InsertionGuard guard(k.b);
@@ -42,25 +46,13 @@ static Value loadFromTable(CodeBuilder &k, Value places, ArrayRef<int8_t> table)
   return k.bitcast(k.callOnce("lookup", k.bitcast(places, words), body), bytes);
 }
 
-/// Sixteen bytes by the target's byte shuffle, which works within 16 bytes.
-static Value shuffleTable(CodeBuilder &k, Value places, ArrayRef<int8_t> table) {
+/// Calls `lookUp` for parts of `width` places and joins what it gives.
+static Value lookUpParts(CodeBuilder &k, Value places, int64_t width,
+                         const std::function<Value(Value)> &lookUp) {
   const int64_t n = cast<VectorType>(places.getType()).getNumElements();
-  StringRef name(k.target.lookUp);
-  int64_t width = k.target.lookUpBytes;
-  if (n < width && name.starts_with("llvm.x86")) { // the narrowest has the most CPUs
-    name = "llvm.x86.ssse3.pshuf.b.128";
-    width = 16;
-  }
-  SmallVector<int8_t> repeated;
-  for (int64_t i = 0; i < width; ++i)
-    repeated.push_back(table[size_t(i % 16)]);
-  auto type = k.vec(width, k.i8);
-  Value part =
-      arith::ConstantOp::create(k.b, DenseElementsAttr::get(type, ArrayRef<int8_t>(repeated)));
   Values parts;
   for (int64_t first = 0; first < n; first += width)
-    parts.push_back(
-        intrinsic(k, name, type, {part, width == n ? places : k.slice(places, first, width)}));
+    parts.push_back(lookUp(width == n ? places : k.slice(places, first, width)));
   while (parts.size() > 1) {
     Values joined;
     for (size_t i = 0; i < parts.size(); i += 2)
@@ -70,13 +62,56 @@ static Value shuffleTable(CodeBuilder &k, Value places, ArrayRef<int8_t> table) 
   return parts[0];
 }
 
+/// In sixteen values, by the target's byte shuffle.
+static Value shuffleTable(CodeBuilder &k, Value places, ArrayRef<int8_t> table) {
+  StringRef name(k.target.lookUp);
+  int64_t width = k.target.lookUpBytes;
+  if (cast<VectorType>(places.getType()).getNumElements() < width) { // the narrowest of x86
+    name = "llvm.x86.ssse3.pshuf.b.128";
+    width = 16;
+  }
+  SmallVector<int8_t> repeated; // it works within 16 bytes
+  for (int64_t i = 0; i < width; ++i)
+    repeated.push_back(table[size_t(i % 16)]);
+  Value from = constantBytes(k, repeated);
+  return lookUpParts(k, places, width, [&](Value part) {
+    return intrinsic(k, name, part.getType(), {from, part});
+  });
+}
+
+/// In 32 values, by the target's instruction for that; `low` and `fifth` as lookUpTable() has them.
+static Value permuteTable(CodeBuilder &k, Value low, Value fifth, ArrayRef<int8_t> table) {
+  const int64_t n = cast<VectorType>(low.getType()).getNumElements();
+  StringRef name(k.target.lookUpOf32);
+  if (k.target.lookUpBytes == 64) { // vpermb looks at six bits: all is there twice
+    SmallVector<int8_t> twice(table);
+    twice.append(table.begin(), table.end());
+    // (mask & low) | (~mask & fifth), which LLVM makes two instructions of.
+    VectorType words = k.vec(n / 4, k.i32);
+    auto asWords = [&](Value bytes) { return k.bitcast(bytes, words); };
+    Value place =
+        intrinsic(k, "llvm.x86.avx512.pternlog.d.512", words,
+                  {asWords(splatByte(k, 0x0f, n)), asWords(low), asWords(fifth), k.i32Const(0xca)});
+    return intrinsic(k, name, low.getType(),
+                     {constantBytes(k, twice), k.bitcast(place, k.vec(n, k.i8))});
+  }
+  Value place = k.ior(k.iand(low, splatByte(k, 0x0f, n)), k.iand(fifth, splatByte(k, 0x10, n)));
+  Value first = constantBytes(k, table.take_front(16)),
+        second = constantBytes(k, table.drop_front(16));
+  return lookUpParts(k, place, k.target.lookUpBytes, [&](Value part) {
+    return intrinsic(k, name, part.getType(), {first, second, part});
+  });
+}
+
 Value lookUpTable(CodeBuilder &k, const FormatInfo &info, Value low, Value fifth, ByteForm form) {
   SmallVector<int8_t> table;
   const int raised = form == ByteForm::Offset ? 128 : form == ByteForm::Raised ? 64 : 0;
   for (int8_t value : tableOf(info.bits))
     table.push_back(int8_t(value + raised));
-  ArrayRef<int8_t> values(table);
+  const ArrayRef<int8_t> values(table);
   const int64_t n = cast<VectorType>(low.getType()).getNumElements();
+  if (fifth && fifthBit(k, n) == 4)
+    return permuteTable(k, low, fifth, values);
   Value place = k.iand(low, splatByte(k, 0x0f, n));
   if (k.target.lookUp.empty()) {
     if (fifth) {
@@ -85,29 +120,12 @@ Value lookUpTable(CodeBuilder &k, const FormatInfo &info, Value low, Value fifth
     }
     return loadFromTable(k, place, values);
   }
+  Value value = shuffleTable(k, place, values.take_front(16));
   if (!fifth)
-    return shuffleTable(k, place, values);
-  if (fifthBit(k, n) == 4) { // the permutation looks at six bits: all is there twice
-    SmallVector<int8_t> twice(table);
-    twice.append(table.begin(), table.end());
-    auto type = k.vec(n, k.i8);
-    Value from =
-        arith::ConstantOp::create(k.b, DenseElementsAttr::get(type, ArrayRef<int8_t>(twice)));
-    // (mask & low) | (~mask & fifth), which LLVM makes two instructions of.
-    VectorType words = k.vec(n / 4, k.i32);
-    auto asWords = [&](Value bytes) { return k.bitcast(bytes, words); };
-    Value joined =
-        intrinsic(k, "llvm.x86.avx512.pternlog.d.512", words,
-                  {asWords(splatByte(k, 0x0f, n)), asWords(low), asWords(fifth), k.i32Const(0xca)});
-    return intrinsic(k, k.target.lookUpOf64, type, {from, k.bitcast(joined, type)});
-  }
-  // Shuffles give 0 for bytes with bit 7; x86's do not look at bits 4 to 6, so that its mask is the
-  // other's complement: one instruction then puts the two together.
-  const bool isX86 = k.target.lookUp.starts_with("llvm.x86");
-  Value lower = k.ior(place, k.iand(fifth, splatByte(k, isX86 ? 0xf0 : 0x80, n)));
-  Value upper = k.ixor(lower, splatByte(k, 0x80, n));
-  return k.ior(shuffleTable(k, lower, values.take_front(16)),
-               shuffleTable(k, upper, values.drop_front(16)));
+    return value;
+  // Blends look at bit 7 alone.
+  Value isUpper = arith::CmpIOp::create(k.b, arith::CmpIPredicate::slt, fifth, splatByte(k, 0, n));
+  return k.select(isUpper, shuffleTable(k, place, values.drop_front(16)), value);
 }
 
 WeightReader::WeightReader(KernelBuilder &k, int operand)

@@ -20,7 +20,7 @@ Value intrinsic(CodeBuilder &k, llvm::StringRef name, Type result, ValueRange op
 Value splatByte(CodeBuilder &k, int64_t value, int64_t n);
 /// Where lookUpTable() wants the fifth bit of each of `n` codes in its byte.
 inline int64_t fifthBit(const CodeBuilder &k, int64_t n) {
-  return n == 64 && !k.target.lookUpOf64.empty() ? 4 : 7;
+  return n >= k.target.lookUpBytes && !k.target.lookUpOf32.empty() ? 4 : 7;
 }
 /// The values of a format's table as bytes for 16 or 64 codes: bytes of `low` hold their low four
 /// bits and anything above, of codes of five bits those of `fifth` the fifth as bit fifthBit() and
