@@ -5,20 +5,9 @@ using namespace mlir;
 
 namespace smelt {
 
-WeightWords::WeightWords(GpuBuilder &k, Words weights, Value row)
-    : info(formatInfo(k.spec.format)), signedBytes(info.bits == 8 || info.grid == Grid::Table),
-      asymmetric(info.grid == Grid::Asymmetric), given(info.grid == Grid::Given),
-      dotInputs(info.group == 16 ? 16 : groupInputs), k(k), words(weights), row(row) {}
-
-/// The row's word of a line of 16 words, counted after the block's header.
-Value WeightWords::line(Value block, int64_t firstLine, Value index) {
-  const int64_t first = info.blockHeaderBytes / 4 + firstLine * tileRows;
-  return k.word(words, k.add(k.add(block, k.add(row, first)), k.mul(index, tileRows)));
-}
-
 /// The four words of the table.
-static SmallVector<Value> tableWords(GpuBuilder &k) {
-  SmallVector<Value> words;
+static Values tableWords(GpuBuilder &k) {
+  Values words;
   for (size_t first = 0; first < tableValues.size(); first += 4) {
     uint32_t word = 0;
     for (size_t i = 0; i < 4; ++i)
@@ -28,18 +17,41 @@ static SmallVector<Value> tableWords(GpuBuilder &k) {
   return words;
 }
 
+WeightWords::WeightWords(GpuBuilder &k, Words weights, Value row, WordTape *tape)
+    : info(formatInfo(k.spec.format)), signedBytes(info.bits == 8 || info.grid == Grid::Table),
+      asymmetric(info.grid == Grid::Asymmetric), given(info.grid == Grid::Given),
+      dotInputs(info.group == 16 ? 16 : groupInputs), k(k), words(weights), row(row), tape(tape) {
+  if (info.grid == Grid::Table)
+    table = tableWords(k);
+}
+
+void WeightWords::holdTable(Value zero) {
+  for (size_t i = 0; i < table.size(); i += 2) // the other of each pair is part of the instruction
+    table[i] = k.ixor(table[i], zero);
+}
+
+Value WeightWords::word(Value at) {
+  auto load = [&] { return k.word(words, at); };
+  return tape ? tape->word(load) : load();
+}
+
+/// The row's word of a line of 16 words, counted after the block's header.
+Value WeightWords::line(Value block, int64_t firstLine, Value index) {
+  const int64_t first = info.blockHeaderBytes / 4 + firstLine * tileRows;
+  return word(k.add(k.add(block, k.add(row, first)), k.mul(index, tileRows)));
+}
+
 /// The bytes of the table for four codes: of its four words, those of bits 2 and 3 of the code, of
 /// these the byte of bits 0 and 1.
 Value WeightWords::lookUp(Value codes) {
-  SmallVector<Value> quarters = tableWords(k);
   Values bytes;
   for (int64_t i = 0; i < 4; ++i) {
     Value code = k.unsignedByte(codes, i);
     auto below = [&](int64_t bound) {
       return k.is(arith::CmpIPredicate::slt, code, k.i32Const(bound));
     };
-    Value low = k.select(below(4), quarters[0], quarters[1]);
-    Value high = k.select(below(12), quarters[2], quarters[3]);
+    Value low = k.select(below(4), table[0], table[1]);
+    Value high = k.select(below(12), table[2], table[3]);
     Value word = k.select(below(8), low, high);
     bytes.push_back(k.shrLogicBy(word, k.shl(k.iand(code, k.i32Const(3)), 3)));
   }
@@ -49,15 +61,16 @@ Value WeightWords::lookUp(Value codes) {
 /// The same of eight nibbles, by byte permutations: bits 0..2 of a code choose in the lower and in
 /// the upper half of the table, bit 3 between the two; then low nibbles part from high ones.
 std::pair<Value, Value> WeightWords::permuted(Value nibbles) {
-  SmallVector<Value> table = tableWords(k);
-  auto four = [&](Value codes) {
-    Value within = k.iand(codes, k.i32Const(0x7777));
-    Value lower = k.permuteBytes(table[0], table[1], within);
-    Value upper = k.permuteBytes(table[2], table[3], within);
-    Value half = k.shrLogic(k.iand(codes, k.i32Const(0x8888)), 1);
-    return k.permuteBytes(lower, upper, k.ior(half, k.i32Const(0x3210)));
+  Value within = k.iand(nibbles, k.i32Const(0x77777777));
+  Value half =
+      k.ior(k.iand(k.shrLogic(nibbles, 1), k.i32Const(0x44444444)), k.i32Const(0x32103210));
+  auto four = [&](int64_t first) {
+    auto from = [&](Value places) { return first ? k.shrLogic(places, 4 * first) : places; };
+    Value lower = k.permuteBytes(table[0], table[1], from(within));
+    Value upper = k.permuteBytes(table[2], table[3], from(within));
+    return k.permuteBytes(lower, upper, from(half));
   };
-  Value first = four(nibbles), second = four(k.shrLogic(nibbles, 16));
+  Value first = four(0), second = four(4);
   return {k.permuteBytes(first, second, k.i32Const(0x6420)),
           k.permuteBytes(first, second, k.i32Const(0x7531))};
 }
@@ -106,7 +119,7 @@ Value WeightWords::groupOf(Value dot) {
 /// The row's byte of a group in an array [groups][16] at byte `offset` of the block.
 Value WeightWords::headerByte(Value block, int64_t offset, Value group) {
   Value at = k.add(k.add(k.mul(group, tileRows), row), offset);
-  return k.byte(words, k.add(k.mul(block, 4), at));
+  return k.byteOf(word(k.add(block, k.div(at, 4))), at);
 }
 
 Value WeightWords::scale(Value block, Value dot) {
@@ -117,9 +130,9 @@ Value WeightWords::scale(Value block, Value dot) {
   case ScaleStorage::Row:
     return {};
   case ScaleStorage::Half:
-    return k.half(words, k.add(k.mul(block, 2), item));
+    return k.halfOf(word(k.add(block, k.div(item, 2))), item);
   case ScaleStorage::Float:
-    return k.number(words, k.add(block, item));
+    return k.asFloat(word(k.add(block, item)));
   case ScaleStorage::Code:
     break;
   }
