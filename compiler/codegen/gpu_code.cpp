@@ -32,57 +32,74 @@ Result<EmitModule> emitterFor(const GpuTarget &target) {
   });
 }
 
-/// The modules of kernels, back to back, and how each is started; offsets within `code`.
-struct Modules {
-  std::vector<format::GpuKernel> kernels;
-  std::vector<std::byte> code;
-};
+/// The modules of kernels, back to back.
+class Modules {
+public:
+  static Result<Modules> create(const GpuTarget &target) {
+    SMELT_ASSIGN(EmitModule emit, emitterFor(target));
+    return Modules(std::move(emit), target);
+  }
 
-Result<Modules> emitModules(std::span<const KernelSpec> specs, const GpuTarget &target) {
-  SMELT_ASSIGN(EmitModule emit, emitterFor(target));
-  Modules made;
-  for (const KernelSpec &spec : specs) {
+  /// How the kernel is started; its offset is counted from the first module.
+  Result<format::GpuKernel> add(const KernelSpec &spec) {
     Result<Module> module = emit(spec);
     if (!module)
       return Status(module.status())
           .withContext("kernel " + spec.name() + " for " + std::string(target.name));
     const GpuLaunch launch = launchOf(spec, target);
-    made.kernels.push_back({uint32_t(launch.threads), uint32_t(launch.groups),
-                            uint32_t(launch.rowsPerGroup), uint32_t(launch.overPositions),
-                            made.code.size(), module->size()});
-    made.code.insert(made.code.end(), module->begin(), module->end());
+    const size_t offset = code.size();
+    code.insert(code.end(), module->begin(), module->end());
+    return format::GpuKernel{uint32_t(launch.threads),
+                             uint32_t(launch.groups),
+                             uint32_t(launch.rowsPerGroup),
+                             uint32_t(launch.overPositions),
+                             offset,
+                             module->size()};
   }
-  return made;
-}
 
-template <typename Entry>
-std::vector<std::byte> sectionOf(const std::vector<Entry> &table, const Modules &modules) {
-  const auto entries = std::as_bytes(std::span(table));
-  std::vector<std::byte> section(entries.begin(), entries.end());
-  section.insert(section.end(), modules.code.begin(), modules.code.end());
-  return section;
-}
+  /// The table of kernels, then the modules.
+  template <typename Entry> std::vector<std::byte> after(const std::vector<Entry> &table) const {
+    const auto entries = std::as_bytes(std::span(table));
+    std::vector<std::byte> section(entries.begin(), entries.end());
+    section.insert(section.end(), code.begin(), code.end());
+    return section;
+  }
+
+private:
+  EmitModule emit;
+  const GpuTarget &target;
+  std::vector<std::byte> code;
+  Modules(EmitModule emit, const GpuTarget &target) : emit(std::move(emit)), target(target) {}
+};
 
 } // namespace
 
 Result<std::vector<std::byte>> generateGpuCode(std::span<const KernelSpec> specs,
                                                const GpuTarget &target) {
-  SMELT_ASSIGN(Modules modules, emitModules(specs, target));
-  for (format::GpuKernel &kernel : modules.kernels)
-    kernel.offset += modules.kernels.size() * sizeof(format::GpuKernel);
-  return sectionOf(modules.kernels, modules);
+  SMELT_ASSIGN(Modules modules, Modules::create(target));
+  std::vector<format::GpuProgramKernel> table(specs.size());
+  const size_t tableBytes = specs.size() * sizeof table[0];
+  for (size_t i = 0; i < specs.size(); ++i) {
+    SMELT_ASSIGN(table[i].usual, modules.add(specs[i]));
+    table[i].usual.offset += tableBytes;
+    if (auto wide = wideForm(specs[i], target)) {
+      SMELT_ASSIGN(table[i].wide, modules.add(*wide));
+      table[i].wide.offset += tableBytes;
+    }
+  }
+  return modules.after(table);
 }
 
 Result<std::vector<std::byte>> generateLogitKernels(std::span<const KernelSpec> specs,
                                                     const GpuTarget &target) {
-  SMELT_ASSIGN(Modules modules, emitModules(specs, target));
+  SMELT_ASSIGN(Modules modules, Modules::create(target));
   std::vector<format::GpuNamedKernel> table(specs.size());
   for (size_t i = 0; i < specs.size(); ++i) {
     specs[i].name().copy(table[i].name, sizeof table[i].name - 1);
-    table[i].kernel = modules.kernels[i];
-    table[i].kernel.offset += specs.size() * sizeof(format::GpuNamedKernel);
+    SMELT_ASSIGN(table[i].kernel, modules.add(specs[i]));
+    table[i].kernel.offset += specs.size() * sizeof table[i];
   }
-  return sectionOf(table, modules);
+  return modules.after(table);
 }
 
 } // namespace smelt

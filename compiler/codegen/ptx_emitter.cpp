@@ -9,6 +9,8 @@
 #include "mlir/Conversion/MemRefToLLVM/MemRefToLLVM.h"
 #include "mlir/Conversion/NVVMToLLVM/NVVMToLLVM.h"
 #include "mlir/Conversion/Passes.h"
+#include "mlir/Conversion/VectorToLLVM/ConvertVectorToLLVM.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -56,6 +58,18 @@ void callIntrinsics(ModuleOp module) {
   }
 }
 
+/// No index reaches 2^31: said of sums and products, constants in them become part of the
+/// instructions that load and store.
+void boundIndices(ModuleOp module) {
+  const auto flags = arith::IntegerOverflowFlags::nsw;
+  module.walk([&](Operation *op) {
+    if (auto sum = dyn_cast<arith::AddIOp>(op); sum && sum.getType().isIndex())
+      sum.setOverflowFlags(flags);
+    if (auto product = dyn_cast<arith::MulIOp>(op); product && product.getType().isIndex())
+      product.setOverflowFlags(flags);
+  });
+}
+
 } // namespace
 
 struct PtxEmitter::State {
@@ -66,6 +80,7 @@ struct PtxEmitter::State {
     cf::registerConvertControlFlowToLLVMInterface(conversions);
     registerConvertMemRefToLLVMInterface(conversions);
     registerConvertNVVMToLLVMInterface(conversions);
+    vector::registerConvertVectorToLLVMInterface(conversions);
     context.appendDialectRegistry(conversions);
     registerBuiltinDialectTranslation(context);
     registerGPUDialectTranslation(context);
@@ -106,6 +121,7 @@ Result<std::string> PtxEmitter::emit(const KernelSpec &spec) {
   });
   OwningOpRef<ModuleOp> module = buildGpuKernel(context, spec, state->target);
   callIntrinsics(*module);
+  boundIndices(*module);
   if (failed(state->passes.run(*module)))
     return internalError("lowering a kernel to NVVM failed: " + diagnostics);
   llvm::LLVMContext llvmContext;

@@ -16,9 +16,14 @@ struct GpuLaunch {
   int64_t threads = 1;        ///< of a workgroup
   int64_t groups = 1;         ///< first dimension of the grid
   int64_t rowsPerGroup = 1;   ///< of the spec's domain
+  /// That shall fit a multiprocessor's 65,536 registers together: bounds those of a thread.
+  int64_t residentThreads = 256;
   bool overPositions = false; ///< third dimension: blocks of attentionBlock positions from 0
 };
 GpuLaunch launchOf(const KernelSpec &spec, const GpuTarget &target);
+
+/// What takes the kernel's place from format::gpuWideRows rows on, if anything does.
+std::optional<KernelSpec> wideForm(const KernelSpec &spec, const GpuTarget &target);
 
 /// Arguments of a GPU kernel, all arrays of int32: the step fields (format::StepField), where each
 /// operand starts in its array (in words), then the operands of the CPU kernel. PTX reads no such

@@ -37,6 +37,7 @@ enum class ElementwiseKind : uint32_t { Add, Mul, Scale, Softcap, Activation, Ga
 struct KernelSpec {
   KernelKind kind = KernelKind::Embed;
   bool one = false;        ///< for exactly one row; activations are then not interleaved
+  bool wide = false;       ///< GPUs only: Linear of many rows, for gpuWideRows and more
   bool logitRows = false;  ///< works on the logit domain; not with `one`, where it is the same
   bool shared = false;     ///< the code that kernels of several shapes call (sharedForm)
   bool gatherRows = false; ///< input row r is row LogitRows[r] of the token domain

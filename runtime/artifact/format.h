@@ -12,14 +12,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace smelt::format {
 
 inline constexpr char magic[8] = {'S', 'M', 'E', 'L', 'T', '\r', '\n', '\0'};
 inline constexpr uint16_t majorVersion = 2; ///< 2: a4g32 has bfloat16 row factors; formats from a4g16 on
 /// 1: Operand::ready; 2: GpuCode; 3: GpuCodeKind::Ptx, GpuArgmax, LayerStarts; 4: ReadyForOne, ReadyForMany; 5: GpuCandidates,
-/// ProgramKind::Divisible
-inline constexpr uint16_t minorVersion = 5;
+/// ProgramKind::Divisible; 6: GpuProgramKernel
+inline constexpr uint16_t minorVersion = 6;
 /// Tokens of a step on a CPU that a long text is best divided into: rows beyond these leave the second-level cache, and no
 /// weight is decoded less often.
 inline constexpr uint32_t cpuStepTokens = 128;
@@ -51,7 +52,7 @@ enum class SectionKind : uint32_t {
   Template = 6,  ///< chat template, UTF-8 Jinja source
   Metadata = 7,  ///< UTF-8 JSON, see below; for people, `inspect` and `bench`, never needed to run
   TensorProgram = 8, ///< TensorProgramHeader and what follows it; such an artifact runs whole tensors, not tokens
-  GpuCode = 9, ///< GpuKernel[kernels of the divisible program] and the modules they name; `target`: GpuCodeKind
+  GpuCode = 9, ///< GpuProgramKernel[kernels of the divisible program] and the modules they name; `target`: GpuCodeKind
   GpuArgmax = 10, ///< GpuNamedKernel[2] and the modules they name; `target`: GpuCodeKind
   GpuCandidates = 12, ///< GpuNamedKernel[2] and the modules they name; `target`: GpuCodeKind
   LayerStarts = 11, ///< LayerStart[ProgramHeader::layerCount], of the divisible program; to divide the layers between devices
@@ -273,6 +274,16 @@ struct GpuKernel {
   uint64_t bytes;
 };
 static_assert(sizeof(GpuKernel) == 32);
+
+/// A kernel of the program. From gpuWideRows rows of its domain on `wide` takes its place, where it has bytes; its entry
+/// point is named as the kernel with gpuWideSuffix behind.
+inline constexpr uint32_t gpuWideRows = 64;
+inline constexpr std::string_view gpuWideSuffix = "_wide";
+struct GpuProgramKernel {
+  GpuKernel usual;
+  GpuKernel wide; ///< all zero: there is none
+};
+static_assert(sizeof(GpuProgramKernel) == 64);
 
 /// GpuArgmax: two kernels that are no part of the program, for greedy decoding. They run one after the other over the
 /// logit domain: logits (operand 0) -> parts (operand 1), int32[logitRows][2][groups of the first kernel]; parts

@@ -362,12 +362,12 @@ Status Artifact::checkLayers() const {
   return {};
 }
 
-std::span<const GpuKernel> Artifact::gpuKernels(GpuCodeKind kind) const {
-  std::span<const GpuKernel> kernels;
+std::span<const GpuProgramKernel> Artifact::gpuKernels(GpuCodeKind kind) const {
+  std::span<const GpuProgramKernel> kernels;
   auto found = section(SectionKind::GpuCode, uint32_t(kind));
   return viewAt(found, 0, divisibleProgram().kernelNames.size(), kernels)
              ? kernels
-             : std::span<const GpuKernel>();
+             : std::span<const GpuProgramKernel>();
 }
 
 std::span<const LayerStart> Artifact::layerStarts() const {
@@ -409,41 +409,43 @@ std::string Artifact::gpuNames() const {
   return names;
 }
 
-/// The modules of a section's kernels, and what starts them.
-static Status checkKernels(const std::vector<const GpuKernel *> &kernels,
-                           const SectionEntry &entry) {
-  for (size_t i = 0; i < kernels.size(); ++i) {
-    const GpuKernel &kernel = *kernels[i];
-    if (kernel.offset > entry.bytes || kernel.bytes > entry.bytes - kernel.offset ||
-        kernel.offset % 4 != 0 || kernel.bytes % 4 != 0)
-      return corrupt("the module of kernel " + number(i) + " lies outside");
-    if (!kernel.threads || !kernel.groups || !kernel.rowsPerGroup || kernel.overPositions > 1)
-      return corrupt("kernel " + number(i) + " cannot be started");
-  }
+/// The module of a kernel of a section, and what starts it.
+static Status checkKernel(const GpuKernel &kernel, size_t i, const SectionEntry &entry) {
+  if (kernel.offset > entry.bytes || kernel.bytes > entry.bytes - kernel.offset ||
+      kernel.offset % 4 != 0 || kernel.bytes % 4 != 0)
+    return corrupt("the module of kernel " + number(i) + " lies outside");
+  if (!kernel.threads || !kernel.groups || !kernel.rowsPerGroup || kernel.overPositions > 1)
+    return corrupt("kernel " + number(i) + " cannot be started");
   return {};
 }
 
 Status Artifact::checkGpuCode() const {
   for (const SectionEntry &entry : table) {
     const GpuCodeKind kind{entry.target};
-    std::vector<const GpuKernel *> kernels;
     Status status;
+    auto check = [&](const GpuKernel &kernel, size_t i) {
+      if (status.ok())
+        status = checkKernel(kernel, i, entry);
+    };
     if (entry.kind == SectionKind::GpuCode) {
-      for (const GpuKernel &kernel : gpuKernels(kind))
-        kernels.push_back(&kernel);
+      const auto kernels = gpuKernels(kind);
       if (runsTensors() || kernels.size() != divisibleProgram().kernelNames.size())
         status = corrupt("it does not have the kernels of the program");
-    } else if (entry.kind == SectionKind::GpuArgmax || entry.kind == SectionKind::GpuCandidates) {
-      for (const GpuNamedKernel &kernel : logitKernelsOf(entry.kind, kind)) {
-        kernels.push_back(&kernel.kernel);
-        if (!std::memchr(kernel.name, 0, sizeof kernel.name))
-          status = corrupt("the name of a kernel does not end");
+      for (size_t i = 0; i < kernels.size(); ++i) {
+        check(kernels[i].usual, i);
+        if (kernels[i].wide.bytes)
+          check(kernels[i].wide, i);
       }
+    } else if (entry.kind == SectionKind::GpuArgmax || entry.kind == SectionKind::GpuCandidates) {
+      const auto kernels = logitKernelsOf(entry.kind, kind);
       if (kernels.size() != logitKernels)
         status = corrupt("it does not have its kernels");
+      for (size_t i = 0; i < kernels.size(); ++i) {
+        if (!std::memchr(kernels[i].name, 0, sizeof kernels[i].name))
+          status = corrupt("the name of a kernel does not end");
+        check(kernels[i].kernel, i);
+      }
     }
-    if (status.ok())
-      status = checkKernels(kernels, entry);
     if (!status.ok())
       return std::move(status).withContext("section " + std::string(sectionName(entry.kind)) +
                                            " (target " + number(entry.target) + ")");

@@ -66,7 +66,7 @@ public:
   std::span<const format::LayerStart> layerStarts() const;
   /// How the kernels of the divisible program are started on GPUs of a kind; empty: there is no
   /// code for it.
-  std::span<const format::GpuKernel> gpuKernels(format::GpuCodeKind kind) const;
+  std::span<const format::GpuProgramKernel> gpuKernels(format::GpuCodeKind kind) const;
   /// The kernels that find the likeliest token, two or none.
   std::span<const format::GpuNamedKernel> gpuArgmax(format::GpuCodeKind kind) const {
     return logitKernelsOf(format::SectionKind::GpuArgmax, kind);

@@ -49,6 +49,7 @@ private:
   };
   struct Calls {
     Call one, many;
+    Call wide; ///< without a kernel: `many` is for all numbers of rows
     Domain domain;
     bool oneWaits, manyWait; ///< not all operands are ready
   };
@@ -147,14 +148,19 @@ GpuOperand GpuBackend::place(const Operand &operand) {
 Status GpuBackend::load() {
   const Artifact &artifact = shared->artifact();
   std::span<const std::byte> code = artifact.section(SectionKind::GpuCode, uint32_t(kind));
-  std::span<const GpuKernel> table = artifact.gpuKernels(kind);
-  std::vector<uint32_t> kernels;
+  std::span<const GpuProgramKernel> table = artifact.gpuKernels(kind);
+  std::vector<std::pair<uint32_t, uint32_t>> kernels; // the usual one and the wide one
+  auto add = [&](const GpuKernel &kernel, const std::string &name) {
+    return device->addKernel(code.subspan(kernel.offset, kernel.bytes), name, kernel.threads);
+  };
   for (size_t i = 0; i < table.size(); ++i) {
-    auto bytes = code.subspan(table[i].offset, table[i].bytes);
-    SMELT_ASSIGN(
-        uint32_t kernel,
-        device->addKernel(bytes, artifact.divisibleProgram().kernelNames[i], table[i].threads));
-    kernels.push_back(kernel);
+    const std::string name = artifact.divisibleProgram().kernelNames[i];
+    SMELT_ASSIGN(uint32_t usual, add(table[i].usual, name));
+    uint32_t wide = noKernel;
+    if (table[i].wide.bytes) {
+      SMELT_ASSIGN(wide, add(table[i].wide, name + std::string(gpuWideSuffix)));
+    }
+    kernels.emplace_back(usual, wide);
   }
   for (const Instruction &instruction : instructionsOf(*shared, layers)) {
     std::array<GpuOperand, operandCount> operands;
@@ -162,15 +168,21 @@ Status GpuBackend::load() {
       operands[i] = place(instruction.operands[i]);
     Calls calls{{},
                 {},
+                {},
                 instruction.domain,
                 waitsForOthers(instruction, true),
                 waitsForOthers(instruction, false)};
-    for (auto [kernel, call] : {std::pair(instruction.kernelOne, &calls.one),
-                                std::pair(instruction.kernelMany, &calls.many)}) {
-      if (kernel == noKernel)
-        continue;
-      SMELT_ASSIGN(call->call, device->addCall(kernels[kernel], operands));
-      call->kernel = &table[kernel];
+    auto make = [&](Call &call, uint32_t kernel, const GpuKernel &launch) -> Status {
+      SMELT_ASSIGN(call.call, device->addCall(kernel, operands));
+      call.kernel = &launch;
+      return {};
+    };
+    if (const uint32_t one = instruction.kernelOne; one != noKernel)
+      SMELT_TRY(make(calls.one, kernels[one].first, table[one].usual));
+    if (const uint32_t many = instruction.kernelMany; many != noKernel) {
+      SMELT_TRY(make(calls.many, kernels[many].first, table[many].usual));
+      if (kernels[many].second != noKernel)
+        SMELT_TRY(make(calls.wide, kernels[many].second, table[many].wide));
     }
     program.push_back(calls);
   }
@@ -257,7 +269,8 @@ Status GpuBackend::step(std::span<const Token> tokens, std::span<const int32_t> 
   bool waits = false; // an instruction that does not run leaves its barrier to the next one
   for (const Calls &calls : program) {
     const size_t rows = calls.domain == Domain::Tokens ? tokens.size() : logitRows.size();
-    const Call &call = rows == 1 ? calls.one : calls.many;
+    const bool isWide = rows >= gpuWideRows && calls.wide.kernel;
+    const Call &call = rows == 1 ? calls.one : isWide ? calls.wide : calls.many;
     waits |= rows == 1 ? calls.oneWaits : calls.manyWait;
     if (rows == 0 || !call.kernel)
       continue;

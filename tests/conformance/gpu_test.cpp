@@ -90,20 +90,32 @@ private:
   Status load() {
     SMELT_ASSIGN(std::vector<std::byte> section, generateGpuCode(specs, target));
     for (size_t i = 0; i < specs.size(); ++i) {
-      format::GpuKernel launch;
-      std::memcpy(&launch, section.data() + i * sizeof launch, sizeof launch);
-      const auto code = std::span(section).subspan(launch.offset, launch.bytes);
-      if (std::string error = target.isPtx() ? "" : invalidIn(code); !error.empty())
-        return internalError(error);
-      const std::string name = specs[i].name();
-      SMELT_ASSIGN(uint32_t kernel, device->addKernel(code, name, launch.threads));
-      kernels[name] = {kernel, launch, specs[i].logitRows};
+      format::GpuProgramKernel forms;
+      std::memcpy(&forms, section.data() + i * sizeof forms, sizeof forms);
+      SMELT_TRY(load(section, forms.usual, specs[i].name(), specs[i].logitRows));
+      if (forms.wide.bytes)
+        SMELT_TRY(load(section, forms.wide, specs[i].name() + std::string(format::gpuWideSuffix),
+                       specs[i].logitRows));
     }
     return {};
   }
 
+  Status load(std::span<const std::byte> section, const format::GpuKernel &launch,
+              const std::string &name, bool logitRows) {
+    const auto code = section.subspan(launch.offset, launch.bytes);
+    if (std::string error = target.isPtx() ? "" : invalidIn(code); !error.empty())
+      return internalError(error);
+    SMELT_ASSIGN(uint32_t kernel, device->addKernel(code, name, launch.threads));
+    kernels[name] = {kernel, launch, logitRows};
+    return {};
+  }
+
   Status dispatch(const Call &call) {
-    const Loaded &loaded = kernels.at(call.symbol);
+    const Loaded &usual = kernels.at(call.symbol);
+    const int64_t rows = call.info[usual.logitRows ? format::FieldLogitRows : format::FieldTokens];
+    const auto wide = kernels.find(call.symbol + std::string(format::gpuWideSuffix));
+    const Loaded &loaded =
+        rows >= format::gpuWideRows && wide != kernels.end() ? wide->second : usual;
     std::array<GpuOperand, format::operandCount> operands;
     for (size_t i = 0; i < operands.size(); ++i)
       if (call.operands[i].buffer >= 0)
@@ -112,7 +124,6 @@ private:
     SMELT_ASSIGN(uint32_t made, device->addCall(loaded.kernel, operands));
     std::array<int32_t, format::FieldCount> fields;
     std::copy(std::begin(call.info), std::end(call.info), fields.begin());
-    const int64_t rows = call.info[loaded.logitRows ? format::FieldLogitRows : format::FieldTokens];
     const format::GpuKernel &launch = loaded.launch;
     const GpuDispatch dispatch{
         made,

@@ -26,14 +26,18 @@ struct Range {
 std::map<std::string, KernelSpec> kernelsOf(const char *problems) {
   std::map<std::string, KernelSpec> kernels;
   for (const std::string &line : problemLines(problems))
-    for (const auto problem = makeProblem(line); const KernelSpec &spec : problem->specs)
+    for (const auto problem = makeProblem(line); const KernelSpec &spec : problem->specs) {
       kernels.emplace(spec.name(), spec);
+      if (auto wide = wideForm(spec, cudaTarget))
+        kernels.emplace(wide->name(), *wide);
+    }
   return kernels;
 }
 
 /// A kernel's name up to its first figure: what kind it is.
 std::string kindOf(const std::string &name) {
-  return name.substr(0, name.find_first_of("0123456789"));
+  const std::string kind = name.substr(0, name.find_first_of("0123456789"));
+  return name.ends_with(format::gpuWideSuffix) ? kind + std::string(format::gpuWideSuffix) : kind;
 }
 
 Status printTable(const std::string &ptxas, const char *problems, const std::string &folder) {

@@ -45,8 +45,12 @@ TEST_P(PtxConformance, Assembles) {
   static const std::vector<std::string> lines = problemLines(SMELT_CONFORMANCE_PROBLEMS);
   const auto number = std::find(lines.begin(), lines.end(), GetParam()) - lines.begin();
   const auto problem = makeProblem(GetParam());
-  for (const KernelSpec &spec : problem->specs)
-    expectAssembles(spec, ptxChips[size_t(number) % ptxChips.size()]);
+  for (const KernelSpec &spec : problem->specs) {
+    const char *chip = ptxChips[size_t(number) % ptxChips.size()];
+    expectAssembles(spec, chip);
+    if (auto wide = wideForm(spec, cudaTarget))
+      expectAssembles(*wide, chip);
+  }
 }
 
 TEST(PtxLogitKernels, Assemble) {

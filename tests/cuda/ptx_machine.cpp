@@ -189,7 +189,7 @@ private:
 
   void access(std::byte *registers, const Instruction &in, uint32_t lanes) {
     const uint64_t *addresses = reinterpret_cast<const uint64_t *>(registers + in.place[4]);
-    const size_t bytes = size_t(in.count) * sizeof(uint32_t);
+    const size_t bytes = in.isHalf ? sizeof(uint16_t) : size_t(in.count) * sizeof(uint32_t);
     for (int lane = 0; lane < warpLanes; ++lane) {
       if (!(lanes >> lane & 1))
         continue;
@@ -207,6 +207,10 @@ private:
       auto value = [&](int i) -> uint32_t & {
         return reinterpret_cast<uint32_t *>(registers + in.place[i])[lane];
       };
+      if (in.isHalf) {
+        value(0) = *reinterpret_cast<const uint16_t *>(address);
+        continue;
+      }
       if (in.action == Action::Atomic) {
         const uint32_t old = *words, with = value(1);
         *words = in.combine == Combine::And  ? old & with

@@ -55,16 +55,16 @@ template <typename T> T shiftedRight(T a, uint32_t n) {
   return T(a >> n);
 }
 
-uint32_t field(uint32_t a, uint32_t first, uint32_t length) {
-  const uint32_t rest = shiftedRight(a, first & 255);
-  return (length & 255) >= 32 ? rest : rest & ((1u << (length & 255)) - 1);
+template <typename T> T field(T a, uint32_t first, uint32_t length) {
+  const T rest = shiftedRight(a, first & 255);
+  return (length & 255) >= 8 * sizeof(T) ? rest : rest & ((T(1) << (length & 255)) - 1);
 }
 int32_t signedField(int32_t a, uint32_t first, uint32_t length) {
   first &= 255, length &= 255;
   if (length == 0)
     return 0;
   const uint32_t sign = std::min(first + length - 1, 31u);
-  const uint32_t bits = field(uint32_t(a), first, length);
+  const uint32_t bits = field<uint32_t>(uint32_t(a), first, length);
   if (length >= 32 || !(uint32_t(a) >> sign & 1))
     return length >= 32 ? shiftedRight(a, first) : int32_t(bits);
   return int32_t(bits | ~0u << length);
@@ -148,7 +148,8 @@ std::map<std::string_view, Operation> makeTable() {
   add<shiftedRight<uint32_t>>(t, "shr.u32");
   add<shiftedRight<int32_t>>(t, "shr.s32");
   add<shiftedRight<uint64_t>>(t, "shr.u64");
-  add<field>(t, "bfe.u32");
+  add<field<uint32_t>>(t, "bfe.u32");
+  add<field<uint64_t>>(t, "bfe.u64");
   add<signedField>(t, "bfe.s32");
   add<permuted>(t, "prmt.b32");
   add<productsAdded<int8_t>>(t, "dp4a.s32.s32");

@@ -214,7 +214,8 @@ private:
         std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
     if (failure != std::errc() || end != digits.data() + digits.size())
       return fail("unknown operand " + std::string(s));
-    result = constant(isNegative ? 0 - value : value, bytes);
+    // Of predicates any number but 0 is true.
+    result = constant(bytes == 1 ? value != 0 : isNegative ? 0 - value : value, bytes);
     return true;
   }
 
@@ -359,6 +360,12 @@ private:
     const bool isLoad = name[0] == 'l';
     in.action = isLoad ? Action::Load : Action::Store;
     in.isShared = name.find(".shared") != name.npos;
+    if (name == "ld.global.b16" && operands.at(0).starts_with("%r") &&
+        !operands.at(0).starts_with("%rs")) {
+      in.isHalf = true;
+      in.count = 1;
+      return place(operands.at(0), 4, in.place[0]) && address(operands.at(1), in);
+    }
     if (!name.ends_with(".b32"))
       return fail("unknown instruction " + name);
     std::string_view values = operands.at(isLoad ? 0 : 1);

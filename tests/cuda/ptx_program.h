@@ -33,6 +33,7 @@ enum class Action : uint8_t {
 struct Instruction {
   Action action = Action::Compute;
   bool isShared = false;          ///< of memory
+  bool isHalf = false;            ///< of Load: two bytes of memory, zeros above them
   Combine combine = Combine::And; ///< of Atomic
   bool guardNot = false;
   bool isSigned = false; ///< of Tile: the codes

@@ -26,6 +26,10 @@ public:
   Value rows;  ///< of the block
   Value width; ///< rows side by side
 
+  /// Where the row's item `i` of an array at byte `offset` of the block lies.
+  Value place(int64_t offset, Value i, Value lane) {
+    return k.add(k.add(first, offset / 4), k.add(k.mul(i, width), lane));
+  }
   /// The row's item `i` of an array at byte `offset` of the block; `lane`: row within the block.
   Value word(int64_t offset, Value i, Value lane) { return k.word(words, place(offset, i, lane)); }
   Value number(int64_t offset, Value i, Value lane) { return k.asFloat(word(offset, i, lane)); }
@@ -40,10 +44,6 @@ private:
   GpuBuilder &k;
   Words words;
   Value first;
-
-  Value place(int64_t offset, Value i, Value lane) {
-    return k.add(k.add(first, offset / 4), k.add(k.mul(i, width), lane));
-  }
 };
 
 /// The value of a column below the spec's width, of the row that the workgroup works on.

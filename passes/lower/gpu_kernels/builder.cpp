@@ -16,8 +16,8 @@ namespace {
 /// NVVM's pointers know no size, but want one stated.
 constexpr int64_t nominalWords = int64_t(1) << 29;
 
-/// Threads, in whole warps, that shall fit a multiprocessor's 65,536 registers together.
-constexpr int64_t residentThreads = 256;
+/// Bytes; of weights and scratch (format.h).
+constexpr int64_t operandAlignment = 64;
 
 Value intrinsic(GpuBuilder &k, StringRef name, ValueRange operands) {
   return LLVM::CallIntrinsicOp::create(k.b, k.i32, k.b.getStringAttr(name), operands).getResult(0);
@@ -48,12 +48,17 @@ GpuBuilder::GpuBuilder(ModuleOp module, const KernelSpec &spec, const GpuTarget 
   function = gpu::GPUFuncOp::create(b, spec.name(), b.getFunctionType(inputs, {}));
   function->setAttr(gpu::GPUDialect::getKernelFuncAttrName(), b.getUnitAttr());
   if (target.isPtx()) {
+    // Where weights and activations start, and what lies within them on multiples of a few words.
+    if (spec.kind == KernelKind::Linear)
+      for (unsigned i : {0u, 1u})
+        function.setArgAttr(gpuLeadingArguments + i, LLVM::LLVMDialect::getAlignAttrName(),
+                            b.getI64IntegerAttr(operandAlignment));
     function.setKnownBlockSize(ArrayRef<int32_t>{int32_t(launch.threads), 1, 1});
     // Left alone, and with 512, ptxas spills a few registers of large kernels to reach an occupancy
     // that nobody asked for.
     const int64_t warps = roundUp(launch.threads, target.subgroup);
-    function->setAttr("nvvm.minctasm",
-                      b.getI32IntegerAttr(int32_t(std::max<int64_t>(1, residentThreads / warps))));
+    function->setAttr("nvvm.minctasm", b.getI32IntegerAttr(int32_t(
+                                           std::max<int64_t>(1, launch.residentThreads / warps))));
   } else {
     function->setAttr(spirv::getEntryPointABIAttrName(),
                       spirv::getEntryPointABIAttr(b.getContext(), {int32_t(launch.threads), 1, 1}));
@@ -121,13 +126,29 @@ void GpuBuilder::setNumber(Words words, Value at, Value value) {
   setWord(words, at, asBits(value));
 }
 
+Values GpuBuilder::wordsTogether(Words words, Value at, int64_t n) {
+  Value all = vector::LoadOp::create(b, vec(n, i32), words.memref, ValueRange{addressOf(words, at)},
+                                     /*nontemporal=*/false, llvm::Align(size_t(n) * 4));
+  Values values;
+  for (int64_t i = 0; i < n; ++i)
+    values.push_back(vector::ExtractOp::create(b, all, i));
+  return values;
+}
+void GpuBuilder::setWordsTogether(Words words, Value at, ValueRange values) {
+  const auto n = int64_t(values.size());
+  Value all = vector::FromElementsOp::create(b, vec(n, i32), values);
+  vector::StoreOp::create(b, all, words.memref, ValueRange{addressOf(words, at)},
+                          /*nontemporal=*/false, llvm::Align(size_t(n) * 4));
+}
+
 /// Where element `at` begins within its word, as int32.
 Value GpuBuilder::bitOffset(Value at, int64_t perWord) {
   return arith::IndexCastOp::create(b, i32, mul(rem(at, perWord), 32 / perWord));
 }
 
-Value GpuBuilder::byte(Words words, Value at) {
-  return iand(shrLogicBy(word(words, div(at, 4)), bitOffset(at, 4)), i32Const(255));
+Value GpuBuilder::byte(Words words, Value at) { return byteOf(word(words, div(at, 4)), at); }
+Value GpuBuilder::byteOf(Value word, Value at) {
+  return iand(shrLogicBy(word, bitOffset(at, 4)), i32Const(255));
 }
 
 Value GpuBuilder::bfloat16(Words words, Value at) {
@@ -162,8 +183,9 @@ static Value floatToHalf(GpuBuilder &k, Value number) {
   return k.ior(code, k.iand(k.shrLogic(bits, 16), k.i32Const(0x8000)));
 }
 
-Value GpuBuilder::half(Words words, Value at) {
-  return halfToFloat(*this, shrLogicBy(word(words, div(at, 2)), bitOffset(at, 2)));
+Value GpuBuilder::half(Words words, Value at) { return halfOf(word(words, div(at, 2)), at); }
+Value GpuBuilder::halfOf(Value word, Value at) {
+  return halfToFloat(*this, shrLogicBy(word, bitOffset(at, 2)));
 }
 
 std::pair<Value, Value> GpuBuilder::halves(Words words, Value at) {

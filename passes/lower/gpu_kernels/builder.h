@@ -58,8 +58,14 @@ public:
   std::pair<Value, Value> halves(Words words, Value at);
   Value bfloat16(Words words, Value at);
   Value byte(Words words, Value at); ///< int32 0..255
+  /// Elements `at` of their word.
+  Value byteOf(Value word, Value at);
+  Value halfOf(Value word, Value at);
   void setWord(Words words, Value at, Value value);
   void setNumber(Words words, Value at, Value value);
+  /// Where target.isPtx(): `n` (2 or 4) words from `at` on, a multiple of n.
+  Values wordsTogether(Words words, Value at, int64_t n);
+  void setWordsTogether(Words words, Value at, ValueRange values);
   /// Float (finite, within float16) -> float16, nearest even.
   void setHalf(Words words, Value at, Value value);
   void setByte(Words words, Value at, Value value); ///< the low 8 bits

@@ -16,7 +16,8 @@ namespace smelt {
 OwningOpRef<ModuleOp> buildGpuKernel(MLIRContext &context, const KernelSpec &spec,
                                      const GpuTarget &target) {
   context.loadDialect<arith::ArithDialect, gpu::GPUDialect, LLVM::LLVMDialect, math::MathDialect,
-                      memref::MemRefDialect, scf::SCFDialect, spirv::SPIRVDialect>();
+                      memref::MemRefDialect, scf::SCFDialect, spirv::SPIRVDialect,
+                      vector::VectorDialect>();
   OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
   GpuBuilder builder(*module, spec, target);
   // By KernelKind.
@@ -48,6 +49,14 @@ std::array<KernelSpec, 2> argmaxSpecs(int64_t cols) {
 
 std::array<KernelSpec, 2> candidateSpecs(int64_t cols) {
   return logitSpecs(KernelKind::BlockMaxima, KernelKind::Candidates, cols);
+}
+
+std::optional<KernelSpec> wideForm(const KernelSpec &spec, const GpuTarget &target) {
+  if (spec.kind != KernelKind::Linear || !linearByTiles(spec, target))
+    return {};
+  KernelSpec wide = spec;
+  wide.wide = true;
+  return wide;
 }
 
 GpuLaunch launchOf(const KernelSpec &spec, const GpuTarget &target) {

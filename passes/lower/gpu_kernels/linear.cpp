@@ -5,10 +5,11 @@
 // It sums A (and B) over its blocks as the CPU does over all of them; the sums of the slices are
 // then added in order. With a8t, A is a sum of floats here as everywhere. Many rows on a device
 // with a matrix unit: a warp is a slice of all rows of the tile (linear_tiles.cpp), the rest is the
-// same.
+// same; of still more rows, a warp is a tile (linear_wide.cpp).
 #include "passes/lower/gpu_kernels/linear.h"
 #include "passes/lower/gpu_kernels/linear_dots.h"
 #include "passes/lower/gpu_kernels/linear_tiles.h"
+#include "passes/lower/gpu_kernels/linear_wide.h"
 
 using namespace mlir;
 
@@ -55,7 +56,7 @@ private:
         x.layout.quantized ? floatsOf(integerDots(block, dot, item)) : floatDots(block, dot, item);
     for (int64_t r = 0; r < count; ++r) {
       Value lane = lanesOf[size_t(r)];
-      dots.addScaled(totals[size_t(r)], sums[size_t(r)], scale, item, lane);
+      dots.addTo(totals[size_t(r)], sums[size_t(r)], scale, item, lane);
       if (minimum)
         dots.addMinimum(totals[size_t(count + r)], minimum, item, lane);
     }
@@ -125,7 +126,7 @@ private:
 class LinearKernel {
 public:
   explicit LinearKernel(GpuBuilder &k)
-      : k(k), slices(linearSlices(k.spec, k.target)),
+      : k(k), results(k), slices(linearSlices(k.spec, k.target)),
         gated(k.spec.epilogue == LinearEpilogue::Gated), parts(gated ? 2 : 1),
         tileWords(tileBytes(k.spec.format, k.spec.cols) / 4) {}
 
@@ -144,6 +145,7 @@ public:
 
 private:
   GpuBuilder &k;
+  LinearResults results;
   const int64_t slices;
   const bool gated;
   const int64_t parts, tileWords; ///< a gated tile is two: gate and up
@@ -195,8 +197,8 @@ private:
       k.ifThen(k.both(k.less(lane, x.rows), k.less(column, k.idx(k.spec.rows))), [&] {
         Value y = finish(0, lane, row);
         if (gated)
-          y = k.fmul(k.activate(k.spec.activationKind, y), finish(1, lane, row));
-        store(column, k.add(k.mul(block, rows), lane), y);
+          y = results.gated(y, finish(1, lane, row));
+        results.store(column, k.add(k.mul(block, rows), lane), y);
       });
     });
   }
@@ -214,26 +216,18 @@ private:
   Value finish(int64_t part, Value lane, Value row) {
     WeightWords weights(k, k.operand(1), row);
     Value tile = firstWord(part);
-    Value y = total(part * sums, lane, row), scale = weights.rowScale(tile);
-    if (!weights.asymmetric)
-      return scale ? k.fmul(y, scale) : y;
-    Value b = total(part * sums + sums / 2, lane, row);
-    return k.fma(scale, y, k.fneg(k.fmul(weights.rowMinimum(tile), b)));
-  }
-
-  void store(Value column, Value row, Value y) {
-    Value at = k.add(k.mul(row, k.spec.outStride), column);
-    Words out = k.operand(3);
-    if (k.spec.bias)
-      y = k.fadd(y, k.number(k.operand(2), column));
-    if (k.spec.epilogue == LinearEpilogue::AddTo)
-      y = k.fadd(k.number(out, at), y);
-    k.setNumber(out, at, y);
+    Value a = total(part * sums, lane, row);
+    Value b = weights.asymmetric ? total(part * sums + sums / 2, lane, row) : Value();
+    return results.product(LinearResults::factorsOf(weights, tile), a, b);
   }
 };
 
 } // namespace
 
-void emitGpuLinear(GpuBuilder &k) { LinearKernel(k).emit(); }
+void emitGpuLinear(GpuBuilder &k) {
+  if (k.spec.wide)
+    return emitWideLinear(k);
+  LinearKernel(k).emit();
+}
 
 } // namespace smelt

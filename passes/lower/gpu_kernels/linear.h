@@ -36,8 +36,36 @@ inline int64_t linearSliceThreads(const KernelSpec &spec, const GpuTarget &targe
   return linearByTiles(spec, target) ? target.subgroup : tileRows;
 }
 
+/// Wide kernels: a warp is a tile with all token rows of the workgroup. Of a gated linear, every
+/// other warp is a tile of the gate.
+struct WideTiles {
+  /// More warps would wait for each other at every block of inputs.
+  static constexpr int64_t warps = 4;
+
+  explicit WideTiles(const KernelSpec &spec)
+      : parts(spec.epilogue == LinearEpilogue::Gated ? 2 : 1),
+        isHeavy(formatInfo(spec.format).grid == Grid::Asymmetric ||
+                activationInfo(spec.activation).planes == 2),
+        rowBlocks(isHeavy ? 4 : 8),
+        residentThreads(isHeavy || formatInfo(spec.format).group == 16 ? 256 : 384) {}
+
+  int64_t parts;
+  bool isHeavy;            ///< two sums of each result, or two planes of inputs: more registers
+  int64_t rowBlocks;       ///< of manyInterleave token rows
+  int64_t residentThreads; ///< GpuLaunch: so that no register is spilled
+  int64_t outputs() const { return warps / parts * tileRows; }
+};
+
 inline GpuLaunch linearLaunch(const KernelSpec &spec, const GpuTarget &target) {
   GpuLaunch launch;
+  if (spec.wide) {
+    const WideTiles tiles(spec);
+    launch.threads = tiles.warps * target.subgroup;
+    launch.groups = roundUp(spec.rows, tiles.outputs()) / tiles.outputs();
+    launch.rowsPerGroup = manyInterleave * tiles.rowBlocks;
+    launch.residentThreads = tiles.residentThreads;
+    return launch;
+  }
   launch.threads = linearSliceThreads(spec, target) * linearSlices(spec, target);
   launch.groups = roundUp(spec.rows, tileRows) / tileRows;
   launch.rowsPerGroup = linearRows(spec, target);

@@ -7,7 +7,8 @@
 //   sums:   rows group and group + 8, activation rows 2i and 2i + 1, row by row
 //
 // In which order the inputs of a dot product are numbered does not matter as long as both sides
-// agree: of 32 inputs a thread takes 8i .. 8i + 7, which are decoded together.
+// agree: of 32 inputs a thread takes 8i .. 8i + 7, which are decoded together. Nor does the order
+// of rows: those of a thread are 2 group and 2 group + 1 of the tile, whose words are neighbours.
 #include "passes/lower/gpu_kernels/linear_tiles.h"
 
 #include "passes/lower/gpu_kernels/linear.h"
@@ -18,40 +19,19 @@ namespace smelt {
 
 namespace {
 
-constexpr int64_t sumsOfThread = 4, rowsOfThread = 2, tokensOfThread = 2, groupThreads = 4;
+constexpr int64_t sumsOfThread = 4, tokensOfThread = 2, groupThreads = 4;
+constexpr int64_t rowsOfThread = TileRows::rowsOfThread;
 
 Value laneOf(GpuBuilder &k) { return k.rem(k.thread(), k.target.subgroup); }
 
 } // namespace
 
-TileProduct::TileProduct(GpuBuilder &k, std::deque<ActivationWords> &blocks, Value slice)
-    : k(k), blocks(blocks), slice(slice), inGroup(k.rem(laneOf(k), groupThreads)),
-      group(k.div(laneOf(k), groupThreads)), low(k, k.operand(1), group),
-      high(k, k.operand(1), k.add(group, tileRows / 2)),
-      each(low.asymmetric ? 2 * sumsOfThread : sumsOfThread) {
-  for (int64_t i = 0; i < tokensOfThread; ++i)
-    tokens.push_back(k.add(k.mul(inGroup, tokensOfThread), i));
-}
+TileRows::TileRows(GpuBuilder &k, WordTape *tape)
+    : inGroup(k.rem(laneOf(k), groupThreads)), group(k.div(laneOf(k), groupThreads)),
+      low(k, k.operand(1), k.mul(group, rowsOfThread), tape),
+      high(k, k.operand(1), k.add(k.mul(group, rowsOfThread), 1), tape), k(k) {}
 
-Values TileProduct::emit(Value tile) {
-  return sumOverSlice(k, low, blocks.front().layout.paddedCols, tile, slice,
-                      linearSlices(k.spec, k.target), blocks.size() * size_t(each),
-                      [&](Value block, Value dot, Value item, Values &totals) {
-                        addDot(block, dot, item, totals);
-                      });
-}
-
-void TileProduct::forSums(const Values &all, int64_t block,
-                          const std::function<void(Value, Value, Value)> &write) {
-  for (int64_t i = 0; i < each; ++i) {
-    const int64_t row = i % sumsOfThread / tokensOfThread, token = i % tokensOfThread;
-    Value sum = k.add(tokens[size_t(token)], i / sumsOfThread * manyInterleave);
-    write(sum, k.add(group, row * tileRows / rowsOfThread), all[size_t(block * each + i)]);
-  }
-}
-
-/// The words of codes of dot product `dot` of a block.
-Values TileProduct::codesOf(Value block, Value dot) {
+Values TileRows::codes(Value block, Value dot) {
   if (low.dotInputs == groupInputs) {
     Value run = k.add(k.mul(dot, groupThreads), inGroup);
     auto [first, second] = low.run(block, run);
@@ -66,31 +46,55 @@ Values TileProduct::codesOf(Value block, Value dot) {
   return {k.select(isFirst, first, second), k.select(isFirst, firstBelow, secondBelow)};
 }
 
+TileProduct::TileProduct(GpuBuilder &k, std::deque<ActivationWords> &blocks, Value slice)
+    : k(k), blocks(blocks), slice(slice), rows(k),
+      each(rows.low.asymmetric ? 2 * sumsOfThread : sumsOfThread) {
+  for (int64_t i = 0; i < tokensOfThread; ++i)
+    tokens.push_back(k.add(k.mul(rows.inGroup, tokensOfThread), i));
+}
+
+Values TileProduct::emit(Value tile) {
+  return sumOverSlice(k, rows.low, blocks.front().layout.paddedCols, tile, slice,
+                      linearSlices(k.spec, k.target), blocks.size() * size_t(each),
+                      [&](Value block, Value dot, Value item, Values &totals) {
+                        addDot(block, dot, item, totals);
+                      });
+}
+
+void TileProduct::forSums(const Values &all, int64_t block,
+                          const std::function<void(Value, Value, Value)> &write) {
+  for (int64_t i = 0; i < each; ++i) {
+    const int64_t row = i % sumsOfThread / tokensOfThread, token = i % tokensOfThread;
+    Value sum = k.add(tokens[size_t(token)], i / sumsOfThread * manyInterleave);
+    write(sum, rows.row(row), all[size_t(block * each + i)]);
+  }
+}
+
 /// The sums of code * x over a dot product, of each plane the four that a thread has.
 void TileProduct::integerDots(ActivationWords &x, ValueRange codes, Value item,
                               SmallVector<Values> &planes) {
   const int64_t quadsOfThread = int64_t(codes.size()) / rowsOfThread;
   // Rows that are not there repeat the last one.
-  Value token = k.min(group, k.sub(x.width, k.idx(1)));
-  Value firstQuad = k.mul(k.add(k.mul(item, groupThreads), inGroup), quadsOfThread);
+  Value token = k.min(rows.group, k.sub(x.width, k.idx(1)));
+  Value firstQuad = k.mul(k.add(k.mul(item, groupThreads), rows.inGroup), quadsOfThread);
   for (int64_t plane = 0; plane < x.layout.planes; ++plane) {
     Values inputs;
     for (int64_t quad = 0; quad < quadsOfThread; ++quad)
       inputs.push_back(x.word(plane * x.layout.planeBytes, k.add(firstQuad, quad), token));
     planes.push_back(
-        k.addTileProduct(Values(sumsOfThread, k.i32Const(0)), codes, low.signedBytes, inputs));
+        k.addTileProduct(Values(sumsOfThread, k.i32Const(0)), codes, rows.low.signedBytes, inputs));
   }
 }
 
 /// Adds dot product `dot` of a block, `item` of the row.
 void TileProduct::addDot(Value block, Value dot, Value item, Values &totals) {
-  const Values codes = codesOf(block, dot);
-  WeightWords *rows[rowsOfThread] = {&low, &high};
+  const Values codes = rows.codes(block, dot);
   Value scales[rowsOfThread], minima[rowsOfThread], zeros[rowsOfThread];
   for (int64_t row = 0; row < rowsOfThread; ++row) {
-    scales[row] = rows[row]->scale(block, dot);
-    minima[row] = low.asymmetric ? rows[row]->minimum(block, dot) : Value();
-    zeros[row] = low.given ? rows[row]->zeroPoint(block, dot) : Value();
+    WeightWords &weights = rows.weights(row);
+    scales[row] = weights.scale(block, dot);
+    minima[row] = weights.asymmetric ? weights.minimum(block, dot) : Value();
+    zeros[row] = weights.given ? weights.zeroPoint(block, dot) : Value();
   }
   for (size_t j = 0; j < blocks.size(); ++j) {
     ActivationWords &x = blocks[j];
@@ -102,10 +106,10 @@ void TileProduct::addDot(Value block, Value dot, Value item, Values &totals) {
       Values mine;
       for (const Values &plane : planes)
         mine.push_back(plane[size_t(i)]);
-      LinearDots dots(k, x, *rows[row]);
+      LinearDots dots(k, x, rows.weights(row));
       Value sum = k.toFloat(dots.total(mine, zeros[row], item, token));
       const size_t at = j * size_t(each) + size_t(i);
-      dots.addScaled(totals[at], sum, scales[row], item, token);
+      dots.addTo(totals[at], sum, scales[row], item, token);
       if (minima[row])
         dots.addMinimum(totals[at + sumsOfThread], minima[row], item, token);
     }

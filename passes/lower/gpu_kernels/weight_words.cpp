@@ -5,43 +5,54 @@ using namespace mlir;
 
 namespace smelt {
 
-WeightWords::WeightWords(GpuBuilder &k, Words weights, Value row)
+/// The words of a table, four values each.
+static Values tableWords(GpuBuilder &k, std::span<const int8_t> values) {
+  Values words;
+  for (size_t first = 0; first < values.size(); first += 4) {
+    uint32_t word = 0;
+    for (size_t i = 0; i < 4; ++i)
+      word |= uint32_t(uint8_t(values[first + i])) << (8 * i);
+    words.push_back(k.i32Const(int32_t(word)));
+  }
+  return words;
+}
+
+WeightWords::WeightWords(GpuBuilder &k, Words weights, Value row, WordTape *tape)
     : info(formatInfo(k.spec.format)), signedBytes(info.bits == 8 || info.grid == Grid::Table),
       asymmetric(info.grid == Grid::Asymmetric), given(info.grid == Grid::Given),
-      dotInputs(info.group == 16 ? 16 : groupInputs), k(k), words(weights), row(row) {}
+      dotInputs(info.group == 16 ? 16 : groupInputs), k(k), words(weights), row(row), tape(tape) {
+  if (info.grid == Grid::Table)
+    table = tableWords(k, tableOf(info.bits));
+}
+
+void WeightWords::holdTable(Value zero) {
+  for (size_t i = 0; i < table.size(); i += 2) // the other of each pair is part of the instruction
+    table[i] = k.ixor(table[i], zero);
+}
+
+Value WeightWords::word(Value at) {
+  auto load = [&] { return k.word(words, at); };
+  return tape ? tape->word(load) : load();
+}
 
 /// The row's word of a line of 16 words, counted after the block's header.
 Value WeightWords::line(Value block, int64_t firstLine, Value index) {
   const int64_t first = info.blockHeaderBytes / 4 + firstLine * tileRows;
-  return k.word(words, k.add(k.add(block, k.add(row, first)), k.mul(index, tileRows)));
+  return word(k.add(k.add(block, k.add(row, first)), k.mul(index, tileRows)));
 }
 
-/// The words of the table, four values each.
-Values WeightWords::tableWords() {
-  const std::span<const int8_t> table = tableOf(info.bits);
-  Values found;
-  for (size_t first = 0; first < table.size(); first += 4) {
-    uint32_t word = 0;
-    for (size_t i = 0; i < 4; ++i)
-      word |= uint32_t(uint8_t(table[first + i])) << (8 * i);
-    found.push_back(k.i32Const(int32_t(word)));
-  }
-  return found;
-}
-
-/// The word that holds the value of `code`, of those from `first` on.
-Value WeightWords::wordOf(Value code, ArrayRef<Value> table, int64_t first) {
-  if (table.size() == 1)
-    return table[0];
-  const int64_t half = int64_t(table.size()) / 2;
+/// The word of `words`, the table's from `first` on, that holds the value of `code`.
+Value WeightWords::wordOf(Value code, ArrayRef<Value> words, int64_t first) {
+  if (words.size() == 1)
+    return words[0];
+  const int64_t half = int64_t(words.size()) / 2;
   Value isLower = k.is(arith::CmpIPredicate::slt, code, k.i32Const((first + half) * 4));
-  return k.select(isLower, wordOf(code, table.take_front(half), first),
-                  wordOf(code, table.drop_front(half), first + half));
+  return k.select(isLower, wordOf(code, words.take_front(half), first),
+                  wordOf(code, words.drop_front(half), first + half));
 }
 
-/// The bytes of the table for four codes: their words, of these the byte of bits 0 and 1.
+/// The bytes of the table for four codes: of the words that hold them, the byte of bits 0 and 1.
 Value WeightWords::lookUp(Value codes) {
-  const Values table = tableWords();
   Values bytes;
   for (int64_t i = 0; i < 4; ++i) {
     Value code = k.unsignedByte(codes, i), word = wordOf(code, table, 0);
@@ -50,18 +61,20 @@ Value WeightWords::lookUp(Value codes) {
   return k.packBytes(bytes);
 }
 
-/// The same of eight nibbles in sixteen values, by byte permutations: bits 0..2 of a code choose in
-/// the lower and in the upper half of the values, bit 3 between the two; then low nibbles part from
-/// high ones.
-std::pair<Value, Value> WeightWords::permuted(Value nibbles, ArrayRef<Value> table) {
-  auto four = [&](Value codes) {
-    Value within = k.iand(codes, k.i32Const(0x7777));
-    Value lower = k.permuteBytes(table[0], table[1], within);
-    Value upper = k.permuteBytes(table[2], table[3], within);
-    Value half = k.shrLogic(k.iand(codes, k.i32Const(0x8888)), 1);
-    return k.permuteBytes(lower, upper, k.ior(half, k.i32Const(0x3210)));
+/// The same of eight nibbles in the sixteen values of four words, by byte permutations: bits 0..2
+/// of a code choose in the lower and in the upper half of them, bit 3 between the two; then low
+/// nibbles part from high ones.
+std::pair<Value, Value> WeightWords::permuted(Value nibbles, ArrayRef<Value> words) {
+  Value within = k.iand(nibbles, k.i32Const(0x77777777));
+  Value half =
+      k.ior(k.iand(k.shrLogic(nibbles, 1), k.i32Const(0x44444444)), k.i32Const(0x32103210));
+  auto four = [&](int64_t first) {
+    auto from = [&](Value places) { return first ? k.shrLogic(places, 4 * first) : places; };
+    Value lower = k.permuteBytes(words[0], words[1], from(within));
+    Value upper = k.permuteBytes(words[2], words[3], from(within));
+    return k.permuteBytes(lower, upper, from(half));
   };
-  Value first = four(nibbles), second = four(k.shrLogic(nibbles, 16));
+  Value first = four(0), second = four(4);
   return {k.permuteBytes(first, second, k.i32Const(0x6420)),
           k.permuteBytes(first, second, k.i32Const(0x7531))};
 }
@@ -85,7 +98,6 @@ std::pair<Value, Value> WeightWords::run(Value block, Value run) {
     bits = k.shrLogicBy(line(block, 0, k.div(run, runsPerLine)), shift);
   }
   if (info.grid == Grid::Table && k.permutesBytes()) {
-    const Values table = tableWords();
     auto [low, high] = permuted(nibbles, ArrayRef<Value>(table).take_front(4));
     if (!bits)
       return {low, high};
@@ -125,7 +137,7 @@ Value WeightWords::groupOf(Value dot) {
 /// The row's byte of a group in an array [groups][16] at byte `offset` of the block.
 Value WeightWords::headerByte(Value block, int64_t offset, Value group) {
   Value at = k.add(k.add(k.mul(group, tileRows), row), offset);
-  return k.byte(words, k.add(k.mul(block, 4), at));
+  return k.byteOf(word(k.add(block, k.div(at, 4))), at);
 }
 
 Value WeightWords::scale(Value block, Value dot) {
@@ -136,9 +148,9 @@ Value WeightWords::scale(Value block, Value dot) {
   case ScaleStorage::Row:
     return {};
   case ScaleStorage::Half:
-    return k.half(words, k.add(k.mul(block, 2), item));
+    return k.halfOf(word(k.add(block, k.div(item, 2))), item);
   case ScaleStorage::Float:
-    return k.number(words, k.add(block, item));
+    return k.asFloat(word(k.add(block, item)));
   case ScaleStorage::Code:
     break;
   }

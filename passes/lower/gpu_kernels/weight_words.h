@@ -6,11 +6,37 @@
 
 namespace smelt {
 
+/// Words that are loaded in one place and decoded in another: one run through the code that decodes
+/// them records what it loads, and another one replays it.
+class WordTape {
+public:
+  void record() { words.clear(), isReplay = false; }
+  void replay(ValueRange loaded) { words.assign(loaded.begin(), loaded.end()), isReplay = true; }
+  const Values &recorded() const { return words; }
+
+  /// What `load` gives, or gave.
+  Value word(const std::function<Value()> &load) {
+    if (isReplay)
+      return words[next++ % words.size()];
+    words.push_back(load());
+    return words.back();
+  }
+
+private:
+  Values words;
+  size_t next = 0; ///< to be replayed
+  bool isReplay = false;
+};
+
 /// One row of the tiles of a packed linear. Tiles and blocks are given by their first word.
 class WeightWords {
 public:
   /// `row`: 0 .. 15, as index.
-  WeightWords(GpuBuilder &k, Words weights, Value row);
+  WeightWords(GpuBuilder &k, Words weights, Value row, WordTape *tape = nullptr);
+
+  /// Keeps the table in registers, where `zero` is 0 but the compilers do not see it: left alone,
+  /// ptxas brings the constants anew for each use.
+  void holdTable(Value zero);
 
   const FormatInfo &info;
   bool signedBytes; ///< codes are two's complement values: 8-bit grids (code - 128) and the table
@@ -39,12 +65,14 @@ private:
   GpuBuilder &k;
   Words words;
   Value row;
+  WordTape *tape;
+  Values table; ///< its words; none in other formats
 
+  Value word(Value at);
   Value line(Value block, int64_t firstLine, Value index);
-  Values tableWords();
-  Value wordOf(Value code, llvm::ArrayRef<Value> table, int64_t first);
+  Value wordOf(Value code, llvm::ArrayRef<Value> words, int64_t first);
   Value lookUp(Value codes);
-  std::pair<Value, Value> permuted(Value nibbles, llvm::ArrayRef<Value> table);
+  std::pair<Value, Value> permuted(Value nibbles, llvm::ArrayRef<Value> words);
   Value headerByte(Value block, int64_t offset, Value group);
   Value groupOf(Value dot);
   Value rowFactor(Value tile, int64_t i);

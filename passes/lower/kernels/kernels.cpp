@@ -108,7 +108,7 @@ std::string KernelSpec::name() const {
   real("eps", epsilon, 0);
   real("s", scalar, 1);
   real("cap", softcap, 0);
-  return text;
+  return wide ? text + std::string(format::gpuWideSuffix) : text;
 }
 
 bool writesOperand(const KernelSpec &spec, size_t index) {

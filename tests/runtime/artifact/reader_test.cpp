@@ -211,10 +211,12 @@ TEST(Reader, ProgramCountsThatDoNotFit) {
 
 TEST(Reader, GpuCodeIsThatOfTheProgram) {
   constexpr size_t kernels = 4, moduleBytes = 8;
-  auto statusAfter = [&](const std::function<void(std::vector<GpuKernel> &)> &change) {
-    std::vector<GpuKernel> table;
-    for (size_t i = 0; i < kernels; ++i)
-      table.push_back({64, 1, 1, 0, kernels * sizeof(GpuKernel), moduleBytes});
+  auto statusAfter = [&](const std::function<void(std::vector<GpuProgramKernel> &)> &change) {
+    std::vector<GpuProgramKernel> table;
+    for (size_t i = 0; i < kernels; ++i) {
+      const GpuKernel kernel{64, 1, 1, 0, kernels * sizeof(GpuProgramKernel), moduleBytes};
+      table.push_back({kernel, i % 2 ? kernel : GpuKernel()});
+    }
     change(table);
     auto bytes = std::as_bytes(std::span(table));
     FakeModel model;
@@ -235,14 +237,18 @@ TEST(Reader, GpuCodeIsThatOfTheProgram) {
   for (auto change : std::initializer_list<void (*)(GpuKernel &)>{
            [](GpuKernel &k) { k.offset += 4; }, [](GpuKernel &k) { k.offset = ~uint64_t(0); },
            [](GpuKernel &k) { k.bytes = ~uint64_t(3); }, [](GpuKernel &k) { k.bytes = 6; }}) {
-    status = statusAfter([&](auto &table) { change(table[3]); });
-    EXPECT_NE(status.message().find("the module of kernel 3 lies outside"), std::string::npos);
+    for (auto form : {&GpuProgramKernel::usual, &GpuProgramKernel::wide}) {
+      status = statusAfter([&](auto &table) { change(table[3].*form); });
+      EXPECT_NE(status.message().find("the module of kernel 3 lies outside"), std::string::npos);
+    }
   }
   for (auto change : std::initializer_list<void (*)(GpuKernel &)>{
            [](GpuKernel &k) { k.threads = 0; }, [](GpuKernel &k) { k.groups = 0; },
            [](GpuKernel &k) { k.rowsPerGroup = 0; }, [](GpuKernel &k) { k.overPositions = 2; }}) {
-    status = statusAfter([&](auto &table) { change(table[1]); });
-    EXPECT_NE(status.message().find("kernel 1 cannot be started"), std::string::npos);
+    for (auto form : {&GpuProgramKernel::usual, &GpuProgramKernel::wide}) {
+      status = statusAfter([&](auto &table) { change(table[1].*form); });
+      EXPECT_NE(status.message().find("kernel 1 cannot be started"), std::string::npos);
+    }
   }
 }
 
