@@ -10,6 +10,11 @@
 #include <fstream>
 #include <map>
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
@@ -58,13 +63,36 @@ std::string hashStatistics(const Statistics &statistics) {
   return hexDigits(hash.digest());
 }
 
+Result<FolderLock> FolderLock::take(const fs::path &folder) {
+  // Again where the one who had it has removed it meanwhile.
+  while (true) {
+    std::error_code error;
+    fs::create_directories(folder, error);
+    FolderLock lock(error ? -1 : ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (error || lock.handle < 0)
+      return invalidArgument("cannot make the work folder '" + folder.string() +
+                             "': " + (error ? error.message() : std::strerror(errno)));
+    // Some file systems lack locks: then nobody is kept out.
+    if (::flock(lock.handle, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+      return invalidArgument("another smelt works in '" + folder.string() +
+                             "': wait until it is done, or name another folder with --work");
+    struct stat ours {
+    }, there{};
+    if (::fstat(lock.handle, &ours) == 0 && ::stat(folder.c_str(), &there) == 0 &&
+        ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
+      return lock;
+  }
+}
+
+FolderLock::~FolderLock() {
+  if (handle >= 0)
+    ::close(handle);
+}
+
 Result<WorkFolder> WorkFolder::open(const fs::path &path, const std::string &key) {
-  WorkFolder work(path);
+  SMELT_ASSIGN(FolderLock lock, FolderLock::take(path));
+  WorkFolder work(path, std::move(lock));
   std::error_code error;
-  fs::create_directories(path, error);
-  if (error)
-    return invalidArgument("cannot make the work folder '" + path.string() +
-                           "': " + error.message());
   std::ifstream found(path / "key", std::ios::binary);
   std::string old((std::istreambuf_iterator<char>(found)), std::istreambuf_iterator<char>());
   if (old == std::string(keyHead) + key && work.readState().ok())

@@ -11,16 +11,34 @@
 #include <iosfwd>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace smelt {
+
+/// Keeps other processes from working in a folder until it ends, however it does.
+class FolderLock {
+public:
+  /// Makes the folder where it is missing. InvalidArgument: another has it.
+  static Result<FolderLock> take(const std::filesystem::path &folder);
+  FolderLock(FolderLock &&other) noexcept : handle(std::exchange(other.handle, -1)) {}
+  FolderLock &operator=(FolderLock &&other) noexcept {
+    std::swap(handle, other.handle);
+    return *this;
+  }
+  ~FolderLock();
+
+private:
+  explicit FolderLock(int handle) : handle(handle) {}
+  int handle; ///< of the folder; -1: moved away
+};
 
 /// `<output>.work`: a key, the statistics of every finished segment of the model, and the values at
 /// the last boundary. Every file appears under its name only when it is whole.
 class WorkFolder : public SegmentSink {
 public:
   /// `key` says all that the contents depend on; what an earlier run left is kept if it has the
-  /// same key and is removed if not. A folder of other things is refused.
+  /// same key and is removed if not. A folder of other things, or in use, is refused.
   static Result<WorkFolder> open(const std::filesystem::path &folder, const std::string &key);
 
   Result<int64_t> resume(int64_t total, std::vector<Matrix> &boundary) override;
@@ -53,13 +71,15 @@ private:
     std::string hash; ///< of its statistics
   };
 
-  explicit WorkFolder(std::filesystem::path folder) : folder(std::move(folder)) {}
+  WorkFolder(std::filesystem::path folder, FolderLock lock)
+      : folder(std::move(folder)), lock(std::move(lock)) {}
   std::filesystem::path segmentPath(int64_t index) const;
   std::filesystem::path boundaryPath(int64_t segments) const;
   Status readState();
   Status writeState() const;
 
   std::filesystem::path folder;
+  FolderLock lock;
   std::vector<Segment> segments;
   int64_t resumedSegments = 0;
 };

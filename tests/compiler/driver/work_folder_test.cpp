@@ -6,6 +6,7 @@
 
 #include <fstream>
 #include <gtest/gtest.h>
+#include <optional>
 
 namespace fs = std::filesystem;
 
@@ -68,6 +69,12 @@ protected:
     return *std::move(work);
   }
 
+  /// A run that ends within a collection.
+  void stopAfter(const std::string &key, int64_t segments) {
+    WorkFolder work = open(key);
+    EXPECT_EQ(collect(work, segments).code(), StatusCode::Cancelled);
+  }
+
   fs::path folder;
   RandomModel model;
   std::vector<std::vector<int32_t>> samples;
@@ -86,9 +93,14 @@ TEST_F(WorkFolderTest, LeavesFoldersOfOtherThingsAlone) {
   // An empty one is taken, and one of ours with another key is emptied.
   fs::remove_all(folder);
   fs::create_directories(folder);
-  WorkFolder work = open("a");
-  ASSERT_EQ(collect(work, 1).code(), StatusCode::Cancelled);
-  ASSERT_TRUE(work.save("found", "something").ok());
+  {
+    WorkFolder work = open("a");
+    ASSERT_EQ(collect(work, 1).code(), StatusCode::Cancelled);
+    ASSERT_TRUE(work.save("found", "something").ok());
+    Result<WorkFolder> second = WorkFolder::open(folder, "a");
+    ASSERT_FALSE(second.ok());
+    EXPECT_NE(second.status().message().find("another smelt works in"), std::string::npos);
+  }
   EXPECT_TRUE(open("a").load("found"));
   EXPECT_FALSE(open("b").load("found"));
 }
@@ -121,8 +133,7 @@ TEST_F(WorkFolderTest, GoesOnAfterEverySegment) {
   const std::string hash = whole.statisticsHash();
   whole.remove();
   for (int64_t stop = 1; stop < 4; ++stop) {
-    WorkFolder first = open("a");
-    ASSERT_FALSE(collect(first, stop).ok());
+    stopAfter("a", stop);
     WorkFolder second = open("a");
     ASSERT_TRUE(collect(second).ok());
     EXPECT_EQ(second.resumed(), stop);
@@ -133,8 +144,7 @@ TEST_F(WorkFolderTest, GoesOnAfterEverySegment) {
 }
 
 TEST_F(WorkFolderTest, AnotherKeyBeginsAnew) {
-  WorkFolder first = open("a");
-  ASSERT_FALSE(collect(first, 2).ok());
+  stopAfter("a", 2);
   WorkFolder other = open("b");
   ASSERT_TRUE(collect(other).ok());
   EXPECT_EQ(other.resumed(), 0);
@@ -143,8 +153,7 @@ TEST_F(WorkFolderTest, AnotherKeyBeginsAnew) {
 
 TEST_F(WorkFolderTest, DamagedFilesAreNotUsed) {
   for (const char *broken : {"state.json", "boundary-2.f32"}) {
-    WorkFolder first = open("a");
-    ASSERT_FALSE(collect(first, 2).ok());
+    stopAfter("a", 2);
     std::ofstream(folder / broken, std::ios::binary | std::ios::trunc) << "[{\"linears\": 3}]";
     WorkFolder second = open("a");
     ASSERT_TRUE(collect(second).ok()) << broken;
@@ -155,8 +164,8 @@ TEST_F(WorkFolderTest, DamagedFilesAreNotUsed) {
 }
 
 TEST_F(WorkFolderTest, KeepsPackedMatricesByKeyNameAndFormat) {
-  WorkFolder work = open("a");
-  PackedFolder folder(work.packedPath(), "polish"), other(work.packedPath(), "search");
+  std::optional<WorkFolder> work = open("a");
+  PackedFolder folder(work->packedPath(), "polish"), other(work->packedPath(), "search");
   const std::string name = "/layers.0/q proj";
   EXPECT_FALSE(folder.find(name, WeightFormat::A4G32));
   PackedKeeper::Kept matrix{std::vector<std::byte>(100, std::byte(3)), {}};
@@ -175,7 +184,7 @@ TEST_F(WorkFolderTest, KeepsPackedMatricesByKeyNameAndFormat) {
   EXPECT_FALSE(other.find(name, WeightFormat::A4G32));
 
   // A file that lost its end or a bit is as good as none.
-  const fs::path file = fs::directory_iterator(work.packedPath())->path();
+  const fs::path file = fs::directory_iterator(work->packedPath())->path();
   const auto size = fs::file_size(file);
   std::fstream(file, std::ios::in | std::ios::out).seekp(std::streamoff(size) - 20).put(7);
   EXPECT_FALSE(folder.find(name, WeightFormat::A4G32));
@@ -186,6 +195,7 @@ TEST_F(WorkFolderTest, KeepsPackedMatricesByKeyNameAndFormat) {
 
   // Another model or other data: the folder is emptied.
   ASSERT_TRUE(folder.keep(name, WeightFormat::A4G32, matrix).ok());
+  work.reset();
   PackedFolder anew(open("b").packedPath(), "polish");
   EXPECT_FALSE(anew.find(name, WeightFormat::A4G32));
 }
