@@ -13,9 +13,9 @@ namespace smelt {
 
 /// How a kernel is started: grid (groups, ceil(rows / rowsPerGroup), position blocks or 1).
 struct GpuLaunch {
-  int64_t threads = 1;        ///< of a workgroup
-  int64_t groups = 1;         ///< first dimension of the grid
-  int64_t rowsPerGroup = 1;   ///< of the spec's domain
+  int64_t threads = 1;      ///< of a workgroup
+  int64_t groups = 1;       ///< first dimension of the grid
+  int64_t rowsPerGroup = 1; ///< of the spec's domain
   /// That shall fit a multiprocessor's 65,536 registers together: bounds those of a thread.
   int64_t residentThreads = 256;
   bool overPositions = false; ///< third dimension: blocks of attentionBlock positions from 0

@@ -44,16 +44,22 @@ struct WideTiles {
 
   explicit WideTiles(const KernelSpec &spec)
       : parts(spec.epilogue == LinearEpilogue::Gated ? 2 : 1),
-        isHeavy(formatInfo(spec.format).grid == Grid::Asymmetric ||
-                activationInfo(spec.activation).planes == 2),
-        rowBlocks(isHeavy ? 4 : 8),
-        residentThreads(isHeavy || formatInfo(spec.format).group == 16 ? 256 : 384) {}
+        rowBlocks(hasTwoPlanes(spec) ? 4 : 8), residentThreads(isHeavy(spec) ? 256 : 384) {}
 
   int64_t parts;
-  bool isHeavy;            ///< two sums of each result, or two planes of inputs: more registers
-  int64_t rowBlocks;       ///< of manyInterleave token rows
+  int64_t rowBlocks;       ///< of manyInterleave token rows, whose activations fit the memory
   int64_t residentThreads; ///< GpuLaunch: so that no register is spilled
   int64_t outputs() const { return warps / parts * tileRows; }
+
+private:
+  static bool hasTwoPlanes(const KernelSpec &spec) {
+    return activationInfo(spec.activation).planes == 2;
+  }
+  /// Two planes of inputs, two sums of a result, or more scales.
+  static bool isHeavy(const KernelSpec &spec) {
+    const FormatInfo &info = formatInfo(spec.format);
+    return hasTwoPlanes(spec) || info.grid == Grid::Asymmetric || info.group == 16;
+  }
 };
 
 inline GpuLaunch linearLaunch(const KernelSpec &spec, const GpuTarget &target) {
