@@ -147,8 +147,9 @@ Status readBudget(const cli::Arguments &arguments, CompileOptions &options) {
   const bool fixed =
       arguments.given("head") || arguments.given("embedding") || options.keepQuantization;
   if (!fixed && options.effort >= 2 && arguments.text("weights") == "int4")
+    // a5g32 beside n5g32: weights that once were 4-bit codes with minimums fit it exactly.
     options.candidates = {WeightFormat::N4G32, WeightFormat::N4G16, WeightFormat::N5G32,
-                          WeightFormat::A6G32, WeightFormat::S8G32};
+                          WeightFormat::A5G32, WeightFormat::A6G32, WeightFormat::S8G32};
   if (!fixed && options.effort >= 2 && arguments.text("weights") == "int8")
     options.candidates = {WeightFormat::S8G32};
   const char *given = nullptr;
