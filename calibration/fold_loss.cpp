@@ -313,8 +313,9 @@ double FoldLoss::roundingLoss(const Sampled &linear, const std::vector<float> &w
   const Matrix &x = found->second;
   const WeightTransform *transform = graph.weights[size_t(linear.rows[0].weight)].transform.get();
   const int64_t cols = x.cols;
-  const int64_t group = activation == ActivationFormat::A8T ? cols : groupInputs;
-  const float levels = activation == ActivationFormat::A16G32 ? 32767.0f : 127.0f;
+  const ActivationInfo &info = activationInfo(activation);
+  const int64_t group = info.group ? info.group : cols;
+  const auto levels = float(info.largestCode());
   std::vector<double> squares(size_t(cols), 0.0); // sum over rows of W'_nk^2
   for (size_t i = 0; i < weights.size(); ++i)
     squares[i % size_t(cols)] += linear.share * double(weights[i]) * double(weights[i]);

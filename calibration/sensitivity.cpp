@@ -50,7 +50,7 @@ public:
 
 private:
   static void scale(NodeSensitivity &sums, double factor) {
-    for (double *value : {&sums.kl, &sums.a8g32, &sums.a8t, &sums.a16g32})
+    for (double *value : {&sums.kl, &sums.a8g32, &sums.a8g64, &sums.a8t, &sums.a16g32})
       *value *= factor;
     for (double &value : sums.partKl)
       value *= factor;
@@ -95,6 +95,7 @@ private:
     for (int64_t t = 0; t < tokens; ++t)
       sums.kl += whole[t] * whole[t];
     sums.a8g32 += roundingSquares(seen, groupInputs, 127);
+    sums.a8g64 += roundingSquares(seen, 2 * groupInputs, 127);
     sums.a8t += roundingSquares(seen, seen.input->cols, 127);
     sums.a16g32 += roundingSquares(seen, groupInputs, 32767);
     return {};

@@ -28,6 +28,7 @@ struct NodeSensitivity {
   std::vector<double> partKl; ///< by each part's alone
   // By the rounding of a linear's input, in place of the weights' error.
   double a8g32 = 0;  ///< INT8, one scale per 32 inputs
+  double a8g64 = 0;  ///< INT8, one scale per 64 inputs
   double a8t = 0;    ///< INT8, one scale per token
   double a16g32 = 0; ///< INT16, one scale per 32 inputs
 };

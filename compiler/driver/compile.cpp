@@ -144,9 +144,10 @@ void Compilation::chooseAlgorithm() {
                                                    : Algorithm::Search;
 }
 
-/// As told. Else an INT8 cache, unless it would be a large part of the loss (a sixth; with effort 3
-/// a twelfth): beside 8-bit weights of a decoder, and formats that are predicted to lose little. An
-/// encoder gains speed from it, even for short texts, and has no more to lose than in its inputs.
+/// As told. Else an INT8 cache, unless it would be a large part of the loss (half of all else; with
+/// effort 3 a twelfth): beside 8-bit weights of a decoder, and formats that are predicted to lose
+/// little. An encoder gains speed from it, even for short texts, and has no more to lose than in
+/// its inputs.
 CacheFormat Compilation::cacheFormat() const {
   if (options.cache)
     return *options.cache;
@@ -154,7 +155,7 @@ CacheFormat Compilation::cacheFormat() const {
   if (weights == WeightFormat::F32)
     return CacheFormat::F32;
   constexpr double cacheKl = 0.0005; // what INT8 adds as a rule, in nats
-  const double most = options.effort > 2 ? 12 : 6;
+  const double most = options.effort > 2 ? 12 : 2;
   const bool isFine = plansFormats() ? plan.weightKl + plan.activationKl < most * cacheKl
                                      : formatInfo(weights).bits >= 8;
   return isFine && !isEncoder(source.graph) ? CacheFormat::F16 : CacheFormat::Int8;

@@ -331,15 +331,15 @@ Json Raised::sizes() const {
     WeightFormat decoder, others;
     CacheFormat cache;
   };
-  constexpr Choice choices[] = {{"int4", WeightFormat::A4G32, WeightFormat::S8C, CacheFormat::F16},
-                                {"int8", WeightFormat::S8C, WeightFormat::S8C, CacheFormat::F16},
+  constexpr Choice choices[] = {{"int4", WeightFormat::A4G32, WeightFormat::S8C, CacheFormat::Int8},
+                                {"int8", WeightFormat::S8C, WeightFormat::S8C, CacheFormat::Int8},
                                 {"f32", WeightFormat::F32, WeightFormat::F32, CacheFormat::F32}};
   auto cacheBytes = [&](CacheFormat cache) {
     int64_t bytes = 0;
     for (slm::AttentionOp attention : attentions) {
       const auto headDim = int64_t(attention.getHeadDim());
-      bytes += int64_t(attention.getKvHeads()) *
-               (keyBytes(cache, headDim) + valueBytes(cache, headDim));
+      bytes +=
+          int64_t(attention.getKvHeads()) * (keyBytes(cache, headDim) + valueBytes(cache, headDim));
     }
     return bytes;
   };

@@ -29,8 +29,11 @@ struct Alias {
   std::string_view option, name;
 };
 constexpr Alias formatAliases[] = {{"int4", "a4g32"}, {"int8", "s8g32"}};
-constexpr Alias activationAliases[] = {
-    {"int8-group", "a8g32"}, {"int8-token", "a8t"}, {"int16-group", "a16g32"}, {"float", "f32"}};
+constexpr Alias activationAliases[] = {{"int8-group", "a8g32"},
+                                       {"int8-group64", "a8g64"},
+                                       {"int8-token", "a8t"},
+                                       {"int16-group", "a16g32"},
+                                       {"float", "f32"}};
 
 std::string tableName(std::span<const Alias> aliases, const std::string &text) {
   for (const Alias &alias : aliases)

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <set>
 
 using namespace mlir;
 using Json = nlohmann::json;
@@ -249,6 +250,7 @@ Status Survey::weigh(const std::vector<std::vector<int32_t>> &samples) {
       continue;
     kl[found->second] += node.kl;
     sources[found->second].outlook.a8g32 += node.a8g32;
+    sources[found->second].outlook.a8g64 += node.a8g64;
     sources[found->second].outlook.a16g32 += node.a16g32;
   }
   for (size_t i = 0; i < sources.size(); ++i)
@@ -261,7 +263,9 @@ Status Survey::weigh(const std::vector<std::vector<int32_t>> &samples) {
 /// Inputs that linears share are rounded once, so they are chosen together.
 struct SharedInput {
   std::vector<const MatrixOutlook *> linears;
-  double weights = 0, gain = 0;
+  double weights = 0;
+  double precise = 0; ///< what INT16 gains
+  double coarse = 0;  ///< what a scale for 64 inputs gains: a loss, below 0
   bool isHead = false;
 };
 
@@ -274,14 +278,29 @@ double shareOfPreciseInputs(const PreciseInputs &precise, bool losesMoreThanWeig
     return precise.favored ? 1.0 / 4 : 1.0 / 8;
   if (precise.favored)
     return losesMoreThanWeights ? 1.0 : 1.0 / 4;
-  return losesMoreThanWeights ? 1.0 / 4 : 1.0 / 32;
+  return losesMoreThanWeights ? 1.0 / 8 : 1.0 / 32;
 }
 
 /// A gain below this share of the whole divergence is not worth any speed.
 constexpr double leastGain = 0.01;
+/// A scale for 64 inputs spares a 20th of the time of products: as many inputs have it as cost
+/// together this share of the whole divergence.
+constexpr double mostCoarseLoss = 0.03;
 
-void choosePreciseInputs(const std::vector<MatrixOutlook> &matrices, const PreciseInputs &precise,
-                         FormatPlan &plan) {
+/// All inputs, those first that `value` ranks highest for the weights that read them.
+std::vector<const SharedInput *> ranked(const std::map<std::string, SharedInput> &inputs,
+                                        double SharedInput::*value) {
+  std::vector<const SharedInput *> order;
+  for (const auto &[name, input] : inputs)
+    order.push_back(&input);
+  std::stable_sort(order.begin(), order.end(), [&](const SharedInput *a, const SharedInput *b) {
+    return a->*value * b->weights > b->*value * a->weights;
+  });
+  return order;
+}
+
+void chooseInputs(const std::vector<MatrixOutlook> &matrices, const PreciseInputs &precise,
+                  FormatPlan &plan) {
   std::map<std::string, SharedInput> inputs;
   double decoder = 0;
   for (const MatrixOutlook &matrix : matrices) {
@@ -290,30 +309,37 @@ void choosePreciseInputs(const std::vector<MatrixOutlook> &matrices, const Preci
     SharedInput &input = inputs[matrix.input];
     input.linears.push_back(&matrix);
     input.weights += double(matrix.rows) * double(matrix.cols);
-    input.gain += matrix.a8g32 - matrix.a16g32;
+    input.precise += matrix.a8g32 - matrix.a16g32;
+    input.coarse += std::min(0.0, matrix.a8g32 - matrix.a8g64);
     input.isHead |= matrix.isHead;
     plan.activationKl += matrix.a8g32;
     if (!matrix.isHead)
       decoder += double(matrix.rows) * double(matrix.cols);
   }
-  std::vector<const SharedInput *> order;
-  for (const auto &[name, input] : inputs)
-    order.push_back(&input);
-  std::stable_sort(order.begin(), order.end(), [](const SharedInput *a, const SharedInput *b) {
-    return a->gain * b->weights > b->gain * a->weights;
-  });
   const double whole = plan.weightKl + plan.activationKl;
+  std::set<const SharedInput *> arePrecise;
+  auto choose = [&](const SharedInput &input, ActivationFormat format, double gain) {
+    plan.activationKl -= gain;
+    for (const MatrixOutlook *linear : input.linears)
+      plan.scheme.matrices[linear->name].activation = format;
+  };
   double spent = 0;
-  for (const SharedInput *input : order) {
-    if (input->gain < leastGain * whole / double(std::max<size_t>(1, order.size())))
+  for (const SharedInput *input : ranked(inputs, &SharedInput::precise)) {
+    if (input->precise < leastGain * whole / double(std::max<size_t>(1, inputs.size())))
       continue;
     const double share = shareOfPreciseInputs(precise, plan.activationKl > plan.weightKl);
     if (!input->isHead && spent + input->weights > share * decoder)
       continue;
     spent += input->isHead ? 0 : input->weights;
-    plan.activationKl -= input->gain;
-    for (const MatrixOutlook *linear : input->linears)
-      plan.scheme.matrices[linear->name].activation = ActivationFormat::A16G32;
+    choose(*input, ActivationFormat::A16G32, input->precise);
+    arePrecise.insert(input);
+  }
+  double left = precise.favored ? 0 : mostCoarseLoss * (plan.weightKl + plan.activationKl);
+  for (const SharedInput *input : ranked(inputs, &SharedInput::coarse)) {
+    if (precise.favored || arePrecise.contains(input) || left + input->coarse < 0)
+      continue;
+    left += input->coarse;
+    choose(*input, ActivationFormat::A8G64, input->coarse);
   }
 }
 
@@ -339,6 +365,7 @@ std::string outlooksText(const std::vector<MatrixOutlook> &matrices, const std::
                     {"cols", matrix.cols},
                     {"choices", std::move(choices)},
                     {"a8g32", matrix.a8g32},
+                    {"a8g64", matrix.a8g64},
                     {"a16g32", matrix.a16g32},
                     {"input", matrix.input}});
   }
@@ -361,6 +388,7 @@ std::optional<std::vector<MatrixOutlook>> readOutlooks(const std::string &text,
       matrix.rows = entry.at("rows");
       matrix.cols = entry.at("cols");
       matrix.a8g32 = entry.at("a8g32");
+      matrix.a8g64 = entry.at("a8g64");
       matrix.a16g32 = entry.at("a16g32");
       matrix.input = entry.at("input");
       for (const Json &choice : entry.at("choices")) {
@@ -444,7 +472,7 @@ Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, Budge
     plan.kl[matrices[i].name] = matrices[i].kl[choice];
   }
   if (base.activation == ActivationFormat::A8G32)
-    choosePreciseInputs(matrices, precise, plan);
+    chooseInputs(matrices, precise, plan);
   return plan;
 }
 

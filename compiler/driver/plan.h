@@ -24,8 +24,9 @@ struct MatrixOutlook {
   std::vector<WeightFormat> formats; ///< that compete
   std::vector<int64_t> bytes;        ///< of each
   std::vector<double> kl;            ///< of each, predicted: nats per token
-  double a8g32 = 0, a16g32 = 0;      ///< what rounding the linear's inputs adds; 0: an embedding
-  std::string input;                 ///< linears that read the same value have the same
+  /// What rounding the linear's inputs adds; 0: an embedding.
+  double a8g32 = 0, a8g64 = 0, a16g32 = 0;
+  std::string input; ///< linears that read the same value have the same
 };
 
 struct OutlookOptions {
@@ -65,8 +66,8 @@ struct PreciseInputs {
   bool favored = false;     ///< quality goes before speed: many more
 };
 
-/// Chooses formats under `goal` (bytes are those of packed matrices), and INT16 inputs where INT8
-/// costs most for its speed.
+/// Chooses formats under `goal` (bytes are those of packed matrices), INT16 inputs where INT8 costs
+/// most for its speed, and scales for 64 inputs where they cost least.
 Result<FormatPlan> planFormats(const std::vector<MatrixOutlook> &matrices, BudgetGoal goal,
                                const QuantizeScheme &base, const PreciseInputs &precise);
 

@@ -182,7 +182,11 @@ Status Lowering::lowerAttention(slm::AttentionOp op) {
   merge.maxTokens = options.maxTokens;
   merge.maxContext = context;
   Location merged = out.location;
-  if (dim % groupInputs == 0 && (merge.result = writtenAtOnce(op.getResult())))
+  // Heads are merged one by one: none may share a scale with the next.
+  auto written = writtenAtOnce(op.getResult());
+  if (written && dim % inputsWrittenTogether(*written) == 0)
+    merge.result = written;
+  if (merge.result)
     merged = newActivations(*merge.result, slm::widthOf(op.getResult()), Domain::Tokens);
   emit(merge, Domain::Tokens, OpLabel::Attention, {partials, positions(), merged}, true, false);
   KernelSpec many = attend;

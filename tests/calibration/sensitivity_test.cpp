@@ -142,7 +142,9 @@ TEST(Sensitivity, PredictsTheDivergence) {
       continue;
     const double groups = oracle.kl(node.node, ActivationFormat::A8G32);
     const double whole = oracle.kl(node.node, ActivationFormat::A8T);
+    const double wide = oracle.kl(node.node, ActivationFormat::A8G64);
     EXPECT_NEAR(node.a8g32, groups, 0.5 * groups + 1e-12) << node.name;
+    EXPECT_NEAR(node.a8g64, wide, 0.5 * wide + 1e-12) << node.name;
     EXPECT_NEAR(node.a8t, whole, 0.5 * whole + 1e-12) << node.name;
     EXPECT_LT(node.a16g32, 1e-3 * node.a8g32 + 1e-15) << node.name;
   }
@@ -182,7 +184,7 @@ TEST(Sensitivity, SameForAnyThreadsOtherForOtherSeeds) {
     std::vector<double> values;
     EXPECT_TRUE(found.ok());
     for (const NodeSensitivity &node : found->nodes)
-      values.insert(values.end(), {node.kl, node.a8g32, node.a8t, node.a16g32});
+      values.insert(values.end(), {node.kl, node.a8g32, node.a8g64, node.a8t, node.a16g32});
     return values;
   };
   EXPECT_EQ(measured(1, 1), measured(3, 1));

@@ -99,8 +99,10 @@ Activations makeActivations(ActivationFormat format, const std::vector<float> &x
     const float *in = &x[row * cols];
     for (int64_t g = 0; g < layout.groups; ++g) {
       const int64_t first = g * groupInputs, last = std::min(cols, first + groupInputs);
+      const int64_t from = info.group ? first / info.group * info.group : 0;
+      const int64_t end = info.group ? std::min(cols, from + info.group) : cols;
       float amax = 0;
-      for (int64_t i = info.group ? first : 0; i < (info.group ? last : cols); ++i)
+      for (int64_t i = from; i < end; ++i)
         amax = std::max(amax, std::fabs(in[i]));
       const bool some = amax > 0x1p-100f;
       const float scale = some ? amax / largest : 0, inverse = some ? largest / amax : 0;

@@ -20,6 +20,7 @@ CASES = [("llama_gqa/genai_fp32", "int4"), ("llama_gqa/genai_fp32", "int8", "--k
          ("llama_gqa/dynamo23", "f32", "--kv", "f32"), ("gemma3_text/dynamo23", "int4", "--kv", "int8-int4"),
          ("gemma3_text/dynamo23", "f32", "--kv", "int8"),
          ("llama_gqa/genai_fp32", "n4g32"), ("llama_gqa/genai_fp32", "a5g16"), ("gemma3_text/dynamo23", "a6g64"),
+         ("llama_gqa/genai_fp32", "n5g32", "--activations", "int8-group64", "--head", "s8c"),
          ("llama_gqa/genai_fp32", "s8g32", "--activations", "int16-group", "--head", "a6g32")]
 
 

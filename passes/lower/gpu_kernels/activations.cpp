@@ -92,7 +92,8 @@ private:
   void writeCodes(Value at, const Values &x) {
     Value scale = rowScale, inverse = rowInverse;
     if (!scale)
-      std::tie(scale, inverse) = quantizationScale(k, reduceMax(largest(x), quadsOfGroup));
+      std::tie(scale, inverse) =
+          quantizationScale(k, reduceMax(largest(x), to.layout.scaleInputs / quad));
     Values codes, high, low;
     Value sum;
     for (Value v : x) {

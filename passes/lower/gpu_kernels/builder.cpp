@@ -56,9 +56,9 @@ GpuBuilder::GpuBuilder(ModuleOp module, const KernelSpec &spec, const GpuTarget 
     function.setKnownBlockSize(ArrayRef<int32_t>{int32_t(launch.threads), 1, 1});
     // Left alone, and with 512, ptxas spills a few registers of large kernels to reach an occupancy
     // that nobody asked for.
-    const int64_t warps = roundUp(launch.threads, target.subgroup);
-    function->setAttr("nvvm.minctasm", b.getI32IntegerAttr(int32_t(
-                                           std::max<int64_t>(1, launch.residentThreads / warps))));
+    const int64_t threads = roundUp(launch.threads, target.subgroup);
+    const auto groups = int32_t(std::max<int64_t>(1, launch.residentThreads / threads));
+    function->setAttr("nvvm.minctasm", b.getI32IntegerAttr(groups));
   } else {
     function->setAttr(spirv::getEntryPointABIAttrName(),
                       spirv::getEntryPointABIAttr(b.getContext(), {int32_t(launch.threads), 1, 1}));

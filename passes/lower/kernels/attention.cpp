@@ -192,10 +192,10 @@ void emitAttentionMerge(KernelBuilder &k) {
         k.storeVector(out, k.add(first, piece.first), results[i]);
       return;
     }
-    for (size_t i = 0; i < results.size(); i += 2) {
-      Value group = k.div(k.add(first, columns[i].first), groupInputs);
-      emitResultGroup(k, out, k.spec.heads * headDim, group, results[i], results[i + 1]);
-    }
+    const auto together = size_t(inputsWrittenTogether(*k.spec.result) / lanes);
+    for (size_t i = 0; i < results.size(); i += together)
+      writeResults(k, out, k.spec.heads * headDim, k.add(first, columns[i].first),
+                   ArrayRef(results).slice(i, together));
   };
   // One item is 64 dimensions of one head, so that few large heads still fill the threads.
   constexpr int64_t unit = 4 * lanes;

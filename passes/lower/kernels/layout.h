@@ -18,7 +18,7 @@ namespace smelt {
 ///          complement; INT8: one plane; INT16: the high and the low one, code = 255 * high + low,
 ///          both in -127..127). On CPUs with tiles (KernelTarget::tiles), blocks of 8 have their
 ///          bytes as codes[planes][Kpadded / 64][8 rows][64 inputs]: what a tile loads.
-///          float scale[G][interleave]                (a8t repeats the row's scale)
+///          float scale[G][interleave]                (a8g64 and a8t repeat what groups share)
 ///          int32 offset[G][interleave]               (-128 * the sum of the group's codes: what
 ///          takes an offset of 128 off a dot product) float scaledSum[G][interleave] (scale * sum
 ///          of the codes, rounded once) int32 halfOffset[2 G][interleave], float halfScaledSum[2
@@ -30,6 +30,7 @@ struct ActivationLayout {
   bool quantized;
   bool tiles; ///< codes of blocks of 8 rows lie as the rows of tiles
   int64_t planes, planeBytes;
+  int64_t scaleInputs; ///< written together: what shares a scale, or a group where the row does
   /// Bytes from the block's start; the sums are `offset` or, of float activations, `sum`.
   int64_t scaleOffset, sumOffset, scaledSumOffset, halfSumOffset, halfScaledSumOffset;
   int64_t blockBytes; ///< multiple of 64
@@ -51,6 +52,11 @@ inline int64_t interleaveOf(const ActivationLayout &layout, int64_t row, int64_t
 /// INT16 codes are highFactor * high + low: with this factor both planes are symmetric.
 inline constexpr int64_t highFactor = 255;
 
+/// ActivationLayout::scaleInputs.
+inline int64_t inputsWrittenTogether(ActivationFormat format) {
+  return std::max(activationInfo(format).group, groupInputs);
+}
+
 inline ActivationLayout activationLayout(ActivationFormat format, int64_t cols, bool one,
                                          bool tiles = false) {
   ActivationLayout l{};
@@ -58,6 +64,7 @@ inline ActivationLayout activationLayout(ActivationFormat format, int64_t cols, 
   l.paddedCols = roundUp(cols, blockInputs);
   l.groups = l.paddedCols / groupInputs;
   l.planes = activationInfo(format).planes;
+  l.scaleInputs = inputsWrittenTogether(format);
   l.quantized = l.planes > 0;
   l.tiles = tiles && l.quantized && !one;
   l.planeBytes = l.paddedCols * l.interleave * (l.quantized ? 1 : sizeof(float));

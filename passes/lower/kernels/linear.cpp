@@ -15,6 +15,8 @@
 //           k*g32  A = fma(D - zero S, scale * xs, A)        y = A
 //           a*g*   A = fma(D * sc, xs, A), B = fma(mn, xs * S, B)   y = fma(ds, A, -(dm * B))
 //           n*g*, s8g32  A = fma(D * sc, xs, A)              y = A * ds
+//   a8g64, whose xs is the same for 64 inputs: A = fma(T, xs, A), where T = fma(D, scale or sc, T)
+//           (s8c: T + D) over their dot groups, from 0; B as above
 //   float   f32, s8c  A = A + D                              y = A, y = A * scale
 //           s4g32, k*g32  A = fma(scale, D, A)   (k: code less zero before the product)   y = A
 //           a*g*   A = fma(sc, D, A), B = fma(mn, S, B)      y = fma(ds, A, -(dm * B))
@@ -86,19 +88,23 @@ private:
     });
   }
 
-  /// The tiles of a group of results at a time, which become activations where they are made.
+  /// The tiles of what shares a scale at a time, whose results become activations where they are
+  /// made.
   void emitResultGroups() {
-    constexpr int64_t tiles = groupInputs / tileRows;
-    Buffer group = k.scratch(groupInputs, k.f32);
+    const int64_t together = inputsWrittenTogether(*k.spec.result);
+    const int64_t tiles = together / tileRows;
+    Buffer group = k.scratch(together, k.f32);
     Value block = k.mul(copyOfThread(k), layout.blockBytes);
-    auto [begin, end] = k.threadShare(k.idx(k.spec.rows / groupInputs));
+    auto [begin, end] = k.threadShare(k.idx(k.spec.rows / together));
     k.loop(begin, end, 1, [&](Value item) {
       k.loop(k.idx(0), k.idx(tiles), 1, [&](Value part) {
         Values y = emitResults(k.add(k.mul(item, tiles), part), block, k.idx(0), 1, 1, false);
         k.storeVector(group, k.mul(part, tileRows), y[0]);
       });
-      emitResultGroup(k, k.operand(3, k.i8), k.spec.rows, item, k.loadVector(group, k.idx(0)),
-                      k.loadVector(group, k.idx(lanes)));
+      Values x;
+      for (int64_t part = 0; part < tiles; ++part)
+        x.push_back(k.loadVector(group, k.idx(part * tileRows)));
+      writeResults(k, k.operand(3, k.i8), k.spec.rows, k.mul(item, together), x);
     });
   }
 

@@ -4,8 +4,9 @@
 // out, p2 int32 LogitRows when gatherRows (input row r = LogitRows[r]).
 //
 // INT8: scale = amax / 127, q = roundEven(x * (127 / amax)) with amax = max |x| over the group of
-// 32 (a8g32) or the row (a8t). INT16 (a16g32): the same with 32512 = 255 * 127 + 127, the largest
-// code of two planes. An amax below 2^-100 counts as zero: its reciprocal would overflow.
+// 32 (a8g32) or 64 (a8g64) or the row (a8t). INT16 (a16g32): the same with 32512 = 255 * 127 + 127,
+// the largest code of two planes. An amax below 2^-100 counts as zero: its reciprocal would
+// overflow.
 #include "passes/lower/kernels/columns.h"
 #include "passes/lower/kernels/rows.h"
 
@@ -148,17 +149,39 @@ std::pair<Value, Value> quantizationScale(KernelBuilder &k, ActivationFormat for
   return {k.select(enough, k.fdiv(amax, most), zero), k.select(enough, k.fdiv(most, amax), zero)};
 }
 
-/// One group of one row; `inverse` and `scale` are the row's for a8t, else null.
-void writeGroup(KernelBuilder &k, Buffer out, ActivationFormat format,
-                const ActivationLayout &layout, const RowPlace &row, Value group, Value low,
-                Value high, Value inverse, Value scale) {
-  if (!layout.quantized)
-    return writeFloats(k, out, layout, row, group, low, high);
-  if (!inverse)
-    std::tie(scale, inverse) =
-        quantizationScale(k, format, k.reduceMax(k.fmax(k.fabs(low), k.fabs(high))));
-  writeCodes(k, out, layout, row, group, low, high, inverse, scale);
+/// The largest of all lanes' magnitudes, lane by lane.
+Value largestOf(KernelBuilder &k, ArrayRef<Value> x) {
+  Value most = k.fabs(x[0]);
+  for (Value v : x.drop_front())
+    most = k.fmax(most, k.fabs(v));
+  return most;
 }
+
+/// Groups from `group` on of one row, `x` in vectors of 16; `inverse` and `scale` are the row's for
+/// a8t, else null.
+void writeGroups(KernelBuilder &k, Buffer out, ActivationFormat format,
+                 const ActivationLayout &layout, const RowPlace &row, Value group,
+                 ArrayRef<Value> x, Value inverse, Value scale) {
+  if (layout.quantized && !inverse)
+    std::tie(scale, inverse) = quantizationScale(k, format, k.reduceMax(largestOf(k, x)));
+  for (size_t i = 0; i < x.size(); i += 2, group = k.add(group, 1))
+    if (layout.quantized)
+      writeCodes(k, out, layout, row, group, x[i], x[i + 1], inverse, scale);
+    else
+      writeFloats(k, out, layout, row, group, x[i], x[i + 1]);
+}
+
+/// Columns [column, column + width) in vectors of 16, of which n exist.
+Values columnsOf(KernelBuilder &k, const ColumnSource &input, Value column, int64_t width,
+                 int64_t n) {
+  Values x;
+  for (int64_t i = 0; i < width; i += lanes)
+    x.push_back(input(k.add(column, i), n - i));
+  return x;
+}
+
+/// Of scaleInputs, in a row.
+int64_t unitsOf(const ActivationLayout &layout) { return layout.paddedCols / layout.scaleInputs; }
 
 /// Scale and inverse of a whole row.
 std::pair<Value, Value> rowScale(KernelBuilder &k, const ColumnSource &input) {
@@ -169,7 +192,7 @@ std::pair<Value, Value> rowScale(KernelBuilder &k, const ColumnSource &input) {
   return quantizationScale(k, k.spec.activation, k.reduceMax(most));
 }
 
-/// Groups [begin, end) of one row; `width` rows of its block lie side by side.
+/// Units [begin, end) of scaleInputs of one row; `width` rows of its block lie side by side.
 void writeRow(KernelBuilder &k, Buffer out, Value row, Value width, Value begin, Value end,
               const ColumnSource &input) {
   const ActivationLayout layout = k.activations();
@@ -178,10 +201,11 @@ void writeRow(KernelBuilder &k, Buffer out, Value row, Value width, Value begin,
     std::tie(scale, inverse) = rowScale(k, input);
   const RowPlace at{k.mul(k.div(row, layout.interleave), layout.blockBytes),
                     k.rem(row, layout.interleave), width};
-  forUnits(k, k.spec.cols, groupInputs, layout.groups, begin, end, [&](Value column, int64_t n) {
-    writeGroup(k, out, k.spec.activation, layout, at, k.div(column, groupInputs), input(column, n),
-               input(k.add(column, lanes), n - lanes), inverse, scale);
-  });
+  forUnits(k, k.spec.cols, layout.scaleInputs, unitsOf(layout), begin, end,
+           [&](Value column, int64_t n) {
+             writeGroups(k, out, k.spec.activation, layout, at, k.div(column, groupInputs),
+                         columnsOf(k, input, column, layout.scaleInputs, n), inverse, scale);
+           });
 }
 
 Value shuffle(KernelBuilder &k, Value a, Value c, ArrayRef<int64_t> mask) {
@@ -247,8 +271,8 @@ void writeCodes(KernelBuilder &k, Buffer out, const ActivationLayout &layout, co
     k.storeVector(viewAs(k, out, k.i32), k.add(first, int64_t(i) * rows), quad, rows * 4);
 }
 
-/// Groups [begin, end) of a block of eight rows as INT8: the same codes as row by row, with the
-/// exchange of rows and columns in registers.
+/// Units [begin, end) of a block of eight rows as INT8 or INT16: the same codes as row by row, with
+/// the exchange of rows and columns in registers.
 void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, Value begin, Value end,
                 ArrayRef<ColumnSource> inputs) {
   const ActivationLayout layout = k.activations();
@@ -267,20 +291,14 @@ void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, Value begin, Value
     wholeScale = vector::FromElementsOp::create(k.b, k.vec(rows, k.f32), scales);
     wholeInverse = vector::FromElementsOp::create(k.b, k.vec(rows, k.f32), inverses);
   }
-  forUnits(k, k.spec.cols, groupInputs, layout.groups, begin, end, [&](Value column, int64_t n) {
-    Value group = k.div(column, groupInputs), scale = wholeScale, inverse = wholeInverse;
-    Values low, high, most, sums[2];
+  auto writeSums = [&](int64_t offset, int64_t scaled, Value item, Value sum, Value scale) {
+    k.storeVector(words, place(k, all, offset, item), k.imul(sum, k.splatI(-128, rows)));
+    k.storeVector(floats, place(k, all, scaled, item), k.fmul(scale, k.toFloat(sum)));
+  };
+  auto writeOne = [&](Value group, ArrayRef<Value> low, ArrayRef<Value> high, Value inverse,
+                      Value scale) {
+    Values sums[2], halves[2];
     SmallVector<Values> codes(layout.planes); // [planes][rows]
-    for (const ColumnSource &input : inputs) {
-      low.push_back(input(column, n));
-      high.push_back(input(k.add(column, lanes), n - lanes));
-    }
-    if (!scale) {
-      for (int64_t r = 0; r < rows; ++r)
-        most.push_back(k.fmax(k.fabs(low[r]), k.fabs(high[r])));
-      Value amax = reduceRows(k, most, [&](Value a, Value c) { return k.fmax(a, c); });
-      std::tie(scale, inverse) = quantizationScale(k, k.spec.activation, amax);
-    }
     for (int64_t r = 0; r < rows; ++r) {
       Value factor = k.lane(inverse, r);
       Value first = codesOf(k, low[r], factor), second = codesOf(k, high[r], factor);
@@ -292,18 +310,34 @@ void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, Value begin, Value
     for (int64_t plane = 0; plane < layout.planes; ++plane)
       writeCodes(k, out, layout, all, group, plane, codes[plane]);
     k.storeVector(floats, place(k, all, layout.scaleOffset, group), scale);
-    auto writeSums = [&](int64_t offset, int64_t scaled, Value item, Value sum) {
-      k.storeVector(words, place(k, all, offset, item), k.imul(sum, k.splatI(-128, rows)));
-      k.storeVector(floats, place(k, all, scaled, item), k.fmul(scale, k.toFloat(sum)));
-    };
-    Value halves[2];
+    Value whole;
     for (int64_t half = 0; half < 2; ++half) {
-      halves[half] = reduceRows(k, sums[half], [&](Value a, Value c) { return k.iadd(a, c); });
-      writeSums(layout.halfSumOffset, layout.halfScaledSumOffset, k.add(k.mul(group, 2), half),
-                halves[half]);
+      Value sum = reduceRows(k, sums[half], [&](Value a, Value c) { return k.iadd(a, c); });
+      writeSums(layout.halfSumOffset, layout.halfScaledSumOffset, k.add(k.mul(group, 2), half), sum,
+                scale);
+      whole = whole ? k.iadd(whole, sum) : sum;
     }
-    writeSums(layout.sumOffset, layout.scaledSumOffset, group, k.iadd(halves[0], halves[1]));
-  });
+    writeSums(layout.sumOffset, layout.scaledSumOffset, group, whole, scale);
+  };
+  forUnits(k, k.spec.cols, layout.scaleInputs, unitsOf(layout), begin, end,
+           [&](Value column, int64_t n) {
+             Value scale = wholeScale, inverse = wholeInverse;
+             SmallVector<Values> x(layout.scaleInputs / lanes); // [vectors][rows]
+             Values most;
+             for (const ColumnSource &input : inputs) {
+               const Values row = columnsOf(k, input, column, layout.scaleInputs, n);
+               most.push_back(scale ? Value() : largestOf(k, row));
+               for (auto [vectors, v] : llvm::zip(x, row))
+                 vectors.push_back(v);
+             }
+             if (!scale) {
+               Value amax = reduceRows(k, most, [&](Value a, Value c) { return k.fmax(a, c); });
+               std::tie(scale, inverse) = quantizationScale(k, k.spec.activation, amax);
+             }
+             Value group = k.div(column, groupInputs);
+             for (size_t i = 0; i < x.size(); i += 2, group = k.add(group, 1))
+               writeOne(group, x[i], x[i + 1], inverse, scale);
+           });
 }
 
 } // namespace
@@ -313,10 +347,10 @@ void emitActivations(KernelBuilder &k, Buffer out,
   const ActivationLayout layout = k.activations();
   Value rows = k.rowCount();
   if (k.spec.ownCopy)
-    return writeRow(k, out, copyOfThread(k), k.idx(1), k.idx(0), k.idx(layout.groups),
+    return writeRow(k, out, copyOfThread(k), k.idx(1), k.idx(0), k.idx(unitsOf(layout)),
                     open(k.idx(0)));
   if (k.spec.one || !layout.quantized) {
-    forRows(k, rows, layout.groups, [&](Value row, Value begin, Value end) {
+    forRows(k, rows, unitsOf(layout), [&](Value row, Value begin, Value end) {
       Value firstOfBlock = k.sub(row, k.rem(row, layout.interleave));
       Value width = k.spec.one ? k.idx(1) : widthOf(k, k.sub(rows, firstOfBlock));
       writeRow(k, out, row, width, begin, end, open(row));
@@ -326,7 +360,7 @@ void emitActivations(KernelBuilder &k, Buffer out,
   // The last block of eight rows may be short: what lies beside its rows repeats the last one, for
   // it is multiplied too.
   Value last = k.sub(rows, k.idx(1));
-  forRows(k, k.ceilDiv(rows, manyInterleave), layout.groups,
+  forRows(k, k.ceilDiv(rows, manyInterleave), unitsOf(layout),
           [&](Value rowBlock, Value begin, Value end) {
             Value first = k.mul(rowBlock, manyInterleave);
             k.ifElse(
@@ -349,11 +383,10 @@ void emitActivations(KernelBuilder &k, Buffer out,
           });
 }
 
-void emitResultGroup(KernelBuilder &k, Buffer out, int64_t cols, Value group, Value low,
-                     Value high) {
+void writeResults(KernelBuilder &k, Buffer out, int64_t cols, Value column, ArrayRef<Value> x) {
   const RowPlace only{k.idx(0), k.idx(0), k.idx(1)};
-  writeGroup(k, out, *k.spec.result, activationLayout(*k.spec.result, cols, true), only, group, low,
-             high, {}, {});
+  writeGroups(k, out, *k.spec.result, activationLayout(*k.spec.result, cols, true), only,
+              k.div(column, groupInputs), x, {}, {});
 }
 
 void emitQuantize(KernelBuilder &k) {

@@ -36,10 +36,11 @@ using ColumnSource = std::function<Value(Value column, int64_t n)>;
 void emitActivations(KernelBuilder &k, Buffer out,
                      const std::function<ColumnSource(Value row)> &open);
 
-/// Writes the group of 32 inputs `low`, `high` of the only row of `out`, activations of `cols`
-/// columns (a multiple of 64) of spec.result, of which no scale is of the whole row.
-void emitResultGroup(KernelBuilder &k, Buffer out, int64_t cols, Value group, Value low,
-                     Value high);
+/// Writes columns from `column` on of the only row of `out`, activations of `cols` columns (a
+/// multiple of 64) of spec.result, of which no scale is of the whole row: vectors of 16 that share
+/// a scale.
+void writeResults(KernelBuilder &k, Buffer out, int64_t cols, Value column,
+                  llvm::ArrayRef<Value> x);
 
 /// This thread's copy of one row of activations (KernelSpec::ownCopy), counted in rows.
 inline Value copyOfThread(KernelBuilder &k) {

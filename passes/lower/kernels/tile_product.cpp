@@ -18,7 +18,8 @@ TileProduct::TileProduct(KernelBuilder &k)
     : k(k), weights(k, 1), layout(k.activations()), halves(weights.dotInputs < groupInputs),
       words(k.operand(0, k.i32)), floats(k.operand(0, k.f32)),
       wholeRows(k.spec.activation == ActivationFormat::A8T &&
-                weights.info.scales == ScaleStorage::Row && layout.paddedCols <= mostWholeInputs) {
+                weights.info.scales == ScaleStorage::Row && layout.paddedCols <= mostWholeInputs),
+      sharesScale(layout.scaleInputs == blockInputs) {
   if (layout.tiles)
     unit.emplace(matrixUnit());
   if (k.spec.one || !decodesOnce(manyInterleave))
@@ -33,24 +34,17 @@ Values TileProduct::emit(Value tile, Value block, Value firstRow, int64_t count,
   if (unit && interleave == layout.interleave)
     return emitMatrix(tile, block);
   Values sums(count * sumsOfRow(), wholeRows ? k.splatI(0) : k.splatF(0));
-  const int64_t dots = blockInputs / weights.dotInputs;
+  // With many rows the loop costs little beside its body, and unrolled it takes long to compile.
+  const bool asLoop = count >= rowsOfLoop && !halves;
   Value blocks = k.idx(layout.paddedCols / blockInputs);
   Value first = k.add(tile, weights.info.rowHeaderBytes);
   sums = k.loop(k.idx(0), blocks, 1, sums, [&](Value i, ValueRange carried) {
     Value at = k.add(first, k.mul(i, weights.info.blockBytes));
     if (!k.spec.one)
       prefetchAhead(at);
-    auto emitDot = [&](Value dot, Values next) {
-      return addDot(placeOf(at, block, firstRow, i, dot, count, interleave), std::move(next));
-    };
-    // With many rows the loop costs little beside its body, and unrolled it takes long to compile.
-    if (count >= rowsOfLoop && !halves)
-      return k.loop(k.idx(0), k.idx(dots), 1, carried,
-                    [&](Value dot, ValueRange inner) { return emitDot(dot, Values(inner)); });
-    Values next(carried);
-    for (int64_t dot = 0; dot < dots; ++dot)
-      next = emitDot(k.idx(dot), next);
-    return next;
+    return addBlock(
+        asLoop, [&](Value dot) { return placeOf(at, block, firstRow, i, dot, count, interleave); },
+        [&](const Place &dot, const Values &before) { return integerDots(dot, before); }, carried);
   });
   if (wholeRows)
     sums = scaledRows(block, firstRow, count, interleave, sums);
@@ -65,12 +59,50 @@ TileProduct::Place TileProduct::placeOf(Value weightBlock, Value block, Value fi
   return {weightBlock, block, firstRow, group, sumIndex, dot, count, interleave};
 }
 
-/// One dot group more of rows in registers.
-Values TileProduct::addDot(const Place &at, Values sums) {
+/// Takes `state` through the dot products of a block.
+Values TileProduct::overDots(bool asLoop, PlaceOfDot placeOf, Values state,
+                             function_ref<Values(const Place &at, Values before)> step) {
+  const int64_t dots = blockInputs / weights.dotInputs;
+  if (asLoop)
+    return k.loop(k.idx(0), k.idx(dots), 1, state,
+                  [&](Value dot, ValueRange before) { return step(placeOf(dot), before); });
+  for (int64_t dot = 0; dot < dots; ++dot)
+    state = step(placeOf(k.idx(dot)), state);
+  return state;
+}
+
+/// One block more of rows in registers.
+Values TileProduct::addBlock(bool asLoop, PlaceOfDot placeOf, IntegerDots integers, Values sums) {
   if (wholeRows)
-    return integerDots(at, sums);
-  accumulate(at, layout.quantized ? floatsOf(integerDots(at, {})) : floatDots(at), sums);
-  return sums;
+    return overDots(asLoop, placeOf, sums,
+                    [&](const Place &at, Values before) { return integers(at, before); });
+  if (sharesScale)
+    return addShared(asLoop, placeOf, integers, sums);
+  return overDots(asLoop, placeOf, sums, [&](const Place &at, Values before) {
+    accumulate(at, layout.quantized ? floatsOf(integers(at, {})) : floatDots(at), before);
+    return before;
+  });
+}
+
+/// The same of activations with one scale for the block: sums of products with the weights' scales
+/// alone come first.
+Values TileProduct::addShared(bool asLoop, PlaceOfDot placeOf, IntegerDots integers, Values sums) {
+  const Place first = placeOf(k.idx(0));
+  const auto count = size_t(first.count);
+  Values parts(count, k.splatF(0));
+  parts.append(sums.begin() + count, sums.end());
+  parts = overDots(asLoop, placeOf, parts, [&](const Place &at, Values before) {
+    Value scale = weights.scale(at.weights, at.dot);
+    for (auto [part, dot] : llvm::zip(before, floatsOf(integers(at, {}))))
+      part = scale ? k.fma(dot, scale, part) : k.fadd(dot, part);
+    addMinimums(at, MutableArrayRef(before).drop_front(count));
+    return before;
+  });
+  for (size_t r = 0; r < count; ++r) {
+    Value xs = k.splat(load(floats, first, layout.scaleOffset, first.group, int64_t(r)));
+    parts[r] = k.fma(parts[r], xs, sums[r]);
+  }
+  return parts;
 }
 
 void TileProduct::prefetchAhead(Value weightBlock) {
@@ -241,7 +273,6 @@ Values TileProduct::floatDots(const Place &at) {
 /// Adds the dot products to the sums A and, asymmetric, B behind them.
 void TileProduct::accumulate(const Place &at, const Values &dots, Values &sums) {
   Value scale = weights.scale(at.weights, at.dot);
-  Value minimum = weights.asymmetric ? weights.minimum(at.weights, at.dot) : Value();
   const bool coded = weights.info.scales == ScaleStorage::Code;
   for (int64_t r = 0; r < at.count; ++r) {
     Value &a = sums[r];
@@ -254,12 +285,19 @@ void TileProduct::accumulate(const Place &at, const Values &dots, Values &sums) 
     } else {
       a = scale ? k.fma(scale, dots[r], a) : k.fadd(a, dots[r]);
     }
-    if (minimum) {
-      const int64_t scaled = halves ? layout.halfScaledSumOffset : layout.scaledSumOffset;
-      Value sum = load(floats, at, layout.quantized ? scaled : sumOffset(), at.sumIndex, r);
-      Value &b = sums[at.count + r];
-      b = k.fma(minimum, k.splat(sum), b);
-    }
+  }
+  addMinimums(at, MutableArrayRef(sums).drop_front(at.count));
+}
+
+/// Of asymmetric formats: what is taken off at last.
+void TileProduct::addMinimums(const Place &at, MutableArrayRef<Value> sums) {
+  if (!weights.asymmetric)
+    return;
+  Value minimum = weights.minimum(at.weights, at.dot);
+  const int64_t scaled = halves ? layout.halfScaledSumOffset : layout.scaledSumOffset;
+  for (int64_t r = 0; r < at.count; ++r) {
+    Value sum = load(floats, at, layout.quantized ? scaled : sumOffset(), at.sumIndex, r);
+    sums[r] = k.fma(minimum, k.splat(sum), sums[r]);
   }
 }
 

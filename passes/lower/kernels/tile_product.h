@@ -61,6 +61,7 @@ private:
   bool halves;          ///< dot products of 16 inputs
   Buffer words, floats; ///< activations
   bool wholeRows;       ///< the sums of rows are integers: all inputs share their scales
+  bool sharesScale;     ///< the inputs of a block share the activations' scale
   /// A shift and a mask for two rows cost less than reading codes again, where these rows have one
   /// sum each to read too (s4g32 on AVX2: 9 %).
   bool cheapToDecode() const {
@@ -75,7 +76,15 @@ private:
 
   Place placeOf(Value weightBlock, Value block, Value firstRow, Value inputBlock, Value dot,
                 int64_t count, int64_t interleave);
-  Values addDot(const Place &at, Values sums);
+  /// Where dot product `dot` of a block is.
+  using PlaceOfDot = llvm::function_ref<Place(Value dot)>;
+  /// The integers of a dot product, added to those before, if there are any.
+  using IntegerDots = llvm::function_ref<Values(const Place &at, const Values &before)>;
+  Values overDots(bool asLoop, PlaceOfDot placeOf, Values state,
+                  llvm::function_ref<Values(const Place &at, Values before)> step);
+  Values addBlock(bool asLoop, PlaceOfDot placeOf, IntegerDots integers, Values sums);
+  Values addShared(bool asLoop, PlaceOfDot placeOf, IntegerDots integers, Values sums);
+  void addMinimums(const Place &at, llvm::MutableArrayRef<Value> sums);
   int64_t sumsOfRow() const { return weights.asymmetric ? 2 : 1; }
   Values integerDots(const Place &at, const Values &sums);
   Values centred(const Place &at, Values totals, const Values &offsets);

@@ -50,11 +50,15 @@ void TileProduct::sumBlock(Value tile, Value block, Value inBlock, int64_t inter
     decodeBlock(weightBlock, none);
     k.loop(none, inBlock, count, [&](Value row) {
       Values sums = loadSums(row, count, set);
-      for (int64_t dot = 0; dot < blockInputs / weights.dotInputs; ++dot) {
-        Place place = placeOf(weightBlock, block, row, inputBlock, k.idx(dot), count, interleave);
+      auto dotAt = [&](Value dot) {
+        Place place = placeOf(weightBlock, block, row, inputBlock, dot, count, interleave);
         place.decoded = true;
-        sums = addDot(place, sums);
-      }
+        return place;
+      };
+      auto integers = [&](const Place &at, const Values &before) {
+        return integerDots(at, before);
+      };
+      sums = addBlock(/*asLoop=*/false, dotAt, integers, sums);
       storeSums(row, sums, count, set);
     });
   });

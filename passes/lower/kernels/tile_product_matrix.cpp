@@ -139,7 +139,7 @@ Values TileProduct::emitMatrix(Value tile, Value activations) {
   if (wholeRows)
     return finish(
         tile, scaledRows(activations, none, rows, rows, multipliedRows(first, activations)), rows);
-  const int64_t blocks = layout.paddedCols / blockInputs, dots = blockInputs / weights.dotInputs;
+  const int64_t blocks = layout.paddedCols / blockInputs;
   auto weightBlock = [&](Value block) {
     return k.add(first, k.mul(block, weights.info.blockBytes));
   };
@@ -159,12 +159,16 @@ Values TileProduct::emitMatrix(Value tile, Value activations) {
     };
     ifThere(decodeAhead, decodeAt);
     ifThere(multiplyAhead, multiplyAt);
-    return k.loop(none, k.idx(dots), 1, carried, [&](Value dot, ValueRange inner) {
-      const Place place = placeOf(weightBlock(block), activations, none, block, dot, rows, rows);
-      Values next(inner);
-      accumulate(place, floatsOf(multiplied(place, k.rem(block, slots))), next);
-      return next;
-    });
+    auto dotAt = [&](Value dot) {
+      return placeOf(weightBlock(block), activations, none, block, dot, rows, rows);
+    };
+    auto integers = [&](const Place &at, const Values &before) {
+      Values totals = multiplied(at, k.rem(block, slots));
+      for (auto [total, sum] : llvm::zip(totals, before))
+        total = k.iadd(total, sum);
+      return totals;
+    };
+    return addBlock(/*asLoop=*/true, dotAt, integers, carried);
   });
   return finish(tile, sums, rows);
 }

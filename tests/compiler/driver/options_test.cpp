@@ -73,7 +73,8 @@ TEST(Options, NamesAndTableNames) {
 TEST(Options, UnknownNamesListTheKnown) {
   expectContains(failureOf("--weights", "int3"), "unknown weight format 'int3'");
   expectContains(failureOf("--weights", "int3"), "int4, int8");
-  expectContains(failureOf("--activations", "half"), "int8-group, int8-token, int16-group, float");
+  expectContains(failureOf("--activations", "half"),
+                 "int8-group, int8-group64, int8-token, int16-group, float");
   expectContains(failureOf("--kv", "i8"),
                  "--kv: unknown cache precision 'i8', expected one of f32, f16, int8, int8-int4");
   expectContains(failureOf("--algorithm", "magic"), "rtn");

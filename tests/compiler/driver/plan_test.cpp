@@ -1,5 +1,5 @@
 // Which inputs a plan makes INT16: those that gain most for the products they cost, up to a share
-// that depends on what the model is for.
+// that depends on what the model is for. And which share their scales: those that lose least.
 #include "compiler/driver/plan.h"
 
 #include <gtest/gtest.h>
@@ -23,6 +23,7 @@ std::vector<MatrixOutlook> outlooks(double weightKl, double inputKl) {
       matrix.bytes.push_back(packedBytes(format, matrix.rows, matrix.cols));
     matrix.kl = {weightKl, weightKl / 100};
     matrix.a8g32 = inputKl * (1 + 0.5 / (1 + i));
+    matrix.a8g64 = 1; // far too much
     matrix.a16g32 = 0;
     matrix.input = "input" + std::to_string(i);
     matrices.push_back(matrix);
@@ -71,7 +72,7 @@ TEST(PlanFormats, FewInputsAreIntegersOf16BitsWhereWeightsLoseMore) {
 
 TEST(PlanFormats, MoreInputsAreWhereTheyLoseMoreThanWeights) {
   const auto matrices = outlooks(1e-9, 0.001);
-  EXPECT_EQ(planned(matrices, {}).precise, linears / 4);
+  EXPECT_EQ(planned(matrices, {}).precise, linears / 8);
   EXPECT_EQ(planned(matrices, {.favored = true}).precise, linears);
   EXPECT_EQ(planned(matrices, {.onlyPrefill = true}).precise, linears / 8);
 }
@@ -107,4 +108,34 @@ TEST(PlanFormats, GainsThatNobodyNoticesCostNoSpeed) {
   const Planned found = planned(matrices, {.favored = true});
   EXPECT_EQ(found.precise, 0);
   EXPECT_FALSE(found.headIsPrecise);
+}
+
+TEST(PlanFormats, InputsShareScalesWhereThatCostsLittle) {
+  auto matrices = outlooks(1.0, 0.001);
+  double whole = 0;
+  for (int i = 0; i <= linears; ++i) { // the further, the less
+    MatrixOutlook &matrix = matrices[size_t(i)];
+    matrix.a8g64 = matrix.a8g32 * (1 + 400.0 / (1 + i));
+    whole += matrix.kl.back() + matrix.a8g32;
+  }
+  const auto coarse = [&](PreciseInputs precise) {
+    const Planned found = planned(matrices, precise);
+    double lost = 0;
+    int count = 0;
+    bool before = false;
+    for (int i = 0; i < linears; ++i) {
+      const MatrixOutlook &matrix = matrices[size_t(i)];
+      const bool isCoarse =
+          found.plan.scheme.matrices.at(matrix.name).activation == ActivationFormat::A8G64;
+      EXPECT_LE(before, isCoarse) << "of equal size, those that lose least come first";
+      before = isCoarse;
+      count += isCoarse;
+      lost += isCoarse ? matrix.a8g64 - matrix.a8g32 : 0;
+    }
+    EXPECT_LT(lost, 0.03 * whole);
+    return count;
+  };
+  EXPECT_GT(coarse({}), 2);
+  EXPECT_LT(coarse({}), linears / 2);
+  EXPECT_EQ(coarse({.favored = true}), 0);
 }
