@@ -285,7 +285,7 @@ double shareOfPreciseInputs(const PreciseInputs &precise, bool losesMoreThanWeig
 constexpr double leastGain = 0.01;
 /// A scale for 64 inputs spares a 20th of the time of products: as many inputs have it as cost
 /// together this share of the whole divergence.
-constexpr double mostCoarseLoss = 0.03;
+constexpr double mostCoarseLoss = 0.01;
 
 /// All inputs, those first that `value` ranks highest for the weights that read them.
 std::vector<const SharedInput *> ranked(const std::map<std::string, SharedInput> &inputs,

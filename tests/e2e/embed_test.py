@@ -79,7 +79,7 @@ class EmbedTest(unittest.TestCase):
     def test_int8_is_made_for_prefill(self):
         """INT16 inputs, which take twice the products, for an eighth of the weights at most."""
         found = json.loads(run(SMELT, "inspect", WORK / "int8.smelt", "--json"))
-        size = {"a8g32": 0, "a16g32": 0}
+        size = {"a8g32": 0, "a8g64": 0, "a16g32": 0}
         for linear in found["metadata"]["linears"]:
             if linear["role"] == "decoder":
                 size[linear["activations"]] += linear["rows"] * linear["cols"]

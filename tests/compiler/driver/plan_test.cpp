@@ -132,10 +132,10 @@ TEST(PlanFormats, InputsShareScalesWhereThatCostsLittle) {
       count += isCoarse;
       lost += isCoarse ? matrix.a8g64 - matrix.a8g32 : 0;
     }
-    EXPECT_LT(lost, 0.03 * whole);
+    EXPECT_LE(lost, 0.01 * whole);
     return count;
   };
-  EXPECT_GT(coarse({}), 2);
+  EXPECT_GT(coarse({}), 0);
   EXPECT_LT(coarse({}), linears / 2);
   EXPECT_EQ(coarse({.favored = true}), 0);
 }
