@@ -43,7 +43,6 @@ AttentionBlock::AttentionBlock(KernelBuilder &k, CacheView &cache, int64_t pairs
   }
   if (cache.hasIntegerValues()) {
     weightWords = k.scratch(pairs * attentionBlock / dotBytes, k.i32);
-    weightOffsets = k.scratch(pairs, k.i32);
   }
   if (cache.packsValues()) {
     groupWeights = k.scratch(groupsTogether * pairs * attentionBlock, k.f32);
@@ -182,7 +181,8 @@ void AttentionBlock::softmax(Value head, Value start, Value isWhole) {
     });
     return {};
   };
-  k.ifElse(isWhole, {}, [&] { return all(true); }, [&] { return all(false); });
+  k.ifElse(
+      isWhole, {}, [&] { return all(true); }, [&] { return all(false); });
 }
 
 void AttentionBlock::softmaxOf(Value start, Value firstPair, int64_t count,

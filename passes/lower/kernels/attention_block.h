@@ -10,8 +10,7 @@ namespace smelt {
 
 inline constexpr int64_t chunksOfBlock = attentionBlock / lanes;
 inline constexpr int64_t mostWeight = 254; ///< the largest weight of values of 8 bits
-/// What is taken off rounded weights: it leaves bytes in -127..127, which every target multiplies
-/// with signed bytes.
+/// What is taken off rounded weights where only signed bytes are multiplied: it leaves -127..127.
 inline constexpr int64_t weightOffset = mostWeight / 2;
 /// The smallest scale of values that a cache can hold beside 0.
 inline constexpr double leastScale = 0x1p-24;
@@ -75,9 +74,8 @@ private:
   /// With keys of 8 bits, of each pair: words of four codes, and of each group its scale and -128
   /// times the sum of its codes.
   Buffer queryWords, queryScales, queryOffsets;
-  /// With values of 8 bits, of each pair: words of four c - 127 (encodeWeights()); -128 times the
-  /// sum of c.
-  Buffer weightWords, weightOffsets;
+  /// With values of 8 bits, of each pair: words of four weights (encodeWeights()).
+  Buffer weightWords;
   /// Of packed values, for up to two groups: weights [group][pair][position], sums b [group][pair].
   Buffer groupWeights, groupSums;
 

@@ -11,6 +11,11 @@ namespace {
 /// Words of a pair's weights.
 constexpr int64_t weightWordsOfPair = attentionBlock / dotBytes;
 
+/// Whether weights are multiplied as unsigned bytes; elsewhere weightOffset is taken off them.
+bool hasUnsignedWeights(const KernelBuilder &k) {
+  return GroupDot::signedForm(k) == ByteForm::Offset;
+}
+
 /// What takes the offset of bytes in Offset form off a dot product; none in Signed form.
 Value startOf(KernelBuilder &k, Buffer offsets, Value at) {
   return GroupDot::signedForm(k) == ByteForm::Offset ? k.splat(k.load(offsets, at)) : Value();
@@ -132,39 +137,31 @@ AttentionBlock::ValueScales AttentionBlock::integerValueScales(Value head, Value
   return scales;
 }
 
-/// The weights p_t of neighbouring pairs, rounded.
+/// The weights p_t of neighbouring pairs, rounded, in the form that the target multiplies.
 void AttentionBlock::encodeWeights(Value firstPair, ArrayRef<Values> weights) {
   // Adding 1.5 * 2^23 rounds to the integer and leaves it in the low bits of the sum.
-  constexpr double magic = 12582912 - weightOffset;
-  constexpr int64_t magicBits = 0x4b400000 - weightOffset;
-  Values sums(weights.size());
+  const double magic = 12582912 - (hasUnsignedWeights(k) ? 0 : weightOffset);
   for (auto [p, ofPair] : llvm::enumerate(weights)) {
     Values codes;
-    for (int64_t c = 0; c < chunksOfBlock; ++c) {
-      codes.push_back(k.bitcast(k.fadd(ofPair[c], k.splatF(magic)), k.vec(lanes, k.i32)));
-      sums[p] = sums[p] ? k.iadd(sums[p], codes[c]) : codes[c];
-    }
+    for (Value weight : ofPair)
+      codes.push_back(k.bitcast(k.fadd(weight, k.splatF(magic)), k.vec(lanes, k.i32)));
     // Word 4 i + c is quad i of chunk c, as halving leaves them.
     Value words = halves(k, halves(k, codes[0], codes[1]), halves(k, codes[2], codes[3]));
     k.storeVector(weightWords, k.mul(k.add(firstPair, int64_t(p)), weightWordsOfPair),
                   k.bitcast(words, k.vec(weightWordsOfPair, k.i32)), 64);
   }
-  if (GroupDot::signedForm(k) != ByteForm::Offset)
-    return;
-  sums = k.reduceAdd(sums);
-  for (auto [p, sum] : llvm::enumerate(sums)) {
-    Value codes = k.isub(sum, k.i32Const(int32_t(attentionBlock * magicBits)));
-    k.store(weightOffsets, k.add(firstPair, int64_t(p)), k.imul(codes, k.i32Const(-128)));
-  }
 }
 
 void AttentionBlock::integerValues(Value head, Value start, Value first, Value count,
                                    const TileWriter &write) {
-  const int64_t headDim = k.spec.headDim, pairStep = pairsAtOnce(1);
+  const int64_t headDim = k.spec.headDim, ones = hasUnsignedWeights(k) ? 0 : 1;
+  // Four pairs and four vectors take half a load a product (24 and one: a whole one, 4 % slower).
+  const int64_t pairStep =
+      fitsRegisters(k.target, 4 * 4, 4) ? std::min<int64_t>(pairs, 4) : pairsAtOnce(1);
   Value row = cache.valueRow(head, start);
   forPairs(pairStep, [&](Value firstPair, int64_t held) {
     int64_t together = std::max<int64_t>(1, std::min<int64_t>(4, headDim / lanes));
-    while (together > 1 && !fitsRegisters(k.target, (held + 1) * together, together))
+    while (together > 1 && !fitsRegisters(k.target, (held + ones) * together, together))
       --together;
     auto tile = [&](Value column, int64_t vectors, int64_t dims) {
       integerValueTile(row, first, count, firstPair, held, column, vectors, dims, write);
@@ -182,9 +179,11 @@ void AttentionBlock::integerValueTile(Value row, Value first, Value count, Value
                                       int64_t held, Value column, int64_t vectors, int64_t dims,
                                       const TileWriter &write) {
   const int64_t headDim = k.spec.headDim, quadsOfChunk = lanes / dotBytes;
+  const bool areUnsigned = hasUnsignedWeights(k);
   auto pairAt = [&](int64_t p) { return k.add(firstPair, p); };
   // Row `held` has weights 1: times the offset, it gives back what was taken off the others.
-  Values sums((held + 1) * vectors, k.splatI(0));
+  const int64_t rows = areUnsigned ? held : held + 1;
+  Values sums(rows * vectors, k.splatI(0));
   Value begin = k.div(first, lanes), end = k.ceilDiv(k.add(first, count), lanes);
   // Positions of the first and last chunk that are not asked for have weight 0.
   sums = k.loop(begin, end, 1, sums, [&](Value chunk, ValueRange carried) {
@@ -196,13 +195,16 @@ void AttentionBlock::integerValueTile(Value row, Value first, Value count, Value
       Value from = k.add(k.add(row, k.mul(quad, headDim * dotBytes)), k.mul(column, dotBytes));
       Values codes;
       for (int64_t v = 0; v < vectors; ++v)
-        codes.push_back(inForm(k, k.loadVector(cache.values, k.add(from, v * lanes * dotBytes), 64,
-                                               headDim % lanes == 0 ? 64 : 4)));
-      for (int64_t p = 0; p <= held; ++p) {
+        codes.push_back(k.ixor(k.loadVector(cache.values, k.add(from, v * lanes * dotBytes), 64,
+                                            headDim % lanes == 0 ? 64 : 4),
+                               splatByte(k, 0x80, 64)));
+      for (int64_t p = 0; p < rows; ++p) {
         Value at = k.add(k.add(chunk, i * chunksOfBlock), k.mul(pairAt(p), weightWordsOfPair));
         Value x = p < held ? k.load(weightWords, at) : k.i32Const(0x01010101);
-        for (int64_t v = 0; v < vectors; ++v)
-          dots[p * vectors + v].add(codes[v], x);
+        for (int64_t v = 0; v < vectors; ++v) {
+          GroupDot &dot = dots[p * vectors + v];
+          areUnsigned ? dot.addUnsigned(codes[v], x) : dot.add(codes[v], x);
+        }
       }
     }
     Values next;
@@ -211,18 +213,16 @@ void AttentionBlock::integerValueTile(Value row, Value first, Value count, Value
     return next;
   });
   Values given;
-  for (int64_t v = 0; v < vectors; ++v)
+  for (int64_t v = 0; v < vectors && !areUnsigned; ++v)
     given.push_back(k.imul(sums[held * vectors + v], k.splatI(weightOffset)));
-  for (int64_t p = 0; p < held; ++p) {
-    Value offset = startOf(k, weightOffsets, pairAt(p));
+  for (int64_t p = 0; p < held; ++p)
     for (int64_t v = 0; v < vectors; ++v) {
-      Value total = k.iadd(sums[p * vectors + v], given[v]);
-      Value o = k.toFloat(offset ? k.iadd(total, offset) : total);
+      Value sum = sums[p * vectors + v];
+      Value o = k.toFloat(areUnsigned ? sum : k.iadd(sum, given[v]));
       for (Piece piece : pieces(std::clamp<int64_t>(dims - v * lanes, 0, lanes)))
         write(pairAt(p), k.add(column, v * lanes + piece.first),
               piece.n == lanes ? o : k.slice(o, piece.first, piece.n));
     }
-  }
 }
 
 } // namespace smelt

@@ -40,24 +40,30 @@ GroupDot::GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start)
 }
 
 /// `part` of 64 bytes, and the four bytes of `x` as often as they meet it, multiplied and added to
-/// the int32 of `name`'s first operand.
+/// the int32 of `name`'s first operand; `xFirst`: in the other order.
 static Value accumulate(KernelBuilder &k, StringRef name, Value sum, Value codes, Value x,
-                        int64_t part) {
+                        int64_t part, bool xFirst = false) {
   const int64_t width = k.target.vectorBytes;
   Value bytes = k.bitcast(k.splat(x, width / 4), k.vec(width, k.i8));
   Value slice = width == 64 ? codes : k.slice(codes, width * part, width);
+  if (xFirst)
+    std::swap(bytes, slice);
   return intrinsic(k, name, k.vec(width / 4, k.i32),
                    {sum ? sum : k.splatI(0, width / 4), slice, bytes});
+}
+
+/// Unsigned times signed bytes; the narrow one is AVX-VNNI's instruction where there is no AVX-512.
+static StringRef vnniName(const KernelTarget &target) {
+  return target.dot == DotKind::Vnni512 ? "llvm.x86.avx512.vpdpbusd.512"
+                                        : "llvm.x86.avx512.vpdpbusd.256";
 }
 
 void GroupDot::add(Value codes, Value x) {
   StringRef name;
   switch (k.target.dot) {
   case DotKind::Vnni512:
-    name = "llvm.x86.avx512.vpdpbusd.512";
-    break;
   case DotKind::Vnni256:
-    name = "llvm.x86.avx512.vpdpbusd.256"; // the AVX-VNNI instruction where there is no AVX-512
+    name = vnniName(k.target);
     break;
   case DotKind::Smmla128:
   case DotKind::Sdot128:
@@ -78,11 +84,18 @@ void GroupDot::add(Value codes, Value x) {
       addPairs(part, k.slice(codes, 16 * part, 16), k.bitcast(k.splat(x, 4), k.vec(16, k.i8)));
     return;
   case DotKind::Words:
-    addWords(codes, x);
+    addWords(codes, x, true);
     return;
   }
   for (int64_t part = 0; part < parts; ++part)
     sums[part] = accumulate(k, name, sums[part], codes, x, part);
+}
+
+void GroupDot::addUnsigned(Value codes, Value x) {
+  if (k.target.dot == DotKind::Words)
+    return addWords(codes, x, false);
+  for (int64_t part = 0; part < parts; ++part)
+    sums[part] = accumulate(k, vnniName(k.target), sums[part], codes, x, part, true);
 }
 
 void GroupDot::addMaddubs(int64_t part, Value codes, Value x) {
@@ -126,14 +139,21 @@ void GroupDot::addPairs(int64_t part, Value codes, Value x) {
 }
 
 /// Each of the four bytes of a row by itself, widened to int32.
-void GroupDot::addWords(Value codes, Value x) {
+void GroupDot::addWords(Value codes, Value x, bool unsignedCodes) {
   Value sum = sums[0] ? sums[0] : k.splatI(0);
   Value rows = k.bitcast(codes, k.vec(lanes, k.i32));
-  sums[0] = k.callOnce("dot", {sum, rows, x}, [&](ValueRange in) {
+  auto unsignedByte = [&](Value words, int64_t byte) {
+    Value shifted = k.shrLogic(words, 8 * byte);
+    return k.shrLogic(k.shl(shifted, 24), 24);
+  };
+  auto signedByte = [&](Value words, int64_t byte) {
+    return k.shrArith(k.shl(words, 24 - 8 * byte), 24);
+  };
+  sums[0] = k.callOnce(unsignedCodes ? "dot" : "dot_signed", {sum, rows, x}, [&](ValueRange in) {
     Value total = in[0];
     for (int64_t byte = 0; byte < 4; ++byte) {
-      Value code = k.iand(k.shrLogic(in[1], 8 * byte), k.splatI(255));
-      Value factor = k.shrArith(k.shl(in[2], 24 - 8 * byte), 24);
+      Value code = unsignedCodes ? unsignedByte(in[1], byte) : signedByte(in[1], byte);
+      Value factor = unsignedCodes ? signedByte(in[2], byte) : unsignedByte(in[2], byte);
       total = k.iadd(total, k.imul(code, k.splat(factor)));
     }
     return total;

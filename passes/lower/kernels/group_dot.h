@@ -26,6 +26,9 @@ public:
   GroupDot(KernelBuilder &k, Value start);
   /// Adds the bytes [16 rows x 4 inputs] times the four bytes of `x` (int32 scalar).
   void add(Value codes, Value x);
+  /// The same of signed `codes` and unsigned bytes of `x`, for the targets that multiply unsigned
+  /// bytes by signed ones (signedForm() is Offset): nothing has to be taken off the sum.
+  void addUnsigned(Value codes, Value x);
   /// The sum as int32 of 16 rows.
   Value finish();
 
@@ -41,7 +44,8 @@ private:
   GroupDot(KernelBuilder &k, bool signedBytes, int bits, Value start);
   void addMaddubs(int64_t part, Value codes, Value x);
   void addPairs(int64_t part, Value codes, Value x);
-  void addWords(Value codes, Value x);
+  /// `unsignedCodes`: which of the two factors is unsigned, codes or x.
+  void addWords(Value codes, Value x, bool unsignedCodes);
   void widen();
 };
 
