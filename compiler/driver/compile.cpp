@@ -636,8 +636,7 @@ Status Compilation::run() {
     SMELT_TRY(attemptsUnderBudget());
   else {
     if (plansFormats())
-      goal = {BudgetKind::MaxBytes,
-              double(uniformBytes(matrices, options.scheme.decoder, options.scheme.head))};
+      goal = usualGoal(matrices, options.scheme, options.effort > 2);
     SMELT_TRY(attempt());
   }
   if (work && options.work.empty() && !pipeline.stopped())

@@ -154,7 +154,7 @@ Status readBudget(const cli::Arguments &arguments, CompileOptions &options) {
     options.candidates = {WeightFormat::N4G32, WeightFormat::N4G16, WeightFormat::N5G32,
                           WeightFormat::A5G32, WeightFormat::A6G32, WeightFormat::S8G32};
   if (!fixed && options.effort >= 2 && arguments.text("weights") == "int8")
-    options.candidates = {WeightFormat::S8G32};
+    options.candidates = {WeightFormat::S8G32, WeightFormat::S8C};
   const char *given = nullptr;
   for (const char *name : {"max-kl", "max-size", "bits"})
     if (arguments.given(name)) {

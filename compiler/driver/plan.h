@@ -81,8 +81,10 @@ struct TriedPlan {
 Result<std::vector<TriedPlan>> tryPlans(const std::vector<MatrixOutlook> &matrices,
                                         const FormatPlan &chosen);
 
-/// Bytes of all matrices if the decoder's were in one format and head and embeddings in another.
-int64_t uniformBytes(const std::vector<MatrixOutlook> &matrices, WeightFormat decoder,
-                     WeightFormat head);
+/// What is aimed at without a budget. INT8 decoders: a scale per channel instead of one per group,
+/// which is faster, where that costs little (with `favorsQuality` nothing). Others: the bytes of all
+/// matrices if the decoder's were in its format of `scheme`, and head and embeddings in theirs.
+BudgetGoal usualGoal(const std::vector<MatrixOutlook> &matrices, const QuantizeScheme &scheme,
+                     bool favorsQuality);
 
 } // namespace smelt

@@ -140,3 +140,52 @@ TEST(PlanFormats, InputsShareScalesWhereThatCostsLittle) {
   EXPECT_EQ(coarse(0.01, {.favored = true}), 0);
   EXPECT_EQ(coarse(1.0, {}), 0) << "weights lose more";
 }
+
+TEST(UsualGoal, EightBitsHaveAScalePerChannelWhereThatCostsLittle) {
+  const auto coarse = [](bool favorsQuality) {
+    auto matrices = outlooks(0.01, 0.001);
+    double whole = 0, finest = 0;
+    for (int i = 0; i <= linears; ++i) { // the further, the less
+      MatrixOutlook &matrix = matrices[size_t(i)];
+      matrix.cols = 512; // enough for groups to cost bytes
+      matrix.formats = {WeightFormat::S8G32, WeightFormat::S8C};
+      for (size_t f = 0; f < 2; ++f)
+        matrix.bytes[f] = packedBytes(matrix.formats[f], matrix.rows, matrix.cols);
+      matrix.kl = {0.0001, 0.0001 * (1 + 40.0 / (1 + i))};
+      finest += matrix.kl[0];
+      whole += matrix.kl[0] + matrix.a8g32;
+    }
+    QuantizeScheme base;
+    base.decoder = WeightFormat::S8G32;
+    base.activation = ActivationFormat::A8G32;
+    Result<FormatPlan> plan =
+        planFormats(matrices, usualGoal(matrices, base, favorsQuality), base, {});
+    EXPECT_TRUE(plan.ok());
+    EXPECT_TRUE(plan->met);
+    EXPECT_LE(plan->weightKl - finest, 0.1 * whole);
+    int count = 0;
+    bool before = false;
+    for (int i = 0; i < linears; ++i) {
+      const bool isCoarse =
+          plan->scheme.matrices.at(matrices[size_t(i)].name).format == WeightFormat::S8C;
+      EXPECT_LE(before, isCoarse) << "of equal size, those that lose least come first";
+      before = isCoarse;
+      count += isCoarse;
+    }
+    return count;
+  };
+  EXPECT_GT(coarse(false), linears / 4);
+  EXPECT_LT(coarse(false), linears);
+  EXPECT_EQ(coarse(true), 0);
+}
+
+TEST(UsualGoal, OtherWeightsHaveTheBytesOfTheirFormat) {
+  const auto matrices = outlooks(1.0, 0.001);
+  QuantizeScheme base;
+  base.decoder = WeightFormat::A4G32;
+  base.head = WeightFormat::S8C;
+  const BudgetGoal goal = usualGoal(matrices, base, false);
+  EXPECT_EQ(goal.kind, BudgetKind::MaxBytes);
+  EXPECT_EQ(goal.limit, double(linears * packedBytes(WeightFormat::A4G32, 64, 64) +
+                               packedBytes(WeightFormat::S8C, 64, 64)));
+}
