@@ -8,6 +8,7 @@
 // the largest code of two planes. An amax below 2^-100 counts as zero: its reciprocal would
 // overflow.
 #include "passes/lower/kernels/columns.h"
+#include "passes/lower/kernels/group_dot.h"
 #include "passes/lower/kernels/rows.h"
 
 using namespace mlir;
@@ -253,22 +254,40 @@ Values transpose8(KernelBuilder &k, Values rows) {
   return rows;
 }
 
-/// The codes of a group of eight rows.
-void writeCodes(KernelBuilder &k, Buffer out, const ActivationLayout &layout, const RowPlace &all,
-                Value group, int64_t plane, const Values &codes) {
+/// Stores one plane of a group of eight rows; returns it as [quads of inputs][8 rows].
+Values writeCodes(KernelBuilder &k, Buffer out, const ActivationLayout &layout, const RowPlace &all,
+                  Value group, int64_t plane, const Values &codes) {
   constexpr int64_t rows = manyInterleave;
+  Values quads;
+  for (Value bytes : codes)
+    quads.push_back(k.bitcast(bytes, k.vec(groupInputs / 4, k.i32)));
+  quads = transpose8(k, quads);
   if (layout.tiles) {
     Value first = k.add(tileRow(k, layout, all, group), plane * layout.planeBytes);
     for (int64_t r = 0; r < rows; ++r)
       k.storeVector(out, k.add(first, r * blockInputs), codes[r], groupInputs);
-    return;
+    return quads;
   }
-  Values quads;
-  for (Value bytes : codes)
-    quads.push_back(k.bitcast(bytes, k.vec(groupInputs / 4, k.i32)));
   Value first = place(k, all, plane * layout.planeBytes, k.mul(group, groupInputs / 4));
-  for (auto [i, quad] : llvm::enumerate(transpose8(k, quads)))
+  for (auto [i, quad] : llvm::enumerate(quads))
     k.storeVector(viewAs(k, out, k.i32), k.add(first, int64_t(i) * rows), quad, rows * 4);
+  return quads;
+}
+
+/// Sums of the codes of [8 quads of inputs][8 rows]: the 8 rows of the first half of the inputs,
+/// then those of the second.
+Value halfSums(KernelBuilder &k, const Values &quads) {
+  constexpr int32_t ones = 0x01010101;
+  GroupDot sum(k, Value());
+  const size_t half = quads.size() / 2;
+  for (size_t i = 0; i < half; ++i) {
+    Value codes = k.bitcast(k.concat(quads[i], quads[half + i]), k.vec(4 * lanes, k.i8));
+    if (GroupDot::signedForm(k) == ByteForm::Offset)
+      sum.addUnsigned(codes, k.i32Const(ones));
+    else
+      sum.add(codes, k.i32Const(ones));
+  }
+  return sum.finish();
 }
 
 /// Units [begin, end) of a block of eight rows as INT8 or INT16: the same codes as row by row, with
@@ -292,32 +311,29 @@ void writeBlock(KernelBuilder &k, Buffer out, Value rowBlock, Value begin, Value
     wholeInverse = vector::FromElementsOp::create(k.b, k.vec(rows, k.f32), inverses);
   }
   auto writeSums = [&](int64_t offset, int64_t scaled, Value item, Value sum, Value scale) {
-    k.storeVector(words, place(k, all, offset, item), k.imul(sum, k.splatI(-128, rows)));
+    const int64_t n = cast<VectorType>(sum.getType()).getNumElements();
+    k.storeVector(words, place(k, all, offset, item), k.imul(sum, k.splatI(-128, n)));
     k.storeVector(floats, place(k, all, scaled, item), k.fmul(scale, k.toFloat(sum)));
   };
   auto writeOne = [&](Value group, ArrayRef<Value> low, ArrayRef<Value> high, Value inverse,
                       Value scale) {
-    Values sums[2], halves[2];
     SmallVector<Values> codes(layout.planes); // [planes][rows]
     for (int64_t r = 0; r < rows; ++r) {
       Value factor = k.lane(inverse, r);
       Value first = codesOf(k, low[r], factor), second = codesOf(k, high[r], factor);
-      sums[0].push_back(first);
-      sums[1].push_back(second);
       for (auto [plane, bytes] : llvm::enumerate(planeBytes(k, layout, first, second)))
         codes[plane].push_back(bytes);
     }
-    for (int64_t plane = 0; plane < layout.planes; ++plane)
-      writeCodes(k, out, layout, all, group, plane, codes[plane]);
-    k.storeVector(floats, place(k, all, layout.scaleOffset, group), scale);
-    Value whole;
-    for (int64_t half = 0; half < 2; ++half) {
-      Value sum = reduceRows(k, sums[half], [&](Value a, Value c) { return k.iadd(a, c); });
-      writeSums(layout.halfSumOffset, layout.halfScaledSumOffset, k.add(k.mul(group, 2), half), sum,
-                scale);
-      whole = whole ? k.iadd(whole, sum) : sum;
+    Value halves; // [2][rows]
+    for (int64_t plane = 0; plane < layout.planes; ++plane) {
+      Value sums = halfSums(k, writeCodes(k, out, layout, all, group, plane, codes[plane]));
+      halves = halves ? k.iadd(k.imul(halves, k.splatI(highFactor)), sums) : sums;
     }
-    writeSums(layout.sumOffset, layout.scaledSumOffset, group, whole, scale);
+    k.storeVector(floats, place(k, all, layout.scaleOffset, group), scale);
+    writeSums(layout.halfSumOffset, layout.halfScaledSumOffset, k.mul(group, 2), halves,
+              k.concat(scale, scale));
+    writeSums(layout.sumOffset, layout.scaledSumOffset, group,
+              k.iadd(k.slice(halves, 0, rows), k.slice(halves, rows, rows)), scale);
   };
   forUnits(k, k.spec.cols, layout.scaleInputs, unitsOf(layout), begin, end,
            [&](Value column, int64_t n) {
